@@ -1,0 +1,120 @@
+//! `ground ask`: a question to a drone, and its answers.
+
+use crate::session::{Link, block_on};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use kestrel_link::{DroneId, Outcome, Query, Reply, codec};
+use std::process::ExitCode;
+use zenoh::Session;
+
+/// Exit code when the drone refused: an answer, but no mask.
+pub const REFUSED: u8 = 3;
+
+/// Arguments of `ground ask`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Id of the drone.
+    drone: String,
+    /// Plain words: "the white truck next to the red roof".
+    query: String,
+    /// Keep asking every frame until interrupted.
+    #[arg(long)]
+    watch: bool,
+    /// Print one JSON object per answer.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    link: Link,
+}
+
+/// Runs `ground ask`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let drone = DroneId::new(&arguments.drone)?;
+    let query = Query {
+        id: format!("ask-{}", std::process::id()),
+        text: arguments.query.clone(),
+        hint: None,
+        frames: u32::from(!arguments.watch),
+    };
+    // Checked here, so that a typing mistake needs no drone to be told.
+    codec::encode(&query)?;
+    block_on(async {
+        let session = arguments.link.open().await?;
+        if arguments.watch {
+            return watch(&session, &drone, &query, arguments).await;
+        }
+        let reply = ask(&session, &drone, &query, arguments.link.timeout()).await?;
+        print(&reply, arguments.json)?;
+        Ok(exit(&reply))
+    })
+}
+
+/// Asks and waits for the first answer.
+pub async fn ask(session: &Session, drone: &DroneId, query: &Query, timeout: std::time::Duration) -> Result<Reply> {
+    let replies = session
+        .get(drone.query())
+        .payload(codec::encode(query)?)
+        .encoding(zenoh::bytes::Encoding::APPLICATION_CBOR)
+        .timeout(timeout)
+        .await
+        .map_err(|error| anyhow!("asking {drone}: {error}"))?;
+    let answer = replies.recv_async().await.map_err(|_| {
+        anyhow!("{drone} did not answer within {timeout:?}\nhint: `ground doctor` lists the drones that are alive")
+    })?;
+    match answer.into_result() {
+        Ok(sample) => codec::decode(&sample.payload().to_bytes()).context("the drone's answer"),
+        Err(error) => bail!("{drone} refused the message: {}", String::from_utf8_lossy(&error.payload().to_bytes())),
+    }
+}
+
+async fn watch(session: &Session, drone: &DroneId, query: &Query, arguments: &Arguments) -> Result<ExitCode> {
+    let outcomes = session
+        .declare_subscriber(drone.outcome(&query.id)?)
+        .await
+        .map_err(|error| anyhow!("listening to {drone}: {error}"))?;
+    let mut last = exit(&ask(session, drone, query, arguments.link.timeout()).await?);
+    loop {
+        tokio::select! {
+            sample = outcomes.recv_async() => {
+                let sample = sample.map_err(|error| anyhow!("the link closed: {error}"))?;
+                let reply: Reply = codec::decode(&sample.payload().to_bytes()).context("an outcome")?;
+                print(&reply, arguments.json)?;
+                last = exit(&reply);
+            }
+            _ = tokio::signal::ctrl_c() => return Ok(last),
+        }
+    }
+}
+
+fn exit(reply: &Reply) -> ExitCode {
+    match reply.outcome {
+        Outcome::Segmented { .. } => ExitCode::SUCCESS,
+        Outcome::Refused(_) => ExitCode::from(REFUSED),
+    }
+}
+
+fn print(reply: &Reply, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(reply)?);
+    } else {
+        println!("{}", line(reply));
+    }
+    Ok(())
+}
+
+/// One line for a person.
+pub fn line(reply: &Reply) -> String {
+    let latency = reply.latency_micros as f64 / 1e3;
+    let answer = match &reply.outcome {
+        Outcome::Segmented { masks } => {
+            let area: u64 = masks.iter().map(|mask| mask.area_pixels).sum();
+            let presence = masks.iter().map(|mask| mask.presence).fold(0.0, f32::max);
+            let place = masks.first().map(|mask| mask.bounding_box).unwrap_or_default();
+            format!("mask of {area} pixels around {place:?}, presence {presence:.2}")
+        }
+        Outcome::Refused(refusal) => {
+            format!("refused: {} — {}", crate::demo::reason(&refusal.verdict), refusal.advice)
+        }
+    };
+    format!("frame {:>4}  {latency:>6.0} ms  “{}”  {answer}", reply.frame, reply.query_text)
+}

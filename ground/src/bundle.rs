@@ -1,0 +1,98 @@
+//! `ground bundle`: canary frames, manifest and signature of a bundle.
+
+use crate::{draft, keys};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use kestrel_link::{CanarySpec, Query, signature};
+use kestrel_onboard::bundle::seal;
+use kestrel_onboard::engine::{EngineChoice, EngineOptions};
+use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions, union};
+use kestrel_training::expressions::{Options, generate};
+use kestrel_training::sample::Stratum;
+use kestrel_training::scenes;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Scenes of the canaries: outside every other range of seeds.
+const FIRST_SEED: u64 = 5_000_000;
+/// Side of a canary frame in pixels: small, because canaries travel with every push.
+const SIDE: u32 = 384;
+/// Least IoU between a canary's mask here and on the drone; engines differ in rounding only.
+const LEAST_IOU: f32 = 0.97;
+/// Canaries that a bundle carries: so many with a mask, so many refusals.
+const MASKS: usize = 3;
+const REFUSALS: usize = 2;
+
+/// Arguments of `ground bundle`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Folder of the bundle, begun by `ground export`.
+    bundle: PathBuf,
+    /// Sign with this secret key.
+    #[arg(long)]
+    sign: Option<PathBuf>,
+    /// Keep the canaries that are there.
+    #[arg(long)]
+    keep_canaries: bool,
+}
+
+/// Runs `ground bundle`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let dir = &arguments.bundle;
+    // Read before anything is written, so that a missing key leaves the bundle as it was.
+    let key = arguments.sign.as_deref().map(keys::read).transpose()?;
+    if !arguments.keep_canaries {
+        canaries(dir)?;
+    }
+    let manifest = seal(dir, draft::read(dir)?, key.as_ref())?.manifest;
+    println!("{}: {} files, {} bytes", manifest.model(), manifest.files.len(), manifest.total_bytes());
+    if let Some(key) = key {
+        println!("signed with key {}", signature::key_id(&key.verifying_key()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes frames and what this model answers on them.
+fn canaries(dir: &Path) -> Result<()> {
+    let folder = dir.join("canary");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    let bundle = seal(dir, draft::read(dir)?, None)?;
+    let engine = EngineOptions::of(EngineChoice::Auto);
+    let mut segmenter = Segmenter::open(&bundle, &engine, SegmenterOptions::default())?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let (mut masks, mut refusals) = (0, 0);
+    for seed in FIRST_SEED..FIRST_SEED + 40 {
+        let picture = scenes::render(seed, SIDE);
+        let options = Options { count: 12, slip_share: 0.0, ..Options::default() };
+        for proposed in generate(&picture, &options, &mut ChaCha8Rng::seed_from_u64(seed)) {
+            let (ask, id) = (proposed.ask, format!("canary-{}", masks + refusals));
+            let query = Query { id, text: ask.text, hint: ask.hint, frames: 1 };
+            let expected = union(&segmenter.segment(&picture.image, &query)?.outcome)?;
+            let wanted = match (&expected, ask.stratum) {
+                (Some(mask), Stratum::Category | Stratum::Colour) => masks < MASKS && mask.area() > 200,
+                (None, Stratum::AbsentCategory | Stratum::Nonsense) => refusals < REFUSALS,
+                _ => false,
+            };
+            if !wanted {
+                continue;
+            }
+            let stem = folder.join(format!("{:02}", masks + refusals));
+            let spec = CanarySpec { query, expected: expected.map(|m| m.to_mask()).transpose()?, min_iou: LEAST_IOU };
+            *(if spec.expected.is_some() { &mut masks } else { &mut refusals }) += 1;
+            picture.image.save(stem.with_extension("png"))?;
+            std::fs::write(stem.with_extension("json"), serde_json::to_string_pretty(&spec)? + "\n")?;
+            if masks == MASKS && refusals == REFUSALS {
+                return Ok(());
+            }
+            break;
+        }
+    }
+    bail!(
+        "this model gives {masks} masks and {refusals} refusals on the canary scenes, {MASKS} and {REFUSALS} are wanted\n\
+         hint: an untrained model cannot be bundled; train it, calibrate it, then bundle it"
+    )
+}

@@ -1,0 +1,231 @@
+//! `ground eval`: judges a bundle on a set, with the runtime that flies.
+
+use crate::engine::EngineArguments;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kestrel_link::{Outcome, Query, Verdict};
+use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions, union};
+use kestrel_perception::{Bitmap, policy};
+use kestrel_training::benchmark;
+use kestrel_training::metrics::{Figure, Kind, Masks, Record, Report, report};
+use kestrel_training::sample::{Ask, Sample, Target};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Arguments of `ground eval`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Folder of the bundle; by default the released one.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// A frozen set by name, or a folder with images/ and annotations.json.
+    #[arg(long, default_value = "scenes")]
+    set: String,
+    /// 0 is the frozen set; another seed draws other scenes and questions of the same kind.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Pictures at most.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Write one line of JSON per question, for `ground calibrate`.
+    #[arg(long)]
+    records: Option<PathBuf>,
+    /// Leave out the classical gate, to judge the model alone.
+    #[arg(long)]
+    without_gate: bool,
+    /// Instead of the model's masks, show the largest salient blob: the baseline that reads no words.
+    #[arg(long)]
+    salient: bool,
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+/// Runs `ground eval`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let bundle = Bundle::open(&crate::engine::bundle_folder(arguments.bundle.as_deref())?)?;
+    let mut options = SegmenterOptions::default();
+    if arguments.without_gate {
+        options.gate = None;
+    }
+    let mut segmenter = Segmenter::open(&bundle, &arguments.engine.options(arguments.json), options)?;
+    let records = judge(arguments, &mut segmenter)?;
+    if records.is_empty() {
+        bail!("the set `{}` holds no question", arguments.set);
+    }
+    if let Some(path) = &arguments.records {
+        write_records(path, &records)?;
+    }
+    let report = report(&records, arguments.seed);
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print(&arguments.set, segmenter.model(), segmenter.engine(), &report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn samples(arguments: &Arguments) -> Result<benchmark::Samples> {
+    let data = std::env::var_os("KESTREL_DATA").map(PathBuf::from);
+    if benchmark::NAMES.contains(&arguments.set.as_str()) {
+        return Ok(benchmark::set(&arguments.set, arguments.seed, arguments.limit, data.as_deref())?);
+    }
+    let folder = Path::new(&arguments.set);
+    if !folder.is_dir() {
+        bail!(
+            "`{}` is neither a folder nor a frozen set\nhint: the sets are {}",
+            arguments.set,
+            benchmark::NAMES.join(", ")
+        );
+    }
+    Ok(benchmark::folder(folder, arguments.seed, arguments.limit)?)
+}
+
+fn judge(arguments: &Arguments, segmenter: &mut Segmenter) -> Result<Vec<Record>> {
+    let samples = samples(arguments)?;
+    let bar = if arguments.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    bar.set_style(ProgressStyle::with_template("{spinner} {pos} pictures, {msg} ({elapsed})")?);
+    let mut records = Vec::new();
+    for sample in samples {
+        let sample = sample?;
+        let mut look = segmenter.look_still(&sample.picture.image)?;
+        for ask in &sample.asks {
+            let query = Query { id: "eval".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1 };
+            let mut answer = look.ask(&query).with_context(|| format!("asking “{}”", ask.text))?;
+            if arguments.salient {
+                crate::salient::replace(&mut answer, &sample.picture.image)?;
+            }
+            records.push(record(&arguments.set, &sample, ask, &answer)?);
+        }
+        bar.inc(1);
+        bar.set_message(format!("{} questions", records.len()));
+    }
+    bar.finish_and_clear();
+    Ok(records)
+}
+
+/// One question's record: what was right, what came.
+pub fn record(set: &str, sample: &Sample, ask: &Ask, answer: &Answer) -> Result<Record> {
+    let image = &sample.picture.image;
+    let (target, weak) = truth(sample, ask)?;
+    let shown = union(&answer.outcome)?.unwrap_or_else(|| Bitmap::new(image.width(), image.height()));
+    let overlap = shown.bits().iter().zip(target.bits()).filter(|(a, b)| **a && **b).count() as u64;
+    let observation = answer.whole.as_ref().map(|whole| &whole.observation);
+    let features = observation.map_or([0.0; 3], |o| policy::presence_features(&o.answers, o.object, o.iou));
+    let presence = match &answer.outcome {
+        Outcome::Segmented { masks } => masks.iter().map(|mask| mask.presence).fold(0.0, f32::max),
+        Outcome::Refused(refusal) => {
+            refusal.evidence.iter().find(|(name, _)| name == "presence").map_or(0.0, |(_, value)| *value)
+        }
+    };
+    let doubts = observation.map_or(&[][..], |o| &o.doubts);
+    Ok(Record {
+        set: set.to_owned(),
+        scene: sample.picture.origin.scene.clone(),
+        frame: sample.picture.origin.frame.clone(),
+        text: ask.text.clone(),
+        stratum: ask.stratum,
+        expected: Kind::from(&ask.target),
+        weak,
+        target: target.area(),
+        held_out_phrasing: ask.held_out_phrasing,
+        slipped: ask.slipped,
+        degradation: sample.degradation.clone(),
+        given: given(&answer.outcome),
+        predicted: shown.area(),
+        intersection: overlap,
+        presence,
+        features,
+        doubt: doubts.iter().map(|word| word.logit).fold(f32::NEG_INFINITY, f32::max).max(-30.0),
+        sweep: Vec::new(),
+    })
+}
+
+/// The target's pixels, and whether they are only a weak box.
+fn truth(sample: &Sample, ask: &Ask) -> Result<(Bitmap, bool)> {
+    let picture = &sample.picture;
+    let mut all = Bitmap::new(picture.image.width(), picture.image.height());
+    let (which, weak) = match &ask.target {
+        Target::Masks(which) => (which.as_slice(), false),
+        Target::Boxes(which) => (which.as_slice(), true),
+        _ => return Ok((all, false)),
+    };
+    for &index in which {
+        let instance = &picture.instances[index];
+        let part = match (&instance.mask, weak) {
+            (Some(mask), false) => Bitmap::from_mask(mask)?,
+            _ => {
+                let [x, y, w, h] = instance.bounding_box;
+                Bitmap::from_fn(all.width(), all.height(), |px, py| {
+                    let (px, py) = (px as f32 + 0.5, py as f32 + 0.5);
+                    px >= x && px < x + w && py >= y && py < y + h
+                })
+            }
+        };
+        all.unite(&part)?;
+    }
+    Ok((all, weak))
+}
+
+fn given(outcome: &Outcome) -> Kind {
+    match outcome {
+        Outcome::Segmented { .. } => Kind::Mask,
+        Outcome::Refused(refusal) => match refusal.verdict {
+            Verdict::TargetAbsent => Kind::Absent,
+            Verdict::TargetAmbiguous { .. } => Kind::Ambiguous,
+            Verdict::QueryNotUnderstood { .. } => Kind::NotUnderstood,
+            Verdict::TargetUnseeable => Kind::Unseeable,
+            _ => Kind::Other,
+        },
+    }
+}
+
+fn write_records(path: &Path, records: &[Record]) -> Result<()> {
+    let file = std::fs::File::create(path).with_context(|| format!("writing {}", path.display()))?;
+    let mut out = std::io::BufWriter::new(file);
+    for record in records {
+        serde_json::to_writer(&mut out, record)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush().with_context(|| format!("writing {}", path.display()))
+}
+
+fn print(set: &str, model: &str, engine: &str, report: &Report) {
+    println!("{model} on {set}, engine {engine}, {} questions; 95 % intervals resampled by scene\n", report.records);
+    masks("specific", &report.specific);
+    masks("general (all …)", &report.general);
+    line("hard negatives passed", &report.hard_negative.pass_rate);
+    line("false refusals", &report.present.false_refusal_rate);
+    line("right reason of refusal", &report.reason_accuracy);
+    line("IL_MCC", &report.il_mcc);
+    line("calibration error", &report.calibration_error);
+    for (size, masks) in &report.sizes {
+        line(&format!("gIoU, {size:?} targets").to_lowercase(), &masks.giou);
+    }
+    for (stratum, figure) in &report.strata {
+        line(&format!("stratum {stratum:?}").to_lowercase(), figure);
+    }
+    for (phrasing, figure) in &report.phrasing {
+        line(&format!("phrasing {phrasing}"), figure);
+    }
+    for (family, figure) in &report.refusals_by_degradation {
+        line(&format!("refused, {family}"), figure);
+    }
+}
+
+fn masks(name: &str, masks: &Masks) {
+    line(&format!("{name} gIoU"), &masks.giou);
+    line(&format!("{name} cIoU"), &masks.ciou);
+    if let Some(figure) = masks.precision.get("0.5") {
+        line(&format!("{name} P@0.5"), figure);
+    }
+}
+
+fn line(name: &str, figure: &Figure) {
+    println!("{name:<32} {:>6.3}  [{:.3}, {:.3}]  n = {}", figure.value, figure.low, figure.high, figure.n);
+}

@@ -1,0 +1,118 @@
+//! `ground export`: a checkpoint becomes the graphs of a bundle.
+
+use crate::draft;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use kestrel_link::manifest::{GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
+use kestrel_link::{AnswerTokens, Presence, Thresholds};
+use kestrel_models::export::export;
+use kestrel_models::kestrel::Config;
+use kestrel_models::tokenizer::{self, QueryTokenizer};
+use kestrel_models::weights::{Weights, checkpoint};
+use kestrel_training::sft::{self, TOKENIZER};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Arguments of `ground export`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// `model.safetensors` of a run; its tokenizer lies beside it.
+    #[arg(required_unless_present = "untrained")]
+    checkpoint: Option<PathBuf>,
+    /// Export a model that was never trained: the whole way works, its answers mean nothing.
+    #[arg(long, conflicts_with = "checkpoint")]
+    untrained: bool,
+    /// Folder of the bundle; made if it is not there.
+    #[arg(long)]
+    out: PathBuf,
+    /// Version of the model in the manifest.
+    #[arg(long, default_value = "0.1.0")]
+    model_version: String,
+    /// Free text for the manifest, `key=value`; may be given several times.
+    #[arg(long, value_parser = pair)]
+    provenance: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| "expected key=value".to_owned())
+}
+
+/// Runs `ground export`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (config, weights, tokenizer) = match &arguments.checkpoint {
+        Some(path) => trained(path)?,
+        None => untrained()?,
+    };
+    let provenance = arguments.provenance.iter().cloned().collect();
+    write(&arguments.out, &config, weights, &tokenizer, &arguments.model_version, provenance)?;
+    println!("{}", arguments.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
+    let (weights, metadata) = checkpoint::load(path)?;
+    let Some(config) = metadata.get("config") else {
+        bail!(
+            "{}: expected the model's configuration in the metadata, got none\nhint: name the model.safetensors of a run",
+            path.display()
+        );
+    };
+    let config = Config { image: kestrel_link::manifest::INPUT_SIZE as usize, ..serde_json::from_str(config)? };
+    let tokenizer = QueryTokenizer::load(&path.with_file_name(TOKENIZER))?;
+    Ok((config, weights, tokenizer))
+}
+
+/// A model with the parameters that training would begin with, but for the trunk's.
+pub fn untrained() -> Result<(Config, Weights, QueryTokenizer)> {
+    let config = Config::kestrel_s();
+    let texts = kestrel_training::expressions::corpus(0, 4000);
+    let mut weights = Weights::new();
+    for (name, tensor) in sft::untrained(&config, 0)?.tensors() {
+        weights.insert(name, tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1()?)?;
+    }
+    let tokenizer = tokenizer::train(texts, config.vocabulary)?;
+    Ok((config, weights, tokenizer))
+}
+
+/// Writes graphs, tokenizer, thresholds that answer everything, and the manifest.
+pub fn write(
+    out: &Path,
+    config: &Config,
+    mut weights: Weights,
+    tokenizer: &QueryTokenizer,
+    version: &str,
+    provenance: BTreeMap<String, String>,
+) -> Result<()> {
+    weights.round_f16()?;
+    let graphs = export(config, &weights)?;
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    let bytes = [graphs.vision, graphs.language, graphs.mask];
+    for (name, graph) in GRAPH_FILES.iter().zip(&bytes) {
+        std::fs::write(out.join(name), graph).with_context(|| format!("writing {}", out.join(name).display()))?;
+    }
+    tokenizer.save(&out.join(TOKENIZER_FILE))?;
+    let thresholds = uncalibrated(&Thresholds::hash_graphs(&bytes[0], &bytes[1], &bytes[2]));
+    std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
+    let special = tokenizer.special();
+    let [absent, ambiguous, not_understood, unseeable] = special.none;
+    let (seg, answer, pad) = (special.seg, special.answer, special.pad);
+    let answers = AnswerTokens { seg, absent, ambiguous, not_understood, unseeable, answer, pad };
+    kestrel_onboard::bundle::seal(out, draft::draft(config, answers, version, provenance), None)?;
+    Ok(())
+}
+
+/// Equal trust in the three signs of presence, and the middle of every scale.
+fn uncalibrated(model_hash: &str) -> Thresholds {
+    Thresholds {
+        model_hash: model_hash.to_owned(),
+        presence: Presence { weights: [-1.0, 1.0, 0.0], bias: 0.0 },
+        presence_threshold: 0.5,
+        mask_threshold: 0.5,
+        doubt_threshold: 0.5,
+        min_area_pixels: 4,
+        data: "not calibrated".to_owned(),
+        seed: 0,
+        date: draft::today(),
+    }
+}

@@ -1,0 +1,20 @@
+//! What the operator and the trainer run: one module a command, see `main`.
+//!
+//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`]. The trainer's: [`train`], [`export`], [`eval`], [`calibrate`], [`bundle`].
+#![forbid(unsafe_code)]
+
+pub mod ask;
+pub mod bundle;
+pub mod calibrate;
+pub mod demo;
+pub mod doctor;
+pub mod draft;
+pub mod engine;
+pub mod eval;
+pub mod export;
+pub mod keys;
+pub mod push;
+mod salient;
+
+pub mod session;
+pub mod train;

@@ -1,0 +1,73 @@
+//! `ground`: what the operator and the trainer run. One file a command; this one only reads the command line.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Candle allocates and frees a buffer for every operation; mimalloc keeps the pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Ask drones, train, evaluate, sign and push the models that they fly.
+#[derive(Debug, Parser)]
+#[command(name = "ground", version, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a drone and an operator in one process, ask a scripted set of questions, write a page of answers.
+    Demo(ground::demo::Arguments),
+    /// Ask a drone and print what it answers.
+    Ask(ground::ask::Arguments),
+    /// Train a model by a recipe.
+    Train(ground::train::Arguments),
+    /// Turn a checkpoint into the three ONNX graphs of a bundle.
+    Export(ground::export::Arguments),
+    /// Judge a bundle on a set, with the runtime that flies.
+    Eval(ground::eval::Arguments),
+    /// Fit a bundle's thresholds to evaluation records from data disjoint from training and test.
+    Calibrate(ground::calibrate::Arguments),
+    /// Finish a bundle: canaries, manifest, signature.
+    Bundle(ground::bundle::Arguments),
+    /// Make or show signing keys.
+    Keys(ground::keys::Arguments),
+    /// Push a signed bundle to a drone.
+    Push(ground::push::Arguments),
+    /// Say what is there, what is missing and what to do about it.
+    Doctor(ground::doctor::Arguments),
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo(a) => ground::demo::run(&a),
+        Command::Ask(a) => ground::ask::run(&a),
+        Command::Train(a) => ground::train::run(&a),
+        Command::Export(a) => ground::export::run(&a),
+        Command::Eval(a) => ground::eval::run(&a),
+        Command::Calibrate(a) => ground::calibrate::run(&a),
+        Command::Bundle(a) => ground::bundle::run(&a),
+        Command::Keys(a) => ground::keys::run(&a),
+        Command::Push(a) => ground::push::run(&a),
+        Command::Doctor(a) => ground::doctor::run(&a),
+    }
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

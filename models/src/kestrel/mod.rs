@@ -1,0 +1,154 @@
+//! kestrel-s: a multimodal language model that answers with a mask, written once against [`Ops`].
+//!
+//! Topology (Sa2VA, arXiv 2501.04001): vision trunk → projector → decoder language model → hidden state at `[SEG]`
+//! → SAM-2-style mask decoder. Three functions, three graphs: [`vision`], [`language`], [`mask`].
+
+mod auxiliary;
+mod decoder;
+mod language;
+pub mod pack;
+mod positions;
+pub mod trunk;
+mod vision;
+
+pub use auxiliary::auxiliary;
+pub use decoder::mask;
+pub use language::language;
+pub use vision::vision;
+
+use serde::{Deserialize, Serialize};
+
+/// Sizes of the model. Every field is part of a checkpoint: parameters of another configuration do not load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Side of the square input in pixels, a multiple of 32. The parameters do not depend on it.
+    pub image: usize,
+    /// Pieces of the tokenizer.
+    pub vocabulary: usize,
+    /// Longest token sequence of one query, `<answer>` and `[SEG]` included.
+    pub max_tokens: usize,
+    /// Width of the language model.
+    pub language_width: usize,
+    /// Decoder layers of the language model.
+    pub language_layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads (grouped-query attention).
+    pub kv_heads: usize,
+    /// Width inside SwiGLU.
+    pub feed_forward: usize,
+    /// Width of the stride-16 embedding and of the `[SEG]` state.
+    pub mask_width: usize,
+    /// Width of the stride-4 features.
+    pub fine_width: usize,
+    /// Two-way layers of the mask decoder.
+    pub mask_layers: usize,
+    /// Heads of its attentions, which run at half of `mask_width`.
+    pub mask_heads: usize,
+    /// Outputs of the auxiliary dense head, dropped at export.
+    pub auxiliary: usize,
+}
+
+impl Config {
+    /// The student that flies: about 7 million parameters.
+    pub fn kestrel_s() -> Self {
+        Self {
+            image: 512,
+            vocabulary: 2048,
+            max_tokens: 48,
+            language_width: 256,
+            language_layers: 4,
+            heads: 8,
+            kv_heads: 2,
+            feed_forward: 640,
+            mask_width: 128,
+            fine_width: 32,
+            mask_layers: 2,
+            mask_heads: 4,
+            auxiliary: 32,
+        }
+    }
+
+    /// The same topology, small enough for tests: the trunk keeps its widths, all else shrinks.
+    pub fn tiny() -> Self {
+        Self {
+            image: 64,
+            vocabulary: 512,
+            max_tokens: 16,
+            language_width: 32,
+            language_layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            feed_forward: 48,
+            mask_width: 32,
+            fine_width: 16,
+            mask_layers: 1,
+            mask_heads: 2,
+            auxiliary: 32,
+        }
+    }
+
+    /// Side of the grid of image tokens (stride 32).
+    pub fn token_side(&self) -> usize {
+        self.image / 32
+    }
+
+    /// Side of the mask decoder's embedding (stride 16).
+    pub fn embed_side(&self) -> usize {
+        self.image / 16
+    }
+
+    /// Side of the mask logits (stride 4).
+    pub fn mask_side(&self) -> usize {
+        self.image / 4
+    }
+}
+
+/// What the vision graph gives.
+#[derive(Clone)]
+pub struct Seen<T> {
+    /// Position-encoded image tokens, rows `[N, (S/32)², language_width]`.
+    pub tokens: T,
+    /// Stride-16 embedding, rows `[N, (S/16)², mask_width]`.
+    pub embed: T,
+    /// Stride-4 features, rows `[N, (S/4)², fine_width]`.
+    pub fine: T,
+}
+
+/// Packed queries as tensors, see [`pack::Packed`].
+#[derive(Clone)]
+pub struct PackedTensors<T> {
+    /// Integer `[B, P]`.
+    pub ids: T,
+    /// Integer `[B, Q]`: where each query's `<answer>` stands among the P text tokens; `[SEG]` follows it.
+    pub index: T,
+    /// Additive `[B or 1, I+P, I+P]`.
+    pub mask: T,
+    /// `[B or 1, I+P, d/2]`.
+    pub cos: T,
+    /// `[B or 1, I+P, d/2]`.
+    pub sin: T,
+}
+
+/// What the language graph gives.
+#[derive(Clone)]
+pub struct Said<T> {
+    /// Next-token logits at `<answer>`, `[B, Q, vocabulary]`.
+    pub logits: T,
+    /// The `[SEG]` state, `[B, Q, mask_width]`.
+    pub seg: T,
+    /// Logit that a text token belongs to a word without sense, `[B, P, 1]`.
+    pub doubt: T,
+}
+
+/// What the mask graph gives.
+#[derive(Clone)]
+pub struct Masks<T> {
+    /// Mask logits `[N·Q, (S/4)², 1]`, row-major.
+    pub mask: T,
+    /// Logit of the predicted IoU, `[N·Q, 1, 1]`.
+    pub iou: T,
+    /// Object logit, `[N·Q, 1, 1]`.
+    pub object: T,
+}

@@ -1,0 +1,106 @@
+//! The three graphs of kestrel-s, small, one feeding the next.
+
+use candle_core::{Device, Tensor};
+use kestrel_models::candle::{Candle, Params};
+use kestrel_models::export::{Graphs, export};
+use kestrel_models::kestrel::pack::pack;
+use kestrel_models::kestrel::{Config, language, mask, vision};
+use kestrel_models::weights::Weights;
+
+use super::runtimes::{Data, Feed, Outputs, has_onnx_runtime, onnx_runtime, tract};
+use super::{TOLERANCE, difference, noises};
+
+const QUERY: [u32; 7] = [40, 41, 300, 7, 20, 1, 2];
+
+fn config() -> Config {
+    Config { image: 128, ..Config::tiny() }
+}
+
+/// What candle gives: tokens, embed, fine, logits, seg, doubt, mask, IoU, object.
+fn reference(config: &Config, params: &Params, image: &Tensor) -> Outputs {
+    let mut ops = Candle::evaluating(params);
+    let seen = vision(&mut ops, config, image).unwrap();
+    let images = config.token_side().pow(2);
+    // The trainer packs a query without padding; the exported graph pads it.
+    let packed = pack(&[vec![QUERY.to_vec()]], images, 0, None);
+    let packed = packed.tensors(config.language_width / config.heads, &Device::Cpu).unwrap();
+    let said = language(&mut ops, config, &seen.tokens, &packed).unwrap();
+    let masks = mask(&mut ops, config, &seen, &said.seg, 1).unwrap();
+    [
+        &seen.tokens,
+        &seen.embed,
+        &seen.fine,
+        &said.logits,
+        &said.seg,
+        &said.doubt,
+        &masks.mask,
+        &masks.iou,
+        &masks.object,
+    ]
+    .iter()
+    .map(|t| t.flatten_all().unwrap().to_vec1().unwrap())
+    .collect()
+}
+
+fn chain(graphs: &Graphs, config: &Config, image: &[f32], run: impl Fn(&[u8], &[Feed]) -> Outputs) -> Outputs {
+    let floats =
+        |name, shape: &[usize], v: &[f32]| Feed { name, shape: shape.to_vec(), data: Data::Floats(v.to_vec()) };
+    let integers = |name, v: Vec<i64>| Feed { name, shape: vec![1, v.len()], data: Data::Integers(v) };
+    let side = config.image;
+    // The reference picture is channel-last.
+    let planes: Vec<f32> = (0..3).flat_map(|c| image.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect();
+    let seen = run(&graphs.vision, &[floats("image", &[1, 3, side, side], &planes)]);
+    let mut ids: Vec<i64> = QUERY.iter().map(|&id| id.into()).collect();
+    ids.resize(config.max_tokens, 0);
+    let images = config.token_side().pow(2);
+    let tokens = floats("tokens", &[1, images, config.language_width], &seen[0]);
+    let said = run(&graphs.language, &[tokens, integers("ids", ids), integers("index", vec![QUERY.len() as i64 - 2])]);
+    let (embed, fine) = (config.embed_side().pow(2), config.mask_side().pow(2));
+    let masks = run(
+        &graphs.mask,
+        &[
+            floats("embed", &[1, embed, config.mask_width], &seen[1]),
+            floats("fine", &[1, fine, config.fine_width], &seen[2]),
+            floats("seg", &[1, 1, config.mask_width], &said[1]),
+        ],
+    );
+    let mut all: Outputs = seen.into_iter().chain(said).chain(masks).collect();
+    // The doubts of padding mean nothing.
+    all[5].truncate(QUERY.len());
+    all
+}
+
+fn compare(runtime: &str, expected: &Outputs, got: &Outputs) {
+    let names = ["tokens", "embed", "fine", "logits", "seg", "doubt", "mask", "iou", "object"];
+    for ((name, a), b) in names.iter().zip(expected).zip(got) {
+        let apart = difference(a, b);
+        println!("{runtime} {name}: {apart:e}");
+        assert!(apart < TOLERANCE, "{runtime}: {name} is {apart} apart");
+        assert!(a.len() == 1 || a.iter().any(|v| (v - a[0]).abs() > 1e-3), "{name} is constant and proves nothing");
+    }
+}
+
+#[test]
+fn the_exported_model_is_the_trained_one() {
+    let config = config();
+    let image = noises(3, config.image * config.image * 3, 2.0);
+    let tensor = Tensor::from_slice(&image, (1, config.image, config.image, 3), &Device::Cpu).unwrap();
+    let made = Params::new(&Device::Cpu, 11);
+    reference(&config, &made, &tensor);
+    // Biases begin at zero, which would hide a bias that is lost.
+    let mut weights = Weights::new();
+    for (index, (name, (shape, data))) in Weights::from_params(&made).unwrap().into_iter().enumerate() {
+        let moved = data.iter().zip(noises(index as u64, data.len(), 0.03)).map(|(v, n)| v + n).collect();
+        weights.insert(name, shape, moved).unwrap();
+    }
+    weights.round_f16().unwrap();
+
+    let expected = reference(&config, &weights.to_params(&Device::Cpu).unwrap(), &tensor);
+    let graphs = export(&config, &weights).unwrap();
+    assert_eq!(graphs, export(&config, &weights).unwrap(), "export is not reproducible");
+    compare("tract", &expected, &chain(&graphs, &config, &image, tract));
+    if has_onnx_runtime() {
+        let run = |model: &[u8], feeds: &[Feed]| onnx_runtime(model, feeds).unwrap();
+        compare("ONNX Runtime", &expected, &chain(&graphs, &config, &image, run));
+    }
+}

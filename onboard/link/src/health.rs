@@ -1,0 +1,57 @@
+//! What a drone says of itself.
+
+use crate::codec::Message;
+use crate::error::LinkError;
+use crate::key::DroneId;
+use serde::{Deserialize, Serialize};
+
+/// Published at a fixed rate and at every change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// The drone's id.
+    pub drone: String,
+    /// Whether queries are answered.
+    pub readiness: Readiness,
+    /// `name@version` of the model that flies.
+    pub model: String,
+    /// Hex SHA-256 of that bundle's manifest.
+    pub model_hash: String,
+    /// `A` or `B`, or empty when the bundle was given by path.
+    pub slot: String,
+    /// Engine and provider really active.
+    pub engine: String,
+    /// Seconds since start, monotonic.
+    pub uptime_seconds: u64,
+    /// Frames seen from the camera.
+    pub frames_in: u64,
+    /// Frames replaced by a newer one before they were looked at.
+    pub frames_dropped: u64,
+    /// Outcomes with a mask.
+    pub segmented: u64,
+    /// Outcomes that refused.
+    pub refused: u64,
+}
+
+/// Whether a drone can answer, and if not why not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Readiness {
+    /// Answers queries.
+    Ready,
+    /// Starting, or trying a new model.
+    Starting,
+    /// Answers with refusals only.
+    NotReady {
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Message for Health {
+    const NAME: &'static str = "health";
+    const MAX_BYTES: usize = 4 * 1024;
+
+    fn validate(&self) -> Result<(), LinkError> {
+        DroneId::new(&self.drone).map(drop)
+    }
+}

@@ -1,0 +1,34 @@
+//! The contract between drone and operator.
+//!
+//! Both ends of the link speak only these types: [`Query`] in, [`Outcome`] out, [`Health`] beside it,
+//! a [`Manifest`] for every model bundle and [`Mask`] for every answer.
+//! There is no I/O and no clock here, so that any client can be held against it.
+#![forbid(unsafe_code)]
+
+pub mod canary;
+pub mod codec;
+pub mod error;
+pub mod hash;
+pub mod health;
+pub mod key;
+pub mod manifest;
+pub mod mask;
+pub mod outcome;
+pub mod push;
+pub mod query;
+mod rle;
+pub mod signature;
+pub mod thresholds;
+
+pub use canary::CanarySpec;
+pub use codec::{Message, decode, encode};
+pub use error::LinkError;
+pub use hash::{Hasher, sha256_hex};
+pub use health::{Health, Readiness};
+pub use key::DroneId;
+pub use manifest::{AnswerTokens, FileEntry, Manifest};
+pub use mask::Mask;
+pub use outcome::{Outcome, Refusal, Reply, Segment, Verdict};
+pub use push::{ChunkRequest, PushOffer, PushPhase, PushState};
+pub use query::{Hint, Query};
+pub use thresholds::{Presence, Thresholds};

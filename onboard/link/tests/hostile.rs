@@ -1,0 +1,118 @@
+//! Hostile bytes are refused with a reason; they never panic (promise P13).
+//!
+//! `attacks/KIND-NAME.hex` holds one attack each: `# expect:` names a part of the error, the rest is hex with comments.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use kestrel_link::*;
+use proptest::prelude::*;
+use std::path::Path;
+
+fn refuse(kind: &str, bytes: &[u8]) -> Result<(), LinkError> {
+    match kind {
+        "query" => decode::<Query>(bytes).map(drop),
+        "reply" => decode::<Reply>(bytes).map(drop),
+        "health" => decode::<Health>(bytes).map(drop),
+        "offer" => decode::<PushOffer>(bytes).map(drop),
+        "state" => decode::<PushState>(bytes).map(drop),
+        "manifest" => Manifest::from_json(bytes).map(drop),
+        "thresholds" => Thresholds::from_json(bytes).map(drop),
+        "canary" => CanarySpec::from_json(bytes).map(drop),
+        "mask" => serde_json::from_slice::<Mask>(bytes).unwrap().validate(),
+        other => panic!("no such kind of attack: {other}"),
+    }
+}
+
+const KINDS: [&str; 8] = ["query", "reply", "health", "offer", "state", "manifest", "thresholds", "canary"];
+
+#[test]
+fn every_attack_is_refused_for_its_reason() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks");
+    let mut tried = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "hex") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let (kind, _) = name.split_once('-').unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let expect = text.lines().find_map(|line| line.strip_prefix("# expect: ")).unwrap();
+        let hex: String = text
+            .lines()
+            .map(|line| line.split('#').next().unwrap())
+            .flat_map(str::chars)
+            .filter(|c| !c.is_whitespace())
+            .collect();
+        let bytes: Vec<u8> =
+            (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+        let error = refuse(kind, &bytes).expect_err(&name).to_string();
+        assert!(error.contains(expect), "{name}: expected {expect:?} in {error:?}");
+        tried += 1;
+    }
+    assert!(tried >= 30, "only {tried} attacks found");
+}
+
+#[test]
+fn messages_over_their_cap_are_refused_unread() {
+    for kind in KINDS {
+        let error = refuse(kind, &vec![0xa0; 1 << 20]).unwrap_err();
+        assert!(matches!(error, LinkError::TooLarge { .. }), "{kind}: {error}");
+    }
+}
+
+#[test]
+fn errors_do_not_repeat_long_hostile_values() {
+    let id = "é".repeat(900);
+    let query = Query { id, text: "car".into(), hint: None, frames: 1 };
+    let error = decode::<Query>(&encode(&query).unwrap()).unwrap_err().to_string();
+    assert!(error.chars().count() < 300, "{error}");
+}
+
+fn whole_reply() -> Vec<u8> {
+    let mask = Mask::from_fn(40, 30, |x, y| x > y).unwrap();
+    let reply = Reply {
+        drone: "d".into(),
+        query_id: "q".into(),
+        query_text: "the boat".into(),
+        frame: 1,
+        frame_width: 40,
+        frame_height: 30,
+        capture_unix_nanos: 2,
+        latency_micros: 3,
+        model: "m@1".into(),
+        engine: "tract".into(),
+        outcome: Outcome::Segmented { masks: vec![Segment::of(mask, 0.9, 0.8).unwrap()] },
+    };
+    encode(&reply).unwrap()
+}
+
+#[test]
+fn every_cut_of_a_reply_is_refused() {
+    let bytes = whole_reply();
+    assert!(decode::<Reply>(&bytes).is_ok());
+    for end in 0..bytes.len() {
+        assert!(decode::<Reply>(&bytes[..end]).is_err(), "cut at {end}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        for kind in KINDS {
+            let _ = refuse(kind, &bytes);
+        }
+    }
+
+    #[test]
+    fn a_damaged_reply_never_panics(at in 0usize..4096, value: u8) {
+        let mut bytes = whole_reply();
+        let at = at % bytes.len();
+        bytes[at] = value;
+        if let Ok(reply) = decode::<Reply>(&bytes) {
+            // What is let through is whole.
+            if let Outcome::Segmented { masks } = &reply.outcome {
+                prop_assert!(masks.iter().all(|segment| segment.mask.to_bits().is_ok()));
+            }
+        }
+    }
+}

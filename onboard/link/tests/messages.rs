@@ -1,0 +1,246 @@
+//! Messages survive CBOR, keep their ranges, and are what docs/reference/link.cddl says.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cddl;
+
+use ciborium::Value;
+use kestrel_link::outcome::MAX_CANDIDATES;
+use kestrel_link::*;
+use proptest::prelude::*;
+
+fn query() -> Query {
+    Query { id: "q1".into(), text: "the white truck".into(), hint: None, frames: 1 }
+}
+
+fn segment(width: u32, height: u32) -> Segment {
+    let mask = Mask::from_fn(width, height, |x, y| x > 1 && y % 3 != 0).unwrap();
+    Segment::of(mask, 0.75, 0.5).unwrap()
+}
+
+fn reply(outcome: Outcome) -> Reply {
+    Reply {
+        drone: "kestrel-1".into(),
+        query_id: "q1".into(),
+        query_text: "the white truck".into(),
+        frame: 7,
+        frame_width: 12,
+        frame_height: 9,
+        capture_unix_nanos: 1_790_000_000_123_456_789,
+        latency_micros: 48_000,
+        model: "kestrel-s@1".into(),
+        engine: "tract".into(),
+        outcome,
+    }
+}
+
+fn refused(verdict: Verdict) -> Outcome {
+    Outcome::Refused(Refusal { verdict, evidence: vec![("presence".into(), 0.1)], advice: "come closer".into() })
+}
+
+fn verdicts() -> Vec<Verdict> {
+    vec![
+        Verdict::TooDark,
+        Verdict::Overexposed,
+        Verdict::Blurred,
+        Verdict::Noisy,
+        Verdict::Hazy,
+        Verdict::Frozen,
+        Verdict::Truncated,
+        Verdict::WrongModality,
+        Verdict::TargetAbsent,
+        Verdict::TargetAmbiguous { candidates: vec![segment(12, 9)] },
+        Verdict::TargetTooSmall,
+        Verdict::TargetUnseeable,
+        Verdict::QueryNotUnderstood { word: Some("blorf".into()) },
+        Verdict::QueryNotUnderstood { word: None },
+        Verdict::LowConfidence,
+        Verdict::DeadlineMissed,
+        Verdict::EngineDegraded,
+        Verdict::ModelSwitching,
+    ]
+}
+
+fn health(readiness: Readiness) -> Health {
+    Health {
+        drone: "kestrel-1".into(),
+        readiness,
+        model: "kestrel-s@1".into(),
+        model_hash: "00".into(),
+        slot: "A".into(),
+        engine: "ort/cpu".into(),
+        uptime_seconds: 3,
+        frames_in: 90,
+        frames_dropped: 2,
+        segmented: 40,
+        refused: 48,
+    }
+}
+
+fn phases() -> Vec<PushPhase> {
+    vec![
+        PushPhase::Idle,
+        PushPhase::Downloading { received_bytes: 1, total_bytes: 2 },
+        PushPhase::Verified,
+        PushPhase::Staged,
+        PushPhase::Trial,
+        PushPhase::Committed,
+        PushPhase::RolledBack { why: "canary/00: IoU 0.1".into() },
+        PushPhase::Refused { why: "not signed".into() },
+    ]
+}
+
+/// Round trip, and the encoded form against the rule of the reference.
+fn check<M: Message + PartialEq + std::fmt::Debug>(rule: &str, message: &M) {
+    let bytes = encode(message).unwrap();
+    assert_eq!(&decode::<M>(&bytes).unwrap(), message);
+    let value: Value = ciborium::from_reader(bytes.as_slice()).unwrap();
+    let rules = cddl::Rules::parse(include_str!("../../../docs/reference/link.cddl"));
+    rules.check(rule, &value).unwrap_or_else(|why| panic!("{rule}: {why}\n{value:?}"));
+}
+
+#[test]
+fn every_kind_of_message_is_as_documented() {
+    for hint in [None, Some(Hint::Point { x: 0.25, y: 1.0 }), Some(Hint::Box { x0: 0.0, y0: 0.1, x1: 0.5, y1: 0.9 })] {
+        check("query", &Query { hint, ..query() });
+    }
+    check("reply", &reply(Outcome::Segmented { masks: vec![segment(12, 9), segment(12, 9)] }));
+    for verdict in verdicts() {
+        check("reply", &reply(refused(verdict)));
+    }
+    for readiness in [Readiness::Ready, Readiness::Starting, Readiness::NotReady { why: "no model".into() }] {
+        check("health", &health(readiness));
+    }
+    check("push-offer", &PushOffer { manifest: "{}".into(), signature: "k s".into() });
+    for phase in phases() {
+        let state =
+            PushState { drone: "kestrel-1".into(), model: "kestrel-s@2".into(), manifest_hash: "ab".into(), phase };
+        check("push-state", &state);
+    }
+}
+
+/// Guards the check above: a reference that allows anything would pass it.
+#[test]
+fn the_reference_refuses_what_it_does_not_name() {
+    let rules = cddl::Rules::parse(include_str!("../../../docs/reference/link.cddl"));
+    let text = |s: &str| Value::Text(s.into());
+    let whole = vec![(text("id"), text("q")), (text("text"), text("car"))];
+    assert!(rules.check("query", &Value::Map(whole.clone())).is_ok());
+    let mut extra = whole.clone();
+    extra.push((text("colour"), text("red")));
+    assert!(rules.check("query", &Value::Map(extra)).is_err());
+    assert!(rules.check("query", &Value::Map(whole[..1].to_vec())).is_err());
+    let wrong = vec![whole[0].clone(), (text("text"), Value::from(3))];
+    assert!(rules.check("query", &Value::Map(wrong)).is_err());
+    let long = vec![whole[1].clone(), (text("id"), text(&"x".repeat(65)))];
+    assert!(rules.check("query", &Value::Map(long)).is_err());
+}
+
+#[test]
+fn frames_defaults_to_one() {
+    let mut bytes = Vec::new();
+    let map = Value::Map(vec![
+        (Value::Text("id".into()), Value::Text("q".into())),
+        (Value::Text("text".into()), Value::Text("boats".into())),
+    ]);
+    ciborium::into_writer(&map, &mut bytes).unwrap();
+    assert_eq!(decode::<Query>(&bytes).unwrap().frames, 1);
+}
+
+#[test]
+fn queries_out_of_range_are_refused_by_name() {
+    let cases: Vec<(&str, Query)> = vec![
+        ("query.id", Query { id: String::new(), ..query() }),
+        ("query.id", Query { id: "a/b".into(), ..query() }),
+        ("query.id", Query { id: "x".repeat(65), ..query() }),
+        ("query.text", Query { text: "  ".into(), ..query() }),
+        ("query.text", Query { text: "car\u{7}".into(), ..query() }),
+        ("query.text", Query { text: "car ".repeat(129), ..query() }),
+        ("query.hint.x", Query { hint: Some(Hint::Point { x: f32::NAN, y: 0.5 }), ..query() }),
+        ("query.hint.y", Query { hint: Some(Hint::Point { x: 0.5, y: 1.5 }), ..query() }),
+        ("query.hint", Query { hint: Some(Hint::Box { x0: 0.5, y0: 0.1, x1: 0.5, y1: 0.2 }), ..query() }),
+    ];
+    for (field, query) in cases {
+        let error = decode::<Query>(&encode(&query).unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with(field), "{field}: {error}");
+        assert!(!error.hint().is_empty());
+    }
+    let only_hint = Query { text: String::new(), hint: Some(Hint::Point { x: 0.5, y: 0.5 }), ..query() };
+    assert!(only_hint.validate().is_ok());
+}
+
+#[test]
+fn replies_out_of_range_are_refused() {
+    let mut wrong = vec![reply(Outcome::Segmented { masks: vec![] })];
+    wrong.push(reply(Outcome::Segmented { masks: vec![segment(9, 12)] }));
+    wrong.push(reply(Outcome::Segmented { masks: vec![Segment { presence: f32::NAN, ..segment(12, 9) }] }));
+    wrong.push(reply(Outcome::Segmented { masks: vec![Segment { area_pixels: 1, ..segment(12, 9) }] }));
+    let crowd = vec![segment(12, 9); MAX_CANDIDATES + 1];
+    wrong.push(reply(refused(Verdict::TargetAmbiguous { candidates: crowd })));
+    for reply in wrong {
+        assert!(decode::<Reply>(&encode(&reply).unwrap()).is_err(), "{reply:?}");
+    }
+}
+
+#[test]
+fn a_reply_over_its_cap_is_not_sent() {
+    let chequered = Mask::from_fn(512, 512, |x, y| (x * 31 + y * 17) % 3 == 0).unwrap();
+    let big = Segment::of(chequered, 0.5, 0.5).unwrap();
+    let mut reply = reply(Outcome::Segmented { masks: vec![big] });
+    (reply.frame_width, reply.frame_height) = (512, 512);
+    assert!(matches!(encode(&reply), Err(LinkError::TooLarge { .. })));
+}
+
+#[test]
+fn keys_name_one_drone_and_one_query() {
+    let drone = DroneId::new("kestrel-1").unwrap();
+    assert_eq!(drone.query(), "kestrel/kestrel-1/query");
+    assert_eq!(drone.outcome("q1").unwrap(), "kestrel/kestrel-1/outcome/q1");
+    assert!(drone.outcome("q1/**").is_err());
+    assert_eq!(key::drone_of(&drone.alive()).unwrap(), drone);
+    for id in ["", "A", "a/b", "*", "a b", &"a".repeat(33)] {
+        assert!(DroneId::new(id).is_err(), "{id:?}");
+    }
+    assert!(key::drone_of("other/kestrel-1/alive").is_err());
+}
+
+#[test]
+fn chunk_selectors_come_back() {
+    let drone = DroneId::new("d").unwrap();
+    let request = ChunkRequest { manifest_hash: sha256_hex(b"m"), path: "canary/00.png".into(), offset: 3, length: 4 };
+    let selector = request.selector(&drone);
+    let (key, parameters) = selector.split_once('?').unwrap();
+    assert_eq!(ChunkRequest::parse(key, parameters).unwrap(), request);
+    assert_eq!(request.slice(b"0123456789"), Some(&b"3456"[..]));
+    assert_eq!(request.slice(b"012345"), None);
+    for parameters in [
+        "",
+        "offset=0",
+        "offset=0;length=0",
+        "offset=0;length=262145",
+        "offset=-1;length=1",
+        "offset=1;offset=2;length=1",
+    ] {
+        assert!(ChunkRequest::parse(key, parameters).is_err(), "{parameters}");
+    }
+    let escape = key.replace("canary/00.png", "../secret");
+    assert!(ChunkRequest::parse(&escape, parameters).is_err());
+}
+
+proptest! {
+    #[test]
+    fn queries_come_back(id in "[a-zA-Z0-9._-]{1,64}", text in "[a-zäöü ,']{1,120}[a-z]", point in proptest::option::of((0f32..=1.0, 0f32..=1.0)), frames: u32) {
+        let hint = point.map(|(x, y)| Hint::Point { x, y });
+        let query = Query { id, text, hint, frames };
+        prop_assert_eq!(decode::<Query>(&encode(&query).unwrap()).unwrap(), query);
+    }
+
+    #[test]
+    fn replies_come_back(presence in 0f32..=1.0, frame: u64, nanos: u64, which in 0usize..18, evidence in proptest::collection::vec(("[a-z_]{1,20}", -1e6f32..1e6), 0..8)) {
+        let verdict = verdicts()[which].clone();
+        let outcome = Outcome::Refused(Refusal { verdict, evidence, advice: "wait".into() });
+        let refusal = Reply { frame, capture_unix_nanos: nanos, ..reply(outcome) };
+        prop_assert_eq!(decode::<Reply>(&encode(&refusal).unwrap()).unwrap(), refusal);
+        let answer = reply(Outcome::Segmented { masks: vec![Segment { presence, ..segment(12, 9) }] });
+        prop_assert_eq!(decode::<Reply>(&encode(&answer).unwrap()).unwrap(), answer);
+    }
+}

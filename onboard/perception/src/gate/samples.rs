@@ -1,0 +1,147 @@
+//! One pass over sparse columns of every row: light, colour, repetition and broken rows.
+
+use super::histogram::Histogram;
+use image::RgbImage;
+
+/// Columns that are read of each row.
+const COLUMNS: usize = 96;
+
+/// Most rows that are read; a taller frame is read in every n-th row.
+const ROWS: usize = 2160;
+
+/// Difference of neighbouring rows, in grey levels, that a tear must reach in a column.
+const TEAR_STEP: i32 = 8;
+
+/// Share of the columns that must differ so.
+const TEAR_WIDTH: f32 = 0.65;
+
+/// How one-sided the differences may be: a shore or a field's edge along the rows makes all columns lighter, or all darker.
+const TEAR_BIAS: f32 = 0.7;
+
+/// By how many grey levels green exceeds blue in a warm pixel.
+const WARM_STEP: i32 = 12;
+
+/// How much constant rows may vary, in grey levels: a decoder's fill is exact, while still water is not.
+const CONSTANT_SPAN: u8 = 1;
+
+/// What one pass over the frame tells.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    /// Luma, 0..=255.
+    pub(super) luma: Histogram,
+    /// Least channel of each pixel (the dark channel of haze removal), 0..=255.
+    pub(super) darkest: Histogram,
+    /// Greatest less least channel of each pixel: 0 is grey.
+    pub(super) chroma: Histogram,
+    /// Mean of (red + blue) / 2 − green, in 0..=1: plants and soil are magenta in false-colour infrared only.
+    pub(super) magenta: f32,
+    /// Share of pixels whose green clearly exceeds blue: plants, earth, brick.
+    pub(super) warm_share: f32,
+    /// Share of the rows, counted from the bottom, that are one constant colour.
+    pub(super) constant_bottom: f32,
+    /// The same counted from the top.
+    pub(super) constant_top: f32,
+    /// Strongest jump between neighbouring rows over the whole width, relative to the rows around it; 0 when there is none.
+    pub(super) tear: f32,
+    /// Hash of all that was read.
+    pub(super) fingerprint: u64,
+}
+
+/// Reads the frame, which has at least one pixel.
+pub(super) fn read(frame: &RgbImage) -> Samples {
+    let (width, height) = (frame.width() as usize, frame.height() as usize);
+    let count = width.min(COLUMNS);
+    let offsets: Vec<usize> = (0..count).map(|index| (2 * index + 1) * width / (2 * count) * 3).collect();
+    let stride = height.div_ceil(ROWS);
+    let mut samples = Samples { fingerprint: 0xcbf2_9ce4_8422_2325, ..Samples::default() };
+    let (mut magenta, mut warm, mut total) = (0_i64, 0_u32, 0_u32);
+    let (mut line, mut before) = (vec![0_u8; count], vec![0_u8; count]);
+    let mut rows = Vec::with_capacity(height / stride + 1);
+    for (index, row) in frame.as_raw().chunks_exact(width * 3).step_by(stride).enumerate() {
+        for (value, &offset) in line.iter_mut().zip(&offsets) {
+            let [red, green, blue] = [row[offset], row[offset + 1], row[offset + 2]];
+            let luma = luma(red, green, blue);
+            let (least, greatest) = (red.min(green).min(blue), red.max(green).max(blue));
+            *value = luma;
+            samples.luma.add(luma);
+            samples.darkest.add(least);
+            samples.chroma.add(greatest - least);
+            magenta += i64::from(red) + i64::from(blue) - 2 * i64::from(green);
+            warm += u32::from(i32::from(green) > i32::from(blue) + WARM_STEP);
+            let word = u64::from(red) | u64::from(green) << 8 | u64::from(blue) << 16;
+            samples.fingerprint = (samples.fingerprint ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(5);
+        }
+        total += count as u32;
+        rows.push(Row::new(&line, (index > 0).then_some(&before)));
+        std::mem::swap(&mut line, &mut before);
+    }
+    samples.magenta = magenta as f32 / (2.0 * 255.0 * total.max(1) as f32);
+    samples.warm_share = warm as f32 / total.max(1) as f32;
+    samples.constant_bottom = constant_share(rows.iter().rev(), rows.len());
+    samples.constant_top = constant_share(rows.iter(), rows.len());
+    // Rows that are not neighbours tell nothing of a tear.
+    samples.tear = if stride == 1 { tear(&rows) } else { 0.0 };
+    samples
+}
+
+/// Luma of ITU-R BT.601 in fixed point.
+pub(super) fn luma(red: u8, green: u8, blue: u8) -> u8 {
+    ((77 * u32::from(red) + 150 * u32::from(green) + 29 * u32::from(blue) + 128) >> 8) as u8
+}
+
+/// What is kept of a row.
+struct Row {
+    least: u8,
+    greatest: u8,
+    /// Mean absolute difference from the row above, in grey levels.
+    jump: f32,
+    /// Whether most columns differ from the row above, some lighter and some darker.
+    broken: bool,
+}
+
+impl Row {
+    fn new(line: &[u8], above: Option<&Vec<u8>>) -> Self {
+        let (mut sum, mut signed, mut broken) = (0_i32, 0_i32, 0_i32);
+        for (&value, &other) in line.iter().zip(above.map_or(&[][..], Vec::as_slice)) {
+            let difference = i32::from(value) - i32::from(other);
+            sum += difference.abs();
+            signed += difference;
+            broken += i32::from(difference.abs() >= TEAR_STEP);
+        }
+        let count = line.len().max(1) as f32;
+        Self {
+            least: line.iter().copied().min().unwrap_or(0),
+            greatest: line.iter().copied().max().unwrap_or(0),
+            jump: sum as f32 / count,
+            broken: broken as f32 >= TEAR_WIDTH * count && signed.abs() as f32 <= TEAR_BIAS * sum as f32,
+        }
+    }
+}
+
+/// Share of rows before the first that varies or leaves the first one's level.
+fn constant_share<'a>(rows: impl Iterator<Item = &'a Row>, count: usize) -> f32 {
+    let (mut least, mut greatest) = (u8::MAX, 0);
+    let constant = rows
+        .take_while(|row| {
+            least = least.min(row.least);
+            greatest = greatest.max(row.greatest);
+            greatest - least <= CONSTANT_SPAN
+        })
+        .count();
+    constant as f32 / count.max(1) as f32
+}
+
+/// The strongest row-to-row jump over most of the width, relative to the strongest of the eight around it.
+fn tear(rows: &[Row]) -> f32 {
+    const AROUND: usize = 4;
+    let mut strongest = 0.0_f32;
+    for (index, row) in rows.iter().enumerate().skip(AROUND + 1).take(rows.len().saturating_sub(2 * AROUND + 1)) {
+        if !row.broken {
+            continue;
+        }
+        let around = rows[index - AROUND..index].iter().chain(&rows[index + 1..=index + AROUND]);
+        let usual = around.fold(1.0_f32, |most, other| most.max(other.jump));
+        strongest = strongest.max(row.jump / usual);
+    }
+    strongest
+}

@@ -1,0 +1,28 @@
+//! Pure functions over frames and tensors: preprocessing, tiling, gate, post-processing, refusal policy.
+//!
+//! The way of a frame: [`gate`] looks at it before any network runs, [`plan`] cuts it into [`View`]s,
+//! [`preprocess`] turns a view into the model's input, [`layout`] does the same for the words,
+//! [`upsample`] brings the model's mask back onto the frame, and [`decide`] says whether it is shown.
+//! No I/O, no clock and no engine here: the trainer, the calibration and the drone call the same functions.
+#![forbid(unsafe_code)]
+
+mod banner;
+pub mod bitmap;
+pub mod error;
+pub mod gate;
+pub mod overlay;
+pub mod policy;
+pub mod postprocess;
+pub mod preprocess;
+pub mod tiling;
+pub mod tokens;
+
+pub use bitmap::{Bitmap, Component};
+pub use error::Error;
+pub use gate::{GateHistory, GateReport, GateThresholds, Statistics, gate};
+pub use overlay::{Style, draw, draw_mask};
+pub use policy::{AnswerLogits, Decision, Observation, decide, presence};
+pub use postprocess::{segment, upsample};
+pub use preprocess::{Letterbox, MODEL_SIZE, Scratch, View, preprocess};
+pub use tiling::{Tiling, plan, refine, tile_hint, touched};
+pub use tokens::{SpecialIds, TokenLayout, WordDoubt, layout, word_doubts};

@@ -1,0 +1,199 @@
+//! Which regions of a frame the model looks at, and how their answers become one.
+
+use crate::bitmap::Bitmap;
+use crate::error::Error;
+use crate::preprocess::{Letterbox, View};
+use kestrel_link::Hint;
+use serde::{Deserialize, Serialize};
+
+/// Share of a frame's side that two neighbouring tiles both see.
+pub const OVERLAP: f32 = 0.125;
+
+/// Longest side in pixels that [`Tiling::Auto`] leaves whole: beyond it the model's input would lose pixels.
+pub const WHOLE_UP_TO: u32 = 640;
+
+/// Margin around a coarse box when it becomes a hint, as a share of its side: coarse edges are not sharp.
+const HINT_MARGIN: f32 = 0.05;
+
+/// When a frame is also looked at in tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tiling {
+    /// The whole frame only.
+    Never,
+    /// In 2×2 tiles when a side is longer than [`WHOLE_UP_TO`].
+    #[default]
+    Auto,
+    /// Always in 2×2 tiles too.
+    Always,
+}
+
+/// The views of a frame of `width` × `height` pixels: first the whole, then its tiles in reading order.
+///
+/// Four tiles overlap by [`OVERLAP`] of the frame's side, so that a target on a seam is whole in one of them.
+#[must_use]
+pub fn plan(width: u32, height: u32, tiling: Tiling) -> Vec<View> {
+    let mut views = Vec::with_capacity(5);
+    views.push(View::whole(width, height));
+    let tiled = match tiling {
+        Tiling::Never => false,
+        Tiling::Auto => width.max(height) > WHOLE_UP_TO,
+        Tiling::Always => true,
+    };
+    if tiled && width >= 2 && height >= 2 {
+        let side = |length: u32| (length as f32 * (1.0 + OVERLAP) / 2.0).ceil().min(length as f32);
+        let (tile_width, tile_height) = (side(width), side(height));
+        for y in [0.0, height as f32 - tile_height] {
+            for x in [0.0, width as f32 - tile_width] {
+                views.push(View { x, y, width: tile_width, height: tile_height });
+            }
+        }
+    }
+    views
+}
+
+/// Indices of the fewest `tiles` that together see every pixel of a coarse `mask` that any of them sees, most pixels first.
+///
+/// A target that lies whole in one tile, though its edge reaches into the overlap with another, costs one run and not two.
+#[must_use]
+pub fn touched(tiles: &[View], mask: &Bitmap) -> Vec<usize> {
+    let mut left = mask.clone();
+    let mut chosen = Vec::new();
+    loop {
+        let best = (0..tiles.len())
+            .map(|index| (left.area_in(&tiles[index]), std::cmp::Reverse(index)))
+            .max()
+            .filter(|&(area, _)| area > 0);
+        let Some((_, std::cmp::Reverse(index))) = best else { return chosen };
+        clear(&mut left, &tiles[index]);
+        chosen.push(index);
+    }
+}
+
+/// The part of a coarse `mask` (frame pixels) that a tile sees, as a box hint in fractions of the tile's model input.
+///
+/// `None` when the tile sees nothing of it.
+#[must_use]
+pub fn tile_hint(mask: &Bitmap, tile: &Letterbox) -> Option<Hint> {
+    let [x, y, width, height] = mask.box_in(&tile.view)?.map(|value| value as f32);
+    let (margin_x, margin_y) = (width * HINT_MARGIN, height * HINT_MARGIN);
+    let (frame_width, frame_height) = (mask.width() as f32, mask.height() as f32);
+    let around = Hint::Box {
+        x0: (x - margin_x) / frame_width,
+        y0: (y - margin_y) / frame_height,
+        x1: (x + width + margin_x) / frame_width,
+        y1: (y + height + margin_y) / frame_height,
+    };
+    tile.hint(&around, mask.width(), mask.height())
+}
+
+/// A coarse mask with the regions of refined views replaced by what those views say; where two overlap, either may set a pixel.
+///
+/// All masks are of the frame's size.
+pub fn refine(coarse: &Bitmap, refined: &[(View, Bitmap)]) -> Result<Bitmap, Error> {
+    let mut result = coarse.clone();
+    for (view, _) in refined {
+        clear(&mut result, view);
+    }
+    for (view, mask) in refined {
+        let mut seen = mask.clone();
+        keep_only(&mut seen, view);
+        result.unite(&seen)?;
+    }
+    Ok(result)
+}
+
+/// Clears the pixels that lie in `view`.
+fn clear(mask: &mut Bitmap, view: &View) {
+    let [x0, y0, x1, y1] = mask.pixels_of(view).map(|edge| edge as usize);
+    let width = mask.width() as usize;
+    for row in mask.bits_mut().chunks_exact_mut(width.max(1)).take(y1).skip(y0) {
+        row[x0..x1].fill(false);
+    }
+}
+
+/// Clears the pixels that lie outside `view`.
+fn keep_only(mask: &mut Bitmap, view: &View) {
+    let [x0, y0, x1, y1] = mask.pixels_of(view).map(|edge| edge as usize);
+    let width = mask.width() as usize;
+    for (y, row) in mask.bits_mut().chunks_exact_mut(width.max(1)).enumerate() {
+        if (y0..y1).contains(&y) {
+            row[..x0].fill(false);
+            row[x1..].fill(false);
+        } else {
+            row.fill(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn square(x: u32, y: u32, side: u32) -> Bitmap {
+        Bitmap::from_fn(200, 100, |u, v| (x..x + side).contains(&u) && (y..y + side).contains(&v))
+    }
+
+    #[test]
+    fn small_frames_stay_whole() {
+        assert_eq!(plan(640, 480, Tiling::Auto), [View::whole(640, 480)]);
+        assert_eq!(plan(1920, 1080, Tiling::Never), [View::whole(1920, 1080)]);
+        assert_eq!(plan(641, 480, Tiling::Auto).len(), 5);
+        assert_eq!(plan(320, 240, Tiling::Always).len(), 5);
+    }
+
+    #[test]
+    fn only_the_tiles_that_are_needed_run() {
+        let tiles = &plan(200, 100, Tiling::Always)[1..];
+        assert_eq!(touched(tiles, &square(10, 10, 8)), [0]);
+        // In the overlap of all four.
+        assert_eq!(touched(tiles, &square(98, 48, 4)).len(), 1);
+        // From one end of the frame to the other.
+        let bar = Bitmap::from_fn(200, 100, |_, y| y == 5);
+        assert_eq!(touched(tiles, &bar), [0, 1]);
+        assert_eq!(touched(tiles, &Bitmap::new(200, 100)), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_coarse_box_becomes_a_hint_of_the_tile() {
+        let tile = Letterbox::new(View { x: 100.0, y: 0.0, width: 100.0, height: 100.0 }, 512);
+        let Some(Hint::Box { x0, y0, x1, y1 }) = tile_hint(&square(120, 40, 20), &tile) else {
+            panic!("the tile sees the square");
+        };
+        for (got, expected) in [(x0, 0.19), (y0, 0.39), (x1, 0.41), (y1, 0.61)] {
+            assert!((got - expected).abs() < 1e-3, "{got} is not {expected}");
+        }
+        assert_eq!(tile_hint(&square(10, 10, 20), &tile), None);
+    }
+
+    #[test]
+    fn refinement_replaces_its_view_and_nothing_else() {
+        let mut coarse = square(10, 10, 20);
+        coarse.unite(&square(150, 10, 20)).unwrap();
+        let view = View { x: 0.0, y: 0.0, width: 100.0, height: 100.0 };
+        // The refined mask also claims pixels outside its view; they must not count.
+        let mut fine = square(12, 12, 10);
+        fine.unite(&square(120, 50, 10)).unwrap();
+        let mut expected = square(12, 12, 10);
+        expected.unite(&square(150, 10, 20)).unwrap();
+        assert_eq!(refine(&coarse, &[(view, fine)]).unwrap(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn tiles_cover_the_frame_and_stay_inside(width in 1_u32..5000, height in 1_u32..5000) {
+            let views = plan(width, height, Tiling::Always);
+            for view in &views {
+                prop_assert!(view.check("test", width, height).is_ok());
+            }
+            if views.len() == 5 {
+                prop_assert!(views[1].width + views[2].width >= width as f32 * (1.0 + OVERLAP));
+                prop_assert!(views[1].height + views[3].height >= height as f32 * (1.0 + OVERLAP));
+                prop_assert_eq!(views[4].x + views[4].width, width as f32);
+                prop_assert_eq!(views[4].y + views[4].height, height as f32);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The command line of `onboard`.
+
+mod bench;
+mod doctor;
+mod fly;
+mod segment;
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::engine::{EngineChoice, EngineOptions};
+use kestrel_onboard::released;
+
+/// Answers, in the air, what an operator asks for in plain words: with a mask, or with the reason why not.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fly: answer queries from the network about the camera's frames.
+    Run(fly::Run),
+    /// Ask about one picture. Exit code 0: a mask; 3: refused; 1: an error; 2: wrong usage.
+    Segment(segment::Segment),
+    /// Measure the time per frame, split by stage, beside bare runs of the same graphs.
+    Bench(bench::Bench),
+    /// Check what is there: libraries, engines, the model bundle.
+    Doctor(doctor::Doctor),
+}
+
+impl Command {
+    fn is_flight(&self) -> bool {
+        matches!(self, Self::Run(_))
+    }
+}
+
+/// Logs go to stderr; `RUST_LOG` chooses what.
+pub(crate) fn log(arguments: &Arguments) {
+    let default = if arguments.command.is_flight() { "warn,kestrel_onboard=info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Run(run) => run.run(),
+        Command::Segment(segment) => segment.run(),
+        Command::Bench(bench) => bench.run(),
+        Command::Doctor(doctor) => doctor.run(),
+    }
+}
+
+/// An error with a line on what to try.
+#[derive(Debug)]
+struct Hinted {
+    text: String,
+    hint: String,
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Hinted {}
+
+/// Puts a hint beside an error.
+fn hinted(error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { text: error.to_string(), hint: hint.into() }.into()
+}
+
+/// The hint of an error, if it has one.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<&str> {
+    error.downcast_ref::<Hinted>().map(|hinted| hinted.hint.as_str())
+}
+
+/// Which model and engine to use.
+#[derive(Debug, clap::Args)]
+struct ModelArguments {
+    /// Folder of the model bundle [default: the released one].
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// auto, ort/cpu, ort/cuda, ort/tensorrt or tract.
+    #[arg(long, default_value = "auto", value_parser = choice)]
+    engine: EngineChoice,
+    /// Threads within one operation of ONNX Runtime; 0 means one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Never fetch ONNX Runtime from the network.
+    #[arg(long)]
+    offline: bool,
+}
+
+fn choice(text: &str) -> Result<EngineChoice, String> {
+    text.parse().map_err(|error: kestrel_onboard::engine::EngineError| error.to_string())
+}
+
+impl ModelArguments {
+    fn open_bundle(&self) -> anyhow::Result<Bundle> {
+        let found = self.bundle.clone().or_else(released::find);
+        let dir = found.ok_or_else(|| {
+            hinted(
+                format!("no model bundle: {} is neither here nor in a folder above", released::RELEASED),
+                "name one with --bundle DIR or KESTREL_BUNDLE",
+            )
+        })?;
+        Bundle::open(&dir).map_err(|error| hinted(&error, error.hint()))
+    }
+
+    fn engine(&self, json: bool) -> EngineOptions {
+        EngineOptions {
+            choice: self.engine,
+            threads: self.threads,
+            library: None,
+            fetch: !self.offline,
+            progress: !json && std::io::stderr().is_terminal(),
+        }
+    }
+}

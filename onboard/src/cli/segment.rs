@@ -1,0 +1,164 @@
+//! `onboard segment`: one picture, one question.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use image::RgbImage;
+use kestrel_link::{Hint, Outcome, Query, Verdict};
+use kestrel_onboard::camera;
+use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions};
+use kestrel_perception::overlay::{Style, draw_mask};
+use kestrel_perception::{GateThresholds, Tiling};
+use serde_json::json;
+
+use super::{ModelArguments, hinted};
+
+/// A refusal is an answer, but scripts must be able to tell it from a mask.
+const REFUSED: u8 = 3;
+
+#[derive(Debug, Args)]
+pub(super) struct Segment {
+    /// The picture: PNG or JPEG.
+    image: PathBuf,
+    /// What to look for, in plain words. May be empty beside --point or --box.
+    query: String,
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Write the picture with the masks drawn in.
+    #[arg(long, value_name = "PNG")]
+    out: Option<PathBuf>,
+    /// Print the answer as one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// When to look at tiles too.
+    #[arg(long, value_enum, default_value_t = TilingChoice::Auto)]
+    tiling: TilingChoice,
+    /// Let degraded pictures pass.
+    #[arg(long)]
+    no_gate: bool,
+    /// A point on the target: fractions of width and height.
+    #[arg(long, value_name = "X,Y", value_parser = numbers::<2>, conflicts_with = "bounding_box")]
+    point: Option<[f32; 2]>,
+    /// A box around the target: fractions of width and height.
+    #[arg(long = "box", value_name = "X0,Y0,X1,Y1", value_parser = numbers::<4>)]
+    bounding_box: Option<[f32; 4]>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum TilingChoice {
+    Never,
+    Auto,
+    Always,
+}
+
+impl From<TilingChoice> for Tiling {
+    fn from(choice: TilingChoice) -> Self {
+        match choice {
+            TilingChoice::Never => Self::Never,
+            TilingChoice::Auto => Self::Auto,
+            TilingChoice::Always => Self::Always,
+        }
+    }
+}
+
+fn numbers<const N: usize>(text: &str) -> Result<[f32; N], String> {
+    let wrong = || format!("expected {N} numbers between 0 and 1 with commas between them");
+    let values: Vec<f32> =
+        text.split(',').map(|part| part.trim().parse().map_err(|_| wrong())).collect::<Result<_, _>>()?;
+    values.try_into().map_err(|_| wrong())
+}
+
+impl Segment {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let query = Query { id: "segment".into(), text: self.query.clone(), hint: self.hint(), frames: 1 };
+        // What is wrong with question or picture is said before seconds go into opening a model.
+        query
+            .validate()
+            .map_err(|error| hinted(&error, "ask in one short sentence, for example: the red car left of the truck"))?;
+        let picture = camera::load(&self.image).map_err(|error| hinted(&error, error.hint()))?;
+        let bundle = self.model.open_bundle()?;
+        let options =
+            SegmenterOptions { tiling: self.tiling.into(), gate: (!self.no_gate).then(GateThresholds::default) };
+        let mut segmenter = Segmenter::open(&bundle, &self.model.engine(self.json), options)
+            .map_err(|error| hinted(&error, error.hint()))?;
+        let answer = segmenter.segment(&picture, &query).map_err(|error| hinted(&error, error.hint()))?;
+        if let Some(path) = &self.out {
+            let drawn = overlay(&picture, &answer.outcome)?;
+            drawn.save(path).with_context(|| format!("write {}", path.display()))?;
+        }
+        if self.json {
+            println!("{}", describe(&answer, &picture, &segmenter));
+        } else {
+            print(&answer, &segmenter, self.out.as_deref());
+        }
+        Ok(match answer.outcome {
+            Outcome::Segmented { .. } => ExitCode::SUCCESS,
+            Outcome::Refused(_) => ExitCode::from(REFUSED),
+        })
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        let point = self.point.map(|[x, y]| Hint::Point { x, y });
+        point.or(self.bounding_box.map(|[x0, y0, x1, y1]| Hint::Box { x0, y0, x1, y1 }))
+    }
+}
+
+fn overlay(picture: &RgbImage, outcome: &Outcome) -> anyhow::Result<RgbImage> {
+    let mut drawn = picture.clone();
+    let segments = match outcome {
+        Outcome::Segmented { masks } => masks.as_slice(),
+        Outcome::Refused(refusal) => match &refusal.verdict {
+            Verdict::TargetAmbiguous { candidates } => candidates.as_slice(),
+            _ => &[],
+        },
+    };
+    for (index, segment) in segments.iter().enumerate() {
+        draw_mask(&mut drawn, &segment.mask, &Style::numbered(index))?;
+    }
+    Ok(drawn)
+}
+
+fn describe(answer: &Answer, picture: &RgbImage, segmenter: &Segmenter) -> serde_json::Value {
+    json!({
+        "outcome": answer.outcome,
+        "frame": { "width": picture.width(), "height": picture.height() },
+        "model": segmenter.model(),
+        "engine": segmenter.engine(),
+        "tokens_cut": answer.words_cut,
+        "timings_millis": answer.timings.millis(),
+    })
+}
+
+fn print(answer: &Answer, segmenter: &Segmenter, out: Option<&std::path::Path>) {
+    match &answer.outcome {
+        Outcome::Segmented { masks } => {
+            for segment in masks {
+                let [x, y, width, height] = segment.bounding_box;
+                println!(
+                    "mask: {} pixels in {width}×{height} at ({x}, {y}), presence {:.2}, predicted IoU {:.2}",
+                    segment.area_pixels, segment.presence, segment.predicted_iou
+                );
+            }
+        }
+        Outcome::Refused(refusal) => {
+            println!("refused: {}", reason(&refusal.verdict));
+            println!("  {}", refusal.advice);
+            for (name, value) in &refusal.evidence {
+                println!("  {name} = {value:.3}");
+            }
+        }
+    }
+    if let Some(path) = out {
+        println!("written: {}", path.display());
+    }
+    let time = answer.timings.total().as_secs_f64() * 1e3;
+    println!("{} on {}, {time:.0} ms", segmenter.model(), segmenter.engine());
+}
+
+/// The verdict as its name on the wire.
+fn reason(verdict: &Verdict) -> String {
+    let value = serde_json::to_value(verdict).unwrap_or_default();
+    value.get("reason").and_then(|reason| reason.as_str()).unwrap_or("unknown").replace('_', " ")
+}

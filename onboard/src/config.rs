@@ -1,0 +1,353 @@
+//! The configuration of `onboard run`: one TOML file, environment and flags, unknown keys refused.
+
+mod keys;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kestrel_link::DroneId;
+use kestrel_link::signature::{VerifyingKey, parse_public_key};
+use kestrel_perception::{GateThresholds, Tiling};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::camera::Source;
+use crate::engine::{EngineChoice, EngineOptions};
+use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig};
+use crate::pipeline::SegmenterOptions;
+
+use keys::{keys, merge, put, unknown};
+
+/// The commented default configuration.
+pub const DEFAULT: &str = include_str!("../kestrel-onboard.toml");
+
+/// What the file says, checked for types only.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    drone: String,
+    model: Model,
+    engine: Engine,
+    camera: Camera,
+    perception: Perception,
+    link: Link,
+    limits: LimitsSection,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Model {
+    bundle: PathBuf,
+    slots: PathBuf,
+    trusted_keys: Vec<String>,
+    trial_latency_millis: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Engine {
+    name: String,
+    threads: usize,
+    library: PathBuf,
+    fetch: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Camera {
+    path: PathBuf,
+    frames_per_second: f64,
+    repeat: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Perception {
+    tiling: Tiling,
+    gate: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Link {
+    listen: Vec<String>,
+    connect: Vec<String>,
+    multicast_scouting: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsSection {
+    active_queries: usize,
+    deadline_millis: u64,
+    reuse_frame_millis: u64,
+    frame_timeout_millis: u64,
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node.
+    pub node: NodeConfig,
+    /// Where frames come from.
+    pub camera: Source,
+}
+
+/// What is wrong with a configuration; [`ConfigError::hint`] says what to try.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read {path}: {source}", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, or a value of another type.
+    #[error("{origin}: {why}")]
+    Malformed {
+        /// File, environment variable or flag.
+        origin: String,
+        /// What the parser said.
+        why: String,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: unknown key `{key}`")]
+    UnknownKey {
+        /// File, environment variable or flag.
+        origin: String,
+        /// The key.
+        key: String,
+        /// The key that was probably meant.
+        nearest: String,
+    },
+    /// A value out of its range.
+    #[error("{key}: expected {expected}, got {got}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What would be right.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+}
+
+impl ConfigError {
+    /// One line on what to try.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Read { .. } => {
+                "give the path of a TOML file; onboard/kestrel-onboard.toml is a commented example".into()
+            }
+            Self::Malformed { .. } => "compare with the commented example onboard/kestrel-onboard.toml".into(),
+            Self::UnknownKey { nearest, .. } => format!("did you mean `{nearest}`?"),
+            Self::Value { key, .. } => format!("set `{key}` in the file, by environment or with --set {key}=VALUE"),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file at `path` over the defaults, then the environment, then `sets` (`section.key=value`).
+    ///
+    /// # Errors
+    /// Names the file, variable or flag, the key, and what would be right.
+    pub fn load(
+        path: &Path,
+        environment: impl Fn(&str) -> Option<String>,
+        sets: &[String],
+    ) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, &path.display().to_string(), environment, sets)
+    }
+
+    /// As [`Config::load`] with the file's text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(
+        text: &str,
+        origin: &str,
+        environment: impl Fn(&str) -> Option<String>,
+        sets: &[String],
+    ) -> Result<Self, ConfigError> {
+        let malformed = |origin: &str, why: String| ConfigError::Malformed { origin: origin.to_owned(), why };
+        let mut table: Table =
+            DEFAULT.parse().map_err(|error: toml::de::Error| malformed("default", error.to_string()))?;
+        let keys = keys(&table);
+        let given: Table = text.parse().map_err(|error: toml::de::Error| malformed(origin, error.to_string()))?;
+        merge(&mut table, given, "", origin, &keys)?;
+        for key in &keys {
+            let variable = format!("KESTREL_{}", key.replace('.', "_").to_uppercase());
+            if let Some(text) = environment(&variable) {
+                put(&mut table, key, &text, &variable)?;
+            }
+        }
+        for set in sets {
+            let (key, text) =
+                set.split_once('=').ok_or_else(|| malformed("--set", format!("expected KEY=VALUE, got {set:?}")))?;
+            if !keys.iter().any(|known| known == key) {
+                return Err(unknown("--set", key, &keys));
+            }
+            put(&mut table, key, text, "--set")?;
+        }
+        let file: File =
+            Value::Table(table).try_into().map_err(|error: toml::de::Error| malformed(origin, error.to_string()))?;
+        file.check()
+    }
+}
+
+impl File {
+    fn check(self) -> Result<Config, ConfigError> {
+        let wrong = |key, expected: &str, got: String| ConfigError::Value { key, expected: expected.to_owned(), got };
+        let drone = DroneId::new(&self.drone).map_err(|error| wrong("drone", "an id", error.to_string()))?;
+        let choice: EngineChoice = self.engine.name.parse().map_err(|_| {
+            wrong("engine.name", "ort/cpu, ort/cuda, ort/tensorrt or tract", format!("{:?}", self.engine.name))
+        })?;
+        if choice == EngineChoice::Auto {
+            let expected = "the engine that is to fly: ort/cpu, ort/cuda, ort/tensorrt or tract";
+            return Err(wrong("engine.name", expected, "auto".into()));
+        }
+        let rate = self.camera.frames_per_second;
+        // Written so that NaN fails too.
+        if !(rate > 0.0 && rate <= 1000.0) {
+            return Err(wrong("camera.frames_per_second", "above 0 and at most 1000", rate.to_string()));
+        }
+        if self.camera.path.as_os_str().is_empty() {
+            return Err(wrong("camera.path", "a picture or a folder of pictures", "nothing".into()));
+        }
+        if !(1..=64).contains(&self.limits.active_queries) {
+            return Err(wrong("limits.active_queries", "1 to 64", self.limits.active_queries.to_string()));
+        }
+        let millis = Duration::from_millis;
+        let source = self.model.source()?;
+        Ok(Config {
+            node: NodeConfig {
+                drone,
+                model: source,
+                trial_latency: millis(self.model.trial_latency_millis),
+                engine: EngineOptions {
+                    choice,
+                    threads: self.engine.threads,
+                    library: Some(self.engine.library).filter(|path| !path.as_os_str().is_empty()),
+                    fetch: self.engine.fetch,
+                    progress: false,
+                },
+                segmenter: SegmenterOptions {
+                    tiling: self.perception.tiling,
+                    gate: self.perception.gate.then(GateThresholds::default),
+                },
+                link: LinkOptions {
+                    listen: self.link.listen,
+                    connect: self.link.connect,
+                    multicast_scouting: self.link.multicast_scouting,
+                },
+                limits: Limits {
+                    active_queries: self.limits.active_queries,
+                    deadline: millis(self.limits.deadline_millis),
+                    reuse_frame: millis(self.limits.reuse_frame_millis),
+                    frame_timeout: millis(self.limits.frame_timeout_millis),
+                },
+            },
+            camera: Source { path: self.camera.path, frames_per_second: rate, repeat: self.camera.repeat },
+        })
+    }
+}
+
+impl Model {
+    fn source(&self) -> Result<ModelSource, ConfigError> {
+        let wrong = |key, expected: &str, got: String| ConfigError::Value { key, expected: expected.to_owned(), got };
+        let trusted: Vec<VerifyingKey> = self
+            .trusted_keys
+            .iter()
+            .map(|text| {
+                parse_public_key(text).map_err(|error| wrong("model.trusted_keys", "public keys", error.to_string()))
+            })
+            .collect::<Result<_, _>>()?;
+        let given = |path: &PathBuf| !path.as_os_str().is_empty();
+        match (given(&self.bundle), given(&self.slots)) {
+            (true, false) => Ok(ModelSource::Folder(self.bundle.clone())),
+            (bundle, true) if !trusted.is_empty() => {
+                Ok(ModelSource::Slots { dir: self.slots.clone(), trusted, first: bundle.then(|| self.bundle.clone()) })
+            }
+            (_, true) => Err(wrong("model.trusted_keys", "at least one key beside `model.slots`", "none".into())),
+            (false, false) => Err(wrong("model.bundle", "the folder of a bundle, or `model.slots`", "neither".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, "test.toml", |_| None, &[])
+    }
+
+    #[test]
+    fn default_file_loads_and_holds_every_key() {
+        let table: Table = DEFAULT.parse().unwrap();
+        let file: File =
+            Value::Table(table).try_into().expect("every key of the default is known, and none is missing");
+        assert_eq!(file.limits.active_queries, 8);
+    }
+
+    #[test]
+    fn two_keys_are_enough() {
+        let config = parse(LEAST).unwrap();
+        assert_eq!(config.node.drone.as_str(), "kestrel-1");
+        assert_eq!(config.node.engine.choice.to_string(), "ort/cpu");
+        assert!(!config.node.engine.fetch, "a flight does not download");
+    }
+
+    #[test]
+    fn misspelt_key_names_the_right_one() {
+        let error = parse("[engine]\nnmae = \"tract\"\n").unwrap_err();
+        assert_eq!(error.to_string(), "test.toml: unknown key `engine.nmae`");
+        assert_eq!(error.hint(), "did you mean `engine.name`?");
+        let error = parse("[engnie]\nname = \"tract\"\n").unwrap_err();
+        assert_eq!(error.hint(), "did you mean `engine`?");
+    }
+
+    #[test]
+    fn flag_wins_over_environment_over_file() {
+        let environment = |name: &str| match name {
+            "KESTREL_ENGINE_THREADS" => Some("3".to_owned()),
+            "KESTREL_DRONE" => Some("from-environment".to_owned()),
+            _ => None,
+        };
+        let text = format!("drone = \"from-file\"\n{LEAST}");
+        let config = Config::parse(&text, "t", environment, &["engine.threads=4".into()]).unwrap();
+        assert_eq!(config.node.engine.threads, 4);
+        assert_eq!(config.node.drone.as_str(), "from-environment");
+    }
+
+    #[test]
+    fn wrong_values_name_their_key() {
+        for (text, key) in [
+            ("[engine]\nname = \"auto\"\n", "engine.name"),
+            ("[engine]\nname = \"cuda\"\n", "engine.name"),
+            ("[limits]\nactive_queries = 0\n", "limits.active_queries"),
+            ("[model]\nslots = \"s\"\n", "model.trusted_keys"),
+            ("[model]\nbundle = \"\"\n", "model.bundle"),
+            ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),
+        ] {
+            let mut table: Table = LEAST.parse().unwrap();
+            for (section, given) in text.parse::<Table>().unwrap() {
+                let target = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+                target.as_table_mut().unwrap().extend(given.as_table().unwrap().clone());
+            }
+            let error = parse(&table.to_string()).unwrap_err();
+            assert!(error.to_string().starts_with(key), "{error}");
+        }
+        let error = parse("[engine]\nthreads = \"two\"\n").unwrap_err();
+        assert!(error.to_string().contains("threads"), "{error}");
+    }
+}

@@ -1,0 +1,93 @@
+//! What can go wrong with an engine.
+
+use super::Graph;
+
+/// A failure to open or run an engine; [`EngineError::hint`] says what to try.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A choice that names no engine.
+    #[error("engine: expected auto, ort/cpu, ort/cuda, ort/tensorrt or tract, got {got:?}")]
+    UnknownChoice {
+        /// What was asked for.
+        got: String,
+    },
+    /// ONNX Runtime's library was found nowhere, or what was found cannot be used.
+    #[error("ONNX Runtime: no usable library: {why}")]
+    NoLibrary {
+        /// What was tried and what came of it.
+        why: String,
+    },
+    /// The provider asked for is not really active.
+    #[error("ONNX Runtime: provider {provider} was asked for and is not active: {why}")]
+    Provider {
+        /// The provider.
+        provider: &'static str,
+        /// What the runtime said.
+        why: String,
+    },
+    /// A graph that the engine cannot take.
+    #[error("{engine}: loading the {graph} graph: {why}")]
+    Load {
+        /// The engine.
+        engine: String,
+        /// The graph.
+        graph: Graph,
+        /// What the engine said.
+        why: String,
+    },
+    /// A graph without the inputs or outputs of the contract.
+    #[error("{engine}: the {graph} graph: expected {expected}, got {got}")]
+    Names {
+        /// The engine.
+        engine: String,
+        /// The graph.
+        graph: Graph,
+        /// Names that are needed.
+        expected: String,
+        /// Names that are there.
+        got: String,
+    },
+    /// Inputs that do not fit the graph.
+    #[error("running the {graph} graph: expected {expected}, got {got}")]
+    Inputs {
+        /// The graph.
+        graph: Graph,
+        /// What was expected.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// The engine failed while it ran.
+    #[error("{engine}: running the {graph} graph: {why}")]
+    Run {
+        /// The engine.
+        engine: String,
+        /// The graph.
+        graph: Graph,
+        /// What the engine said.
+        why: String,
+    },
+}
+
+impl EngineError {
+    /// One line on what to try.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownChoice { .. } => "auto takes the best engine that is there and says which",
+            Self::NoLibrary { .. } => {
+                "set ORT_DYLIB_PATH to libonnxruntime.so of version 1.24 or newer, install the Python package onnxruntime, or ask for tract"
+            }
+            Self::Provider { .. } => {
+                "set ORT_DYLIB_PATH to an ONNX Runtime built with this provider and put its libraries on LD_LIBRARY_PATH, or ask for ort/cpu"
+            }
+            Self::Load { .. } | Self::Names { .. } => {
+                "the bundle does not fit this runtime: export it again with this version"
+            }
+            Self::Inputs { .. } | Self::Run { .. } => {
+                "run `onboard doctor`; if another engine runs the bundle, report which one fails"
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Engines: what runs the model's graphs.
+//!
+//! [`open`] gives an [`Engine`] for an [`EngineChoice`]: ONNX Runtime with a provider, or tract in pure Rust.
+//! Every engine passes the same suite (`tests/engines.rs`), so the pipeline does not know which one it has.
+
+mod error;
+pub mod library;
+mod runtime;
+mod tract;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::EngineError;
+pub use runtime::{RuntimeEngine, runtime_version};
+pub use tract::TractEngine;
+
+/// The three graphs of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Graph {
+    /// Picture to image tokens and features.
+    Vision,
+    /// Image tokens and words to the answer and the `[SEG]` state.
+    Language,
+    /// Features and the `[SEG]` state to a mask.
+    Mask,
+}
+
+impl Graph {
+    /// All graphs in the order they run.
+    pub const ALL: [Self; 3] = [Self::Vision, Self::Language, Self::Mask];
+
+    /// Name for errors and tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vision => "vision",
+            Self::Language => "language",
+            Self::Mask => "mask",
+        }
+    }
+
+    /// Names of the inputs, in the order in which [`Engine::run`] takes them.
+    #[must_use]
+    pub fn inputs(self) -> &'static [&'static str] {
+        match self {
+            Self::Vision => &["image"],
+            Self::Language => &["tokens", "ids", "index"],
+            Self::Mask => &["embed", "fine", "seg"],
+        }
+    }
+
+    /// Names of the outputs, in the order in which [`Engine::run`] gives them. All are f32.
+    #[must_use]
+    pub fn outputs(self) -> &'static [&'static str] {
+        match self {
+            Self::Vision => &["tokens", "embed", "fine"],
+            Self::Language => &["logits", "seg", "doubt"],
+            Self::Mask => &["mask", "iou", "object"],
+        }
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A tensor handed to an engine: its shape and its values, row-major.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// 32-bit floats.
+    F32(&'a [usize], &'a [f32]),
+    /// 64-bit integers.
+    I64(&'a [usize], &'a [i64]),
+}
+
+impl Input<'_> {
+    /// The shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::F32(shape, _) | Self::I64(shape, _) => shape,
+        }
+    }
+}
+
+/// A tensor that an engine fills; its memory is used again by the next run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tensor {
+    /// The shape.
+    pub shape: Vec<usize>,
+    /// The values, row-major.
+    pub data: Vec<f32>,
+}
+
+impl Tensor {
+    /// The tensor as an input of another graph.
+    #[must_use]
+    pub fn as_input(&self) -> Input<'_> {
+        Input::F32(&self.shape, &self.data)
+    }
+
+    /// Takes in new contents; allocates only when they are larger than any before.
+    fn fill(&mut self, shape: impl Iterator<Item = usize>, data: &[f32]) {
+        self.shape.clear();
+        self.shape.extend(shape);
+        self.data.clear();
+        self.data.extend_from_slice(data);
+    }
+}
+
+/// Runs the graphs of one model.
+pub trait Engine: Send {
+    /// Engine and provider that are really active: `ort/cpu`, `ort/cuda`, `ort/tensorrt` or `tract`.
+    fn name(&self) -> &str;
+
+    /// Runs one graph: `inputs` in the order of [`Graph::inputs`], results into `outputs` in the order of [`Graph::outputs`].
+    ///
+    /// # Errors
+    /// When the number, type or shape of the inputs is not the graph's, or the engine fails.
+    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor; 3]) -> Result<(), EngineError>;
+}
+
+/// The three graphs as ONNX bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct GraphBytes<'a> {
+    /// `vision.onnx`.
+    pub vision: &'a [u8],
+    /// `language.onnx`.
+    pub language: &'a [u8],
+    /// `mask.onnx`.
+    pub mask: &'a [u8],
+}
+
+impl<'a> GraphBytes<'a> {
+    /// The bytes of one graph.
+    #[must_use]
+    pub fn get(&self, graph: Graph) -> &'a [u8] {
+        match graph {
+            Graph::Vision => self.vision,
+            Graph::Language => self.language,
+            Graph::Mask => self.mask,
+        }
+    }
+}
+
+/// Where ONNX Runtime computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Provider {
+    /// The processor.
+    Cpu,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// NVIDIA TensorRT.
+    TensorRt,
+}
+
+impl Provider {
+    /// Name as in [`EngineChoice`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+        }
+    }
+}
+
+/// Which engine is asked for: `auto`, `ort/cpu` (or `ort`), `ort/cuda`, `ort/tensorrt` or `tract`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum EngineChoice {
+    /// ONNX Runtime on the processor where its library is found or can be fetched, else tract; it says which.
+    #[default]
+    Auto,
+    /// ONNX Runtime with one provider; anything else stops the start.
+    Ort(Provider),
+    /// tract.
+    Tract,
+}
+
+impl fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Ort(provider) => write!(f, "ort/{}", provider.name()),
+            Self::Tract => f.write_str("tract"),
+        }
+    }
+}
+
+impl FromStr for EngineChoice {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self, EngineError> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "ort" | "ort/cpu" => Self::Ort(Provider::Cpu),
+            "ort/cuda" => Self::Ort(Provider::Cuda),
+            "ort/tensorrt" => Self::Ort(Provider::TensorRt),
+            "tract" => Self::Tract,
+            _ => return Err(EngineError::UnknownChoice { got: text.chars().take(40).collect() }),
+        })
+    }
+}
+
+impl TryFrom<String> for EngineChoice {
+    type Error = EngineError;
+
+    fn try_from(text: String) -> Result<Self, EngineError> {
+        text.parse()
+    }
+}
+
+impl From<EngineChoice> for String {
+    fn from(choice: EngineChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+/// How to open an engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Which one.
+    pub choice: EngineChoice,
+    /// Threads within one operation; 0 means one per processor core. tract always uses one.
+    pub threads: usize,
+    /// ONNX Runtime's shared library; `None` means that it is searched for, see [`library`].
+    pub library: Option<PathBuf>,
+    /// Whether ONNX Runtime may be fetched from the package index when it is not found.
+    pub fetch: bool,
+    /// Whether a progress bar may be drawn on stderr.
+    pub progress: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { choice: EngineChoice::Auto, threads: 0, library: None, fetch: true, progress: false }
+    }
+}
+
+impl EngineOptions {
+    /// The defaults with this choice.
+    #[must_use]
+    pub fn of(choice: EngineChoice) -> Self {
+        Self { choice, ..Self::default() }
+    }
+}
+
+/// Opens the engine that was asked for.
+///
+/// # Errors
+/// When it, or the provider asked for, is not really active. Only [`EngineChoice::Auto`] tries another, and logs that it does.
+pub fn open(graphs: &GraphBytes<'_>, options: &EngineOptions) -> Result<Box<dyn Engine>, EngineError> {
+    match options.choice {
+        EngineChoice::Tract => Ok(Box::new(TractEngine::load(graphs)?)),
+        EngineChoice::Ort(provider) => Ok(Box::new(RuntimeEngine::load(graphs, provider, options)?)),
+        EngineChoice::Auto => match RuntimeEngine::load(graphs, Provider::Cpu, options) {
+            Ok(engine) => Ok(Box::new(engine)),
+            // Only a missing library is a reason to take the other engine; a broken graph is one to stop.
+            Err(error @ EngineError::NoLibrary { .. }) => {
+                tracing::warn!("tract answers instead of ONNX Runtime, several times slower: {error}");
+                Ok(Box::new(TractEngine::load(graphs)?))
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// Checks the inputs' number before an engine sees them.
+fn check_inputs(graph: Graph, inputs: &[Input<'_>]) -> Result<(), EngineError> {
+    let expected = graph.inputs().len();
+    if inputs.len() != expected {
+        return Err(EngineError::Inputs {
+            graph,
+            expected: format!("{expected} inputs"),
+            got: inputs.len().to_string(),
+        });
+    }
+    for (name, input) in graph.inputs().iter().zip(inputs) {
+        let length = match input {
+            Input::F32(_, data) => data.len(),
+            Input::I64(_, data) => data.len(),
+        };
+        let product: usize = input.shape().iter().product();
+        if product != length {
+            return Err(EngineError::Inputs {
+                graph,
+                expected: format!("{product} values for `{name}` {:?}", input.shape()),
+                got: length.to_string(),
+            });
+        }
+    }
+    Ok(())
+}

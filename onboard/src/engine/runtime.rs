@@ -1,0 +1,259 @@
+//! ONNX Runtime, loaded at run time.
+
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ort::environment::Environment;
+use ort::ep;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::TensorRef;
+
+use super::{Engine, EngineError, EngineOptions, Graph, GraphBytes, Input, Provider, Tensor, check_inputs, library};
+
+/// One session per graph, all with the same provider.
+pub struct RuntimeEngine {
+    name: String,
+    sessions: [Session; 3],
+}
+
+/// A process can hold one environment only, and the first library that was loaded stays.
+static ENVIRONMENT: OnceLock<(Environment, String)> = OnceLock::new();
+static OPENING: Mutex<()> = Mutex::new(());
+
+/// What the loaded library says of itself; `None` before one was loaded.
+#[must_use]
+pub fn runtime_version() -> Option<String> {
+    ENVIRONMENT.get().map(|(_, origin)| format!("{origin}, {}", ort::info()))
+}
+
+fn environment(options: &EngineOptions) -> Result<&'static Environment, EngineError> {
+    if let Some((environment, _)) = ENVIRONMENT.get() {
+        return Ok(environment);
+    }
+    let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((environment, _)) = ENVIRONMENT.get() {
+        return Ok(environment);
+    }
+    let mut tried = Vec::new();
+    for candidate in library::candidates(options.library.as_deref()) {
+        match load(&candidate.path) {
+            Ok(environment) => return Ok(keep(environment, &candidate.path, candidate.origin)),
+            Err(why) => tried.push(why),
+        }
+    }
+    if options.library.is_none() && options.fetch {
+        match library::fetch(options.progress) {
+            Ok(path) => match load(&path) {
+                Ok(environment) => return Ok(keep(environment, &path, "fetched")),
+                Err(why) => tried.push(why),
+            },
+            Err(error) => tried.push(error.to_string()),
+        }
+    }
+    if tried.is_empty() {
+        tried.push("none found, and fetching one is switched off".into());
+    }
+    Err(EngineError::NoLibrary { why: tried.join("; ") })
+}
+
+fn keep(environment: Environment, path: &Path, origin: &str) -> &'static Environment {
+    tracing::info!("ONNX Runtime from {} ({origin})", path.display());
+    let described = format!("{} ({origin})", path.display());
+    &ENVIRONMENT.get_or_init(|| (environment, described)).0
+}
+
+fn load(path: &Path) -> Result<Environment, String> {
+    let builder = ort::init_from(path).map_err(|error| error.to_string())?;
+    // A drone tells nobody what it does but its operator.
+    builder.with_name("kestrel").with_telemetry(false).build().map_err(|error| error.to_string())
+}
+
+impl RuntimeEngine {
+    /// Loads the library if that has not happened yet and opens a session per graph.
+    ///
+    /// # Errors
+    /// When there is no usable library, a graph is not taken, or the provider is not really active.
+    pub fn load(graphs: &GraphBytes<'_>, provider: Provider, options: &EngineOptions) -> Result<Self, EngineError> {
+        let environment = environment(options)?;
+        let name = format!("ort/{}", provider.name());
+        let open = |graph: Graph| {
+            let session = session(environment, graph, graphs.get(graph), provider, options, None)?;
+            check_names(&name, graph, &session)?;
+            if provider != Provider::Cpu {
+                prove(environment, graph, graphs.get(graph), provider, options)?;
+            }
+            Ok::<_, EngineError>(session)
+        };
+        let sessions = [open(Graph::Vision)?, open(Graph::Language)?, open(Graph::Mask)?];
+        Ok(Self { name, sessions })
+    }
+}
+
+fn session(
+    environment: &Environment,
+    graph: Graph,
+    bytes: &[u8],
+    provider: Provider,
+    options: &EngineOptions,
+    profile: Option<&Path>,
+) -> Result<Session, EngineError> {
+    let engine = || format!("ort/{}", provider.name());
+    let failed = |why: String| EngineError::Load { engine: engine(), graph, why };
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let mut builder = Session::builder(environment)
+        .map_err(|error| failed(error.to_string()))?
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .map_err(|error| failed(error.to_string()))?
+        .with_intra_threads(threads)
+        .map_err(|error| failed(error.to_string()))?
+        // Three sessions take turns: a pool that spins for work would hold the cores of the next one.
+        .with_intra_op_spinning(false)
+        .map_err(|error| failed(error.to_string()))?;
+    if let Some(profile) = profile {
+        builder = builder.with_profiling(profile).map_err(|error| failed(error.to_string()))?;
+    }
+    let not_active = |why: String| EngineError::Provider { provider: provider.name(), why };
+    let providers = match provider {
+        Provider::Cpu => vec![],
+        Provider::Cuda => vec![ep::CUDA::default().build().error_on_failure()],
+        Provider::TensorRt => vec![
+            ep::TensorRT::default().with_fp16(true).build().error_on_failure(),
+            ep::CUDA::default().build().error_on_failure(),
+        ],
+    };
+    if !providers.is_empty() {
+        builder = builder.with_execution_providers(providers).map_err(|error| not_active(error.to_string()))?;
+    }
+    builder.commit_from_memory(bytes).map_err(|error| failed(error.to_string()))
+}
+
+fn check_names(engine: &str, graph: Graph, session: &Session) -> Result<(), EngineError> {
+    let check = |expected: &[&str], got: Vec<&str>| {
+        if got.len() == expected.len() && expected.iter().all(|name| got.contains(name)) {
+            return Ok(());
+        }
+        Err(EngineError::Names { engine: engine.to_owned(), graph, expected: expected.join(", "), got: got.join(", ") })
+    };
+    check(graph.inputs(), session.inputs().iter().map(|input| input.name()).collect())?;
+    let outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
+    check(graph.outputs(), outputs)
+}
+
+/// Proves from the profile of one run on zeros that `provider` takes most of the graph's time.
+///
+/// What the runtime lists as available is what it was compiled with, not what it does.
+fn prove(
+    environment: &Environment,
+    graph: Graph,
+    bytes: &[u8],
+    provider: Provider,
+    options: &EngineOptions,
+) -> Result<(), EngineError> {
+    let not_active = |why: String| EngineError::Provider { provider: provider.name(), why };
+    let prefix = std::env::temp_dir().join(format!("kestrel-profile-{}-{graph}", std::process::id()));
+    let mut profiled = session(environment, graph, bytes, provider, options, Some(&prefix))?;
+    run_on_zeros(graph, &mut profiled).map_err(not_active)?;
+    let path = profiled.end_profiling().map_err(|error| not_active(error.to_string()))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| not_active(format!("reading {path}: {error}")))?;
+    // Best effort: a profile left in the temporary folder harms nobody.
+    let _ = std::fs::remove_file(&path);
+    let events: Vec<serde_json::Value> =
+        serde_json::from_str(&text).map_err(|error| not_active(format!("profile {path}: {error}")))?;
+    let share = share_of(provider, &events);
+    if share > 0.5 {
+        return Ok(());
+    }
+    Err(not_active(format!("it took {:.0} % of the time of the {graph} graph in a warm-up", share * 100.0)))
+}
+
+/// Share of the operations' time that a profile gives to a provider, 0 when it holds no operation.
+fn share_of(provider: Provider, events: &[serde_json::Value]) -> f64 {
+    let (mut ours, mut all) = (0.0, 0.0);
+    for event in events {
+        let Some(name) = event.pointer("/args/provider").and_then(serde_json::Value::as_str) else { continue };
+        let time = event.get("dur").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+        all += time;
+        // CUDAExecutionProvider, TensorrtExecutionProvider, CPUExecutionProvider.
+        if name.to_ascii_lowercase().starts_with(provider.name()) {
+            ours += time;
+        }
+    }
+    if all > 0.0 { ours / all } else { 0.0 }
+}
+
+fn run_on_zeros(graph: Graph, session: &mut Session) -> Result<(), String> {
+    let mut shapes = Vec::new();
+    for name in graph.inputs() {
+        let input = session.inputs().iter().find(|input| input.name() == *name).ok_or("an input is missing")?;
+        let shape = input.dtype().tensor_shape().ok_or_else(|| format!("`{name}` is no tensor"))?;
+        shapes.push(shape.iter().map(|&side| usize::try_from(side).unwrap_or(1)).collect::<Vec<_>>());
+    }
+    let sizes: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
+    let most = sizes.iter().copied().max().unwrap_or(0);
+    let (floats, integers) = (vec![0.0_f32; most], vec![0_i64; most]);
+    let inputs: Vec<Input<'_>> = graph
+        .inputs()
+        .iter()
+        .zip(shapes.iter().zip(&sizes))
+        .map(|(name, (shape, &size))| match *name {
+            "ids" | "index" => Input::I64(shape, &integers[..size]),
+            _ => Input::F32(shape, &floats[..size]),
+        })
+        .collect();
+    session.run(values(graph, &inputs).map_err(|error| error.to_string())?).map(drop).map_err(|error| error.to_string())
+}
+
+type Named<'a> = Vec<(&'static str, SessionInputValue<'a>)>;
+
+fn values<'a>(graph: Graph, inputs: &[Input<'a>]) -> Result<Named<'a>, ort::Error> {
+    graph
+        .inputs()
+        .iter()
+        .zip(inputs)
+        .map(|(&name, input)| {
+            let value: SessionInputValue<'a> = match *input {
+                Input::F32(shape, data) => TensorRef::from_array_view((shape.to_vec(), data))?.into(),
+                Input::I64(shape, data) => TensorRef::from_array_view((shape.to_vec(), data))?.into(),
+            };
+            Ok((name, value))
+        })
+        .collect()
+}
+
+impl Engine for RuntimeEngine {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor; 3]) -> Result<(), EngineError> {
+        check_inputs(graph, inputs)?;
+        let name = &self.name;
+        let failed = |error: ort::Error| EngineError::Run { engine: name.clone(), graph, why: error.to_string() };
+        let results = self.sessions[graph.index()].run(values(graph, inputs).map_err(failed)?).map_err(failed)?;
+        for (output, name) in outputs.iter_mut().zip(graph.outputs()) {
+            let (shape, data) = results[*name].try_extract_tensor::<f32>().map_err(failed)?;
+            output.fill(shape.iter().map(|&side| usize::try_from(side).unwrap_or(0)), data);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_profile_tells_who_really_computed() {
+        let event = |provider: &str, dur: u32| serde_json::json!({ "dur": dur, "args": { "provider": provider } });
+        let other = serde_json::json!({ "name": "model_run", "dur": 1000 });
+        let events = [event("CUDAExecutionProvider", 10), event("CPUExecutionProvider", 30), other];
+        assert_eq!(share_of(Provider::Cuda, &events), 0.25);
+        assert_eq!(share_of(Provider::TensorRt, &events), 0.0, "CUDA is not TensorRT");
+        assert_eq!(share_of(Provider::Cuda, &[]), 0.0);
+    }
+}

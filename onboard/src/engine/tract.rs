@@ -1,0 +1,109 @@
+//! tract: pure Rust, one thread, always there.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, TValue, TVec, TypedRunnableModel, tvec};
+use tract_onnx::tract_hir::internal::TractError;
+
+use super::{Engine, EngineError, Graph, GraphBytes, Input, Tensor, check_inputs};
+
+const NAME: &str = "tract";
+
+/// One optimised plan per graph.
+pub struct TractEngine {
+    plans: [Plan; 3],
+}
+
+struct Plan {
+    model: Arc<TypedRunnableModel>,
+    /// For each input of the model, its place in [`Graph::inputs`].
+    inputs: Vec<usize>,
+    /// For each of [`Graph::outputs`], its place in the model's outputs.
+    outputs: Vec<usize>,
+}
+
+impl TractEngine {
+    /// Parses and optimises the graphs.
+    ///
+    /// # Errors
+    /// When tract cannot take a graph, or a graph lacks an input or output.
+    pub fn load(graphs: &GraphBytes<'_>) -> Result<Self, EngineError> {
+        let plan = |graph: Graph| Plan::load(graph, graphs.get(graph));
+        Ok(Self { plans: [plan(Graph::Vision)?, plan(Graph::Language)?, plan(Graph::Mask)?] })
+    }
+}
+
+impl Plan {
+    fn load(graph: Graph, mut bytes: &[u8]) -> Result<Self, EngineError> {
+        let failed = |error: TractError| EngineError::Load { engine: NAME.into(), graph, why: chain(&error) };
+        let model = tract_onnx::onnx().model_for_read(&mut bytes).map_err(failed)?;
+        let input_names: Vec<String> =
+            model.inputs.iter().map(|outlet| model.nodes[outlet.node].name.clone()).collect();
+        let output_names: Vec<String> = model
+            .outputs
+            .iter()
+            .map(|outlet| model.outlet_label(*outlet).unwrap_or(&model.nodes[outlet.node].name).to_owned())
+            .collect();
+        let names = |expected: &[&str], got: &[String]| EngineError::Names {
+            engine: NAME.into(),
+            graph,
+            expected: expected.join(", "),
+            got: got.join(", "),
+        };
+        let inputs = input_names
+            .iter()
+            .map(|name| graph.inputs().iter().position(|known| known == name))
+            .collect::<Option<Vec<_>>>()
+            .filter(|inputs| inputs.len() == graph.inputs().len())
+            .ok_or_else(|| names(graph.inputs(), &input_names))?;
+        let outputs = graph
+            .outputs()
+            .iter()
+            .map(|name| output_names.iter().position(|known| known == name))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| names(graph.outputs(), &output_names))?;
+        let model = model.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
+        Ok(Self { model, inputs, outputs })
+    }
+
+    fn run(&self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor; 3]) -> Result<(), EngineError> {
+        let failed = |error: TractError| EngineError::Run { engine: NAME.into(), graph, why: chain(&error) };
+        let mut values: TVec<TValue> = tvec!();
+        for &place in &self.inputs {
+            let tensor = match inputs[place] {
+                Input::F32(shape, data) => tract_onnx::prelude::Tensor::from_shape(shape, data),
+                Input::I64(shape, data) => tract_onnx::prelude::Tensor::from_shape(shape, data),
+            };
+            values.push(tensor.map_err(failed)?.into());
+        }
+        let results = self.model.run(values).map_err(failed)?;
+        for (output, &place) in outputs.iter_mut().zip(&self.outputs) {
+            let view = results[place].to_plain_array_view::<f32>().map_err(failed)?;
+            match view.as_slice() {
+                Some(data) => output.fill(view.shape().iter().copied(), data),
+                None => {
+                    let data: Vec<f32> = view.iter().copied().collect();
+                    output.fill(view.shape().iter().copied(), &data);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine for TractEngine {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor; 3]) -> Result<(), EngineError> {
+        check_inputs(graph, inputs)?;
+        self.plans[graph.index()].run(graph, inputs, outputs)
+    }
+}
+
+/// The error and its causes on one line, not longer than a log line should be.
+fn chain(error: &TractError) -> String {
+    let text = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    text.replace('\n', " ").chars().take(400).collect()
+}

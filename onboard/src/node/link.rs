@@ -1,0 +1,187 @@
+//! The drone's side of the zenoh link.
+
+use kestrel_link::{DroneId, Health, LinkError, Mask, Message, Outcome, PushState, Reply, Segment, Verdict, encode};
+use zenoh::Wait;
+use zenoh::bytes::Encoding;
+use zenoh::qos::CongestionControl;
+use zenoh::query::Query;
+use zenoh::{Config, Session};
+
+use super::NodeError;
+
+/// How a node joins the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkOptions {
+    /// Endpoints to listen on, e.g. `tcp/127.0.0.1:7447`.
+    pub listen: Vec<String>,
+    /// Endpoints to connect to.
+    pub connect: Vec<String>,
+    /// Whether others are looked for by multicast.
+    pub multicast_scouting: bool,
+}
+
+impl LinkOptions {
+    /// The zenoh configuration of a peer with these options; operators use it too.
+    ///
+    /// # Errors
+    /// When an endpoint is not one.
+    pub fn config(&self) -> Result<Config, NodeError> {
+        let mut config = Config::default();
+        let endpoints = |list: &[String]| serde_json::Value::from(list.to_vec()).to_string();
+        for (key, value) in [
+            ("mode", "\"peer\"".to_owned()),
+            ("listen/endpoints", endpoints(&self.listen)),
+            ("connect/endpoints", endpoints(&self.connect)),
+            ("scouting/multicast/enabled", self.multicast_scouting.to_string()),
+        ] {
+            config.insert_json5(key, &value).map_err(NodeError::link(key_name(key)))?;
+        }
+        Ok(config)
+    }
+}
+
+fn key_name(key: &'static str) -> &'static str {
+    match key {
+        "listen/endpoints" => "link.listen",
+        "connect/endpoints" => "link.connect",
+        key => key,
+    }
+}
+
+/// Publishes for one drone; errors are logged here, because nobody above could do more about them.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    pub(super) session: Session,
+    pub(super) drone: DroneId,
+}
+
+impl Publisher {
+    /// Publishes a reply and gives it to who asked.
+    pub(super) fn deliver(&self, reply: Reply, asker: Option<&Query>) {
+        let query_id = reply.query_id.clone();
+        // A mask may be lost to a newer one; a refusal must be seen.
+        let droppable = matches!(reply.outcome, Outcome::Segmented { .. });
+        let bytes = match fit(reply) {
+            Ok(bytes) => bytes,
+            Err(error) => return tracing::error!("outcome of query {query_id} cannot be sent: {error}"),
+        };
+        if let Some(asker) = asker {
+            let answered = asker.reply(self.drone.query(), bytes.clone()).encoding(Encoding::APPLICATION_CBOR).wait();
+            if let Err(error) = answered {
+                tracing::warn!("query {query_id}: the asker did not get its reply: {error}");
+            }
+        }
+        match self.drone.outcome(&query_id) {
+            Ok(key) => self.put(&key, bytes, droppable),
+            Err(error) => tracing::error!("outcome of query {query_id} cannot be published: {error}"),
+        }
+    }
+
+    pub(super) fn health(&self, health: &Health) {
+        self.publish(&self.drone.health(), health);
+    }
+
+    pub(super) fn push_state(&self, state: &PushState) {
+        self.publish(&self.drone.model_state(), state);
+    }
+
+    fn publish<M: Message>(&self, key: &str, message: &M) {
+        match encode(message) {
+            Ok(bytes) => self.put(key, bytes, false),
+            Err(error) => tracing::error!("{key}: {error}"),
+        }
+    }
+
+    fn put(&self, key: &str, bytes: Vec<u8>, droppable: bool) {
+        let control = if droppable { CongestionControl::Drop } else { CongestionControl::Block };
+        let put = self
+            .session
+            .put(key, bytes)
+            .encoding(Encoding::APPLICATION_CBOR)
+            .congestion_control(control)
+            .express(true)
+            .wait();
+        if let Err(error) = put {
+            tracing::warn!("publishing on {key}: {error}");
+        }
+    }
+}
+
+/// Encodes a reply; masks whose outlines are too long for one message are made coarser until it fits.
+fn fit(mut reply: Reply) -> Result<Vec<u8>, LinkError> {
+    let mut budget = Reply::MAX_BYTES * 3 / 4;
+    loop {
+        match encode(&reply) {
+            Err(LinkError::TooLarge { .. }) if budget > 256 => {
+                coarsen(&mut reply.outcome, budget)?;
+                budget /= 2;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn coarsen(outcome: &mut Outcome, budget: usize) -> Result<(), LinkError> {
+    let segments: &mut Vec<Segment> = match outcome {
+        Outcome::Segmented { masks } => masks,
+        Outcome::Refused(refusal) => match &mut refusal.verdict {
+            Verdict::TargetAmbiguous { candidates } => candidates,
+            _ => return Ok(()),
+        },
+    };
+    let share = budget / segments.len().max(1);
+    for segment in segments {
+        let mask: Mask = segment.mask.simplify(share)?;
+        // A mask that simplifying would empty stays as it is.
+        if let Some(bounding_box) = mask.bounding_box()? {
+            segment.bounding_box = bounding_box;
+            segment.area_pixels = mask.area()?;
+            segment.mask = mask;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use kestrel_link::decode;
+
+    #[test]
+    fn a_mask_that_is_too_long_is_made_coarser_and_stays_true_to_itself() {
+        // A chequerboard with blocks of two pixels: the longest run lengths there are.
+        let mask = Mask::from_fn(1200, 1200, |x, y| (x / 2 + y / 2) % 2 == 0 && x > 8).unwrap();
+        let segment = Segment {
+            bounding_box: mask.bounding_box().unwrap().unwrap(),
+            area_pixels: mask.area().unwrap(),
+            mask,
+            presence: 0.9,
+            predicted_iou: 0.8,
+        };
+        let reply = Reply {
+            drone: "kestrel-1".into(),
+            query_id: "q".into(),
+            query_text: "the board".into(),
+            frame: 0,
+            frame_width: 1200,
+            frame_height: 1200,
+            capture_unix_nanos: 0,
+            latency_micros: 0,
+            model: "m@1".into(),
+            engine: "tract".into(),
+            outcome: Outcome::Segmented { masks: vec![segment] },
+        };
+        assert!(encode(&reply).is_err());
+        let bytes = fit(reply).unwrap();
+        let reply: Reply = decode(&bytes).expect("box and area still fit the mask");
+        assert!(matches!(reply.outcome, Outcome::Segmented { .. }));
+    }
+
+    #[test]
+    fn endpoints_are_checked() {
+        let options = LinkOptions { listen: vec!["nonsense".into()], ..LinkOptions::default() };
+        let error = options.config().unwrap_err();
+        assert!(error.to_string().contains("link.listen"), "{error}");
+    }
+}

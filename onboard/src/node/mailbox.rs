@@ -1,0 +1,356 @@
+//! What waits for the perception thread: one frame, a few queries, a new model.
+//!
+//! Everything is bounded: a newer frame replaces one that nobody looked at, and a query beyond the limit is refused.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use kestrel_link::Query;
+
+/// A frame of the camera.
+#[derive(Debug)]
+pub struct Frame {
+    /// Counted from 0.
+    pub number: u64,
+    /// The picture.
+    pub image: RgbImage,
+    /// The camera's capture time, nanoseconds since the Unix epoch.
+    pub capture_unix_nanos: u64,
+    /// When it was handed over.
+    pub admitted: Instant,
+}
+
+/// Bounds of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Queries answered at the same time.
+    pub active_queries: usize,
+    /// An outcome that takes longer is refused as too late.
+    pub deadline: Duration,
+    /// A query that arrives between two frames is answered from the last one when that is not older.
+    pub reuse_frame: Duration,
+    /// A query that sees no frame for this long is refused as too late.
+    pub frame_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            active_queries: 8,
+            deadline: Duration::from_secs(10),
+            reuse_frame: Duration::from_secs(1),
+            frame_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// One query to be answered about one frame.
+pub(super) struct Job<A> {
+    pub(super) query: Query,
+    /// Who waits for the first answer.
+    pub(super) asker: Option<A>,
+    /// From when on both frame and query were there.
+    pub(super) start: Instant,
+}
+
+/// What the perception thread shall do next.
+pub(super) enum Wake<M> {
+    /// A query waits for an answer about the frame at hand.
+    Ask,
+    /// Look at this frame.
+    Frame(Arc<Frame>),
+    /// Go on with this model.
+    Switch(M),
+    /// End.
+    Stop,
+}
+
+struct Active<A> {
+    query: Query,
+    asker: Option<A>,
+    arrived: Instant,
+    /// Since when it has had no outcome.
+    waiting_since: Instant,
+    /// The last frame it was answered about.
+    answered: Option<u64>,
+    /// Frames still to answer; `None` until replaced.
+    left: Option<u32>,
+}
+
+struct State<A, M> {
+    latest: Option<Arc<Frame>>,
+    /// Whether somebody looked at `latest`.
+    looked_at: bool,
+    next_number: u64,
+    frames_dropped: u64,
+    queries: Vec<Active<A>>,
+    switch: Option<M>,
+    stopped: bool,
+}
+
+/// The bounded meeting point of camera, network and perception; `A` is who asks, `M` a model.
+pub(super) struct Mailbox<A, M> {
+    state: Mutex<State<A, M>>,
+    changed: Condvar,
+    limits: Limits,
+}
+
+impl<A, M> Mailbox<A, M> {
+    pub(super) fn new(limits: Limits) -> Self {
+        let state = State {
+            latest: None,
+            looked_at: true,
+            next_number: 0,
+            frames_dropped: 0,
+            queries: Vec::with_capacity(limits.active_queries),
+            switch: None,
+            stopped: false,
+        };
+        Self { state: Mutex::new(state), changed: Condvar::new(), limits }
+    }
+
+    /// Puts a frame in place of the last one; gives its number, or `None` when the node has stopped.
+    pub(super) fn put(&self, image: RgbImage, capture_unix_nanos: u64) -> Option<u64> {
+        let mut state = self.lock();
+        if state.stopped {
+            return None;
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        state.frames_dropped += u64::from(!state.looked_at);
+        state.looked_at = false;
+        state.latest = Some(Arc::new(Frame { number, image, capture_unix_nanos, admitted: Instant::now() }));
+        self.changed.notify_all();
+        Some(number)
+    }
+
+    /// Takes in a query; one with the id of an active one replaces it. Gives the asker back when there are too many.
+    pub(super) fn ask(&self, query: Query, asker: A) -> Result<(), A> {
+        let mut state = self.lock();
+        state.queries.retain(|active| active.query.id != query.id);
+        if state.stopped || state.queries.len() >= self.limits.active_queries {
+            return Err(asker);
+        }
+        let now = Instant::now();
+        let left = (query.frames > 0).then_some(query.frames);
+        state.queries.push(Active {
+            query,
+            asker: Some(asker),
+            arrived: now,
+            waiting_since: now,
+            answered: None,
+            left,
+        });
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits for what comes next after the frame `at_hand`.
+    pub(super) fn wait(&self, at_hand: Option<&Frame>) -> Wake<M> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return Wake::Stop;
+            }
+            if let Some(model) = state.switch.take() {
+                self.changed.notify_all();
+                return Wake::Switch(model);
+            }
+            if let Some(frame) = &state.latest
+                && at_hand.is_none_or(|at_hand| frame.number > at_hand.number)
+            {
+                let frame = Arc::clone(frame);
+                state.looked_at = true;
+                return Wake::Frame(frame);
+            }
+            if at_hand.is_some_and(|frame| state.queries.iter().any(|active| self.due(active, frame))) {
+                return Wake::Ask;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next query that wants an answer about `frame`; each is given once per frame.
+    pub(super) fn take(&self, frame: &Frame) -> Option<Job<A>> {
+        let mut state = self.lock();
+        let index = state.queries.iter().position(|active| self.due(active, frame))?;
+        let active = &mut state.queries[index];
+        active.answered = Some(frame.number);
+        active.waiting_since = Instant::now();
+        let job =
+            Job { query: active.query.clone(), asker: active.asker.take(), start: frame.admitted.max(active.arrived) };
+        if let Some(left) = &mut active.left {
+            *left -= 1;
+            if *left == 0 {
+                state.queries.remove(index);
+            }
+        }
+        Some(job)
+    }
+
+    fn due(&self, active: &Active<A>, frame: &Frame) -> bool {
+        let fresh = active.arrived <= frame.admitted
+            || active.arrived.saturating_duration_since(frame.admitted) < self.limits.reuse_frame;
+        active.answered != Some(frame.number) && fresh
+    }
+
+    /// Queries that have waited too long: single ones are taken out, standing ones begin to wait anew.
+    pub(super) fn expire(&self) -> Vec<Job<A>> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let mut late = Vec::new();
+        for active in &mut state.queries {
+            if now.saturating_duration_since(active.waiting_since) >= self.limits.frame_timeout {
+                late.push(Job { query: active.query.clone(), asker: active.asker.take(), start: active.waiting_since });
+                active.waiting_since = now;
+                if active.left.is_some() {
+                    active.left = Some(0);
+                }
+            }
+        }
+        state.queries.retain(|active| active.left != Some(0));
+        late
+    }
+
+    /// Hands a model to the perception thread and waits until it has taken it; false when the node stops first.
+    pub(super) fn switch(&self, model: M) -> bool {
+        let mut state = self.lock();
+        state.switch = Some(model);
+        self.changed.notify_all();
+        while state.switch.is_some() && !state.stopped {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.switch.is_none()
+    }
+
+    /// Ends the perception thread; those who still wait get nothing more from it and are given back.
+    pub(super) fn stop(&self) -> Vec<Job<A>> {
+        let mut state = self.lock();
+        state.stopped = true;
+        self.changed.notify_all();
+        let waiting = std::mem::take(&mut state.queries);
+        waiting
+            .into_iter()
+            .map(|active| Job { query: active.query, asker: active.asker, start: active.arrived })
+            .collect()
+    }
+
+    /// Frames handed over, and frames replaced before anybody looked at them.
+    pub(super) fn frames(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.next_number, state.frames_dropped)
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<A, M>> {
+        // A thread that panicked while it held the lock has left no half-made state: every change is a plain store.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    type Box = Mailbox<&'static str, &'static str>;
+
+    fn query(id: &str, frames: u32) -> Query {
+        Query { id: id.into(), text: "the car".into(), hint: None, frames }
+    }
+
+    fn limits() -> Limits {
+        Limits { active_queries: 2, frame_timeout: Duration::ZERO, ..Limits::default() }
+    }
+
+    fn frame(mailbox: &Box, at_hand: Option<&Frame>) -> Arc<Frame> {
+        match mailbox.wait(at_hand) {
+            Wake::Frame(frame) => frame,
+            _ => panic!("expected a frame"),
+        }
+    }
+
+    #[test]
+    fn newer_frame_replaces_and_is_counted() {
+        let mailbox = Box::new(limits());
+        for _ in 0..3 {
+            mailbox.put(RgbImage::new(1, 1), 0);
+        }
+        assert_eq!(frame(&mailbox, None).number, 2);
+        assert_eq!(mailbox.frames(), (3, 2));
+        mailbox.put(RgbImage::new(1, 1), 0);
+        assert_eq!(mailbox.frames(), (4, 2), "the frame before was looked at");
+    }
+
+    #[test]
+    fn each_query_gets_one_job_per_frame_until_its_frames_are_used_up() {
+        let mailbox = Box::new(limits());
+        mailbox.ask(query("once", 1), "a").unwrap();
+        mailbox.ask(query("standing", 0), "b").unwrap();
+        mailbox.put(RgbImage::new(1, 1), 0);
+        let first = frame(&mailbox, None);
+        let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&first)).collect();
+        let ids: Vec<_> = jobs.iter().map(|job| (job.query.id.as_str(), job.asker)).collect();
+        assert_eq!(ids, [("once", Some("a")), ("standing", Some("b"))]);
+        mailbox.put(RgbImage::new(1, 1), 0);
+        let second = frame(&mailbox, Some(&first));
+        let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&second)).collect();
+        assert_eq!(jobs.len(), 1);
+        assert_eq!((jobs[0].query.id.as_str(), jobs[0].asker), ("standing", None));
+    }
+
+    #[test]
+    fn a_query_between_frames_is_answered_from_the_last_one() {
+        let mailbox = Box::new(limits());
+        mailbox.put(RgbImage::new(1, 1), 0);
+        let first = frame(&mailbox, None);
+        mailbox.ask(query("late", 1), "a").unwrap();
+        assert!(matches!(mailbox.wait(Some(&first)), Wake::Ask));
+        let strict = Box::new(Limits { reuse_frame: Duration::ZERO, ..limits() });
+        strict.put(RgbImage::new(1, 1), 0);
+        let first = frame(&strict, None);
+        strict.ask(query("late", 1), "a").unwrap();
+        assert!(strict.take(&first).is_none(), "it must wait for the next frame");
+    }
+
+    #[test]
+    fn too_many_queries_are_given_back_and_the_same_id_replaces() {
+        let mailbox = Box::new(limits());
+        mailbox.ask(query("1", 0), "a").unwrap();
+        mailbox.ask(query("2", 0), "b").unwrap();
+        assert_eq!(mailbox.ask(query("3", 0), "c"), Err("c"));
+        mailbox.ask(query("2", 1), "d").unwrap();
+    }
+
+    #[test]
+    fn queries_without_frames_expire() {
+        let mailbox = Box::new(limits());
+        mailbox.ask(query("once", 1), "a").unwrap();
+        mailbox.ask(query("standing", 0), "b").unwrap();
+        let late = mailbox.expire();
+        assert_eq!(late.iter().map(|job| job.asker).collect::<Vec<_>>(), [Some("a"), Some("b")]);
+        let late = mailbox.expire();
+        assert_eq!(late.len(), 1, "a standing query is refused again and again");
+        assert_eq!(late[0].query.id, "standing");
+    }
+
+    #[test]
+    fn switch_and_stop_reach_the_thread() {
+        let mailbox = Arc::new(Box::new(limits()));
+        let other = Arc::clone(&mailbox);
+        let thread = std::thread::Builder::new().spawn(move || {
+            let first = other.wait(None);
+            assert!(matches!(first, Wake::Switch("new")));
+            matches!(other.wait(None), Wake::Stop)
+        });
+        assert!(mailbox.switch("new"));
+        mailbox.ask(query("left", 1), "a").unwrap();
+        assert_eq!(mailbox.stop().len(), 1);
+        assert!(thread.unwrap().join().unwrap());
+        assert_eq!(mailbox.put(RgbImage::new(1, 1), 0), None);
+    }
+}

@@ -1,0 +1,388 @@
+//! The node: a drone on the network.
+//!
+//! [`Node::start`] opens the model, joins the network and answers queries about the frames that [`Frames::put`] hands it.
+//! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
+
+mod error;
+mod link;
+mod mailbox;
+mod push;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use kestrel_link::signature::VerifyingKey;
+use kestrel_link::{DroneId, Health, Readiness, Reply, decode};
+use tokio::sync::Notify;
+use zenoh::handlers::FifoChannel;
+use zenoh::query::Query as Asker;
+
+use crate::bundle::Bundle;
+use crate::engine::EngineOptions;
+use crate::pipeline::{Segmenter, SegmenterOptions};
+use crate::slots::{FolderDisk, SlotError, SlotStore};
+
+pub use error::NodeError;
+pub use link::LinkOptions;
+pub use mailbox::{Frame, Limits};
+
+use link::Publisher;
+use mailbox::Mailbox;
+use push::Slots;
+
+/// Requests that may wait for this node before zenoh holds the network back.
+const WAITING_REQUESTS: usize = 16;
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+const EXPIRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Which model flies.
+#[derive(Debug, Clone)]
+pub enum ModelSource {
+    /// A bundle in a folder, signed or not; no pushes are taken.
+    Folder(PathBuf),
+    /// The committed model of two slots; signed models can be pushed into them.
+    Slots {
+        /// Folder of the slots.
+        dir: PathBuf,
+        /// Keys whose bundles may enter.
+        trusted: Vec<VerifyingKey>,
+        /// A bundle that flies while the slots hold none.
+        first: Option<PathBuf>,
+    },
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its name on the network.
+    pub drone: DroneId,
+    /// Which model flies.
+    pub model: ModelSource,
+    /// A pushed model must answer each canary within this time.
+    pub trial_latency: Duration,
+    /// Which engine flies it.
+    pub engine: EngineOptions,
+    /// How it looks at frames.
+    pub segmenter: SegmenterOptions,
+    /// How it joins the network.
+    pub link: LinkOptions,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// A model ready to fly.
+pub(crate) struct Flying {
+    segmenter: Segmenter,
+    model_hash: String,
+    /// `A`, `B`, or empty.
+    slot: String,
+}
+
+/// What all threads and tasks of a node share.
+struct Inner {
+    mailbox: Mailbox<Asker, Flying>,
+    publisher: Publisher,
+    slots: Option<Slots>,
+    about: Mutex<About>,
+    segmented: AtomicU64,
+    refused: AtomicU64,
+    started: Instant,
+    stopping: AtomicBool,
+    health_changed: Notify,
+}
+
+#[derive(Clone)]
+struct About {
+    model: String,
+    model_hash: String,
+    slot: String,
+    engine: String,
+}
+
+impl About {
+    fn of(flying: &Flying) -> Self {
+        Self {
+            model: flying.segmenter.model().to_owned(),
+            model_hash: flying.model_hash.clone(),
+            slot: flying.slot.clone(),
+            engine: flying.segmenter.engine().to_owned(),
+        }
+    }
+}
+
+impl Inner {
+    fn send(&self, reply: Reply, asker: Option<&Asker>) {
+        self.publisher.deliver(reply, asker);
+    }
+
+    /// Says that another model flies from now on.
+    fn announce(&self, flying: &Flying) {
+        *self.about.lock().unwrap_or_else(PoisonError::into_inner) = About::of(flying);
+        self.health_changed();
+    }
+
+    fn health_changed(&self) {
+        self.health_changed.notify_one();
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn health(&self) -> Health {
+        let about = self.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (frames_in, frames_dropped) = self.mailbox.frames();
+        let readiness =
+            if self.stopping() { Readiness::NotReady { why: "shutting down".into() } } else { Readiness::Ready };
+        Health {
+            drone: self.publisher.drone.to_string(),
+            readiness,
+            model: about.model,
+            model_hash: about.model_hash,
+            slot: about.slot,
+            engine: about.engine,
+            uptime_seconds: self.started.elapsed().as_secs(),
+            frames_in,
+            frames_dropped,
+            segmented: self.segmented.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Where frames are handed to a node; can be cloned and moved to the camera's thread.
+#[derive(Clone)]
+pub struct Frames(Arc<Inner>);
+
+impl Frames {
+    /// Hands over a frame with the camera's capture time (nanoseconds since the Unix epoch); it replaces one that nobody looked at yet.
+    ///
+    /// Gives the frame's number, or `None` when the node has stopped.
+    pub fn put(&self, image: RgbImage, capture_unix_nanos: u64) -> Option<u64> {
+        self.0.mailbox.put(image, capture_unix_nanos)
+    }
+}
+
+/// A running node.
+pub struct Node {
+    inner: Arc<Inner>,
+    worker: Option<JoinHandle<()>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Says that the drone is there for as long as it is held.
+    _alive: zenoh::liveliness::LivelinessToken,
+}
+
+impl Node {
+    /// Opens the model, joins the network and begins to answer.
+    ///
+    /// Needs tokio's multi-threaded runtime, as zenoh does.
+    ///
+    /// # Errors
+    /// When the model, the engine or the network cannot be had as configured; nothing falls back.
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        let config = Arc::new(config);
+        let opening = Arc::clone(&config);
+        // Opening a model takes seconds and must not hold up whoever else lives on this runtime.
+        let (flying, slots) = tokio::task::spawn_blocking(move || open_model(&opening))
+            .await
+            .map_err(NodeError::link("open the model"))??;
+        let session = zenoh::open(config.link.config()?).await.map_err(NodeError::link("join the network"))?;
+        let drone = config.drone.clone();
+        let inner = Arc::new(Inner {
+            mailbox: Mailbox::new(config.limits),
+            publisher: Publisher { session: session.clone(), drone: drone.clone() },
+            slots,
+            about: Mutex::new(About::of(&flying)),
+            segmented: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            health_changed: Notify::new(),
+        });
+        let perceiving = Arc::clone(&inner);
+        let worker = std::thread::Builder::new()
+            .name("perception".into())
+            .spawn(move || worker::run(&perceiving, flying))
+            .map_err(|source| NodeError::Thread { name: "perception", source })?;
+        let queries = session
+            .declare_queryable(drone.query())
+            .with(FifoChannel::new(WAITING_REQUESTS))
+            .await
+            .map_err(NodeError::link("declare the query key"))?;
+        let pushes = session
+            .declare_queryable(drone.model_push())
+            .with(FifoChannel::new(1))
+            .await
+            .map_err(NodeError::link("declare the push key"))?;
+        let taking = Arc::clone(&inner);
+        let tasks = vec![
+            tokio::spawn(async move {
+                while let Ok(query) = queries.recv_async().await {
+                    take_query(&taking, query).await;
+                }
+            }),
+            tokio::spawn(take_pushes(Arc::clone(&inner), config, pushes)),
+            tokio::spawn(publish_health(Arc::clone(&inner))),
+            tokio::spawn(expire_queries(Arc::clone(&inner))),
+        ];
+        // Last, so that whoever sees the token can ask at once.
+        let alive =
+            session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
+        Ok(Self { inner, worker: Some(worker), tasks, _alive: alive })
+    }
+
+    /// Where frames are handed over.
+    #[must_use]
+    pub fn frames(&self) -> Frames {
+        Frames(Arc::clone(&self.inner))
+    }
+
+    /// What the node says of itself now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    /// Answers what still waits with a refusal, leaves the network and ends every thread.
+    ///
+    /// # Errors
+    /// When zenoh cannot close the session.
+    pub async fn stop(mut self) -> Result<(), NodeError> {
+        self.inner.stopping.store(true, Ordering::Relaxed);
+        let waiting = self.inner.mailbox.stop();
+        let inner = Arc::clone(&self.inner);
+        let worker = self.worker.take();
+        let ended = tokio::task::spawn_blocking(move || {
+            for job in &waiting {
+                worker::expire(&inner, job);
+            }
+            inner.publisher.health(&inner.health());
+            worker.map(JoinHandle::join)
+        });
+        let ended = ended.await.map_err(NodeError::link("end the perception thread"))?;
+        if let Some(Err(_)) = ended {
+            tracing::error!("the perception thread panicked");
+        }
+        for task in std::mem::take(&mut self.tasks) {
+            task.abort();
+            // An aborted task is no error; waiting for it frees what it holds, the slots' lock among it.
+            let _ = task.await;
+        }
+        self.inner.publisher.session.close().await.map_err(NodeError::link("leave the network"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Whoever drops a node without `stop` still gets its threads ended.
+        self.inner.stopping.store(true, Ordering::Relaxed);
+        self.inner.mailbox.stop();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn open_model(config: &NodeConfig) -> Result<(Flying, Option<Slots>), NodeError> {
+    let open = |bundle: &Bundle, slot: &str| {
+        let segmenter = Segmenter::open(bundle, &config.engine, config.segmenter.clone())?;
+        tracing::info!("{} flies on {}", segmenter.model(), segmenter.engine());
+        Ok::<_, NodeError>(Flying { segmenter, model_hash: bundle.manifest_hash.clone(), slot: slot.to_owned() })
+    };
+    match &config.model {
+        ModelSource::Folder(dir) => Ok((open(&Bundle::open(dir)?, "")?, None)),
+        ModelSource::Slots { dir, trusted, first } => {
+            let disk = FolderDisk::open(dir).map_err(|source| SlotError::Disk {
+                operation: "open",
+                path: dir.clone(),
+                source,
+            })?;
+            let (store, recovery) = SlotStore::open(disk, dir, trusted.clone())?;
+            for note in &recovery.notes {
+                tracing::warn!("{note}");
+            }
+            let slot = store.record().committed.as_ref().map_or("", |release| release.slot.name()).to_owned();
+            let flying = match (recovery.bundle, first) {
+                (Some(bundle), _) => open(&bundle, &slot)?,
+                (None, Some(first)) => open(&Bundle::open(first)?, "")?,
+                (None, None) => return Err(NodeError::NoModel { path: dir.display().to_string() }),
+            };
+            Ok((flying, Some(Slots::new(store))))
+        }
+    }
+}
+
+/// Takes in one query, or says at once why not.
+async fn take_query(inner: &Inner, asker: Asker) {
+    let payload = asker.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
+    let refused = match decode::<kestrel_link::Query>(&payload) {
+        Ok(query) => match inner.mailbox.ask(query, asker) {
+            Ok(()) => return,
+            Err(asker) => {
+                let most = inner.mailbox.limits().active_queries;
+                (
+                    asker,
+                    format!("busy: {most} queries are active; hint: wait for their answers, or ask for fewer frames"),
+                )
+            }
+        },
+        Err(error) => (asker, format!("{error}; hint: {}", error.hint())),
+    };
+    let (asker, why) = refused;
+    tracing::warn!("query refused: {why}");
+    if let Err(error) = asker.reply_err(why).await {
+        tracing::warn!("the asker was not told: {error}");
+    }
+}
+
+/// Carries pushes through, one after the other.
+async fn take_pushes(
+    inner: Arc<Inner>,
+    config: Arc<NodeConfig>,
+    pushes: zenoh::query::Queryable<zenoh::handlers::FifoChannelHandler<Asker>>,
+) {
+    while let Ok(query) = pushes.recv_async().await {
+        let (inner, config) = (Arc::clone(&inner), Arc::clone(&config));
+        let carried = tokio::task::spawn_blocking(move || push::offered(&inner, &config, &query)).await;
+        if carried.is_err() {
+            tracing::error!("a model push panicked; the model from before flies on");
+        }
+    }
+}
+
+/// Publishes health at a fixed rate and at every change of state.
+async fn publish_health(inner: Arc<Inner>) {
+    let mut ticks = tokio::time::interval(HEALTH_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = inner.health_changed.notified() => {}
+        }
+        in_background(&inner, |inner| inner.publisher.health(&inner.health())).await;
+    }
+}
+
+/// Refuses queries that no frame comes for.
+async fn expire_queries(inner: Arc<Inner>) {
+    let mut ticks = tokio::time::interval(EXPIRY_EVERY);
+    loop {
+        ticks.tick().await;
+        let late = inner.mailbox.expire();
+        if !late.is_empty() {
+            in_background(&inner, move |inner| late.iter().for_each(|job| worker::expire(inner, job))).await;
+        }
+    }
+}
+
+/// Publishing can block on a congested link, which no task of the runtime may.
+async fn in_background(inner: &Arc<Inner>, work: impl FnOnce(&Inner) + Send + 'static) {
+    let inner = Arc::clone(inner);
+    if tokio::task::spawn_blocking(move || work(&inner)).await.is_err() {
+        tracing::error!("publishing panicked");
+    }
+}

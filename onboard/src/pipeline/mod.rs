@@ -1,0 +1,353 @@
+//! From a frame and a query to an outcome.
+//!
+//! [`Segmenter::look`] admits a frame; [`Look::ask`] answers queries about it:
+//! gate → preprocessing → vision → language → mask → refusal policy, first for the whole frame, then for its tiles.
+//! What the vision graph says of a view is kept while the frame is looked at, so a further query costs language and mask only.
+
+mod error;
+mod tiles;
+mod timings;
+mod views;
+mod words;
+
+use image::RgbImage;
+use kestrel_link::manifest::{GRAPH_FILES, TOKENIZER_FILE};
+use kestrel_link::{AnswerTokens, Outcome, Query, Refusal, Segment, Thresholds, Verdict};
+use kestrel_perception::{Bitmap, Decision, GateHistory, GateThresholds, Observation, Tiling, decide, policy, segment};
+
+use crate::bundle::{Bundle, BundleError};
+use crate::engine::{Engine, GraphBytes};
+
+pub use error::SegmentError;
+pub use timings::{Millis, Timings};
+pub use views::Shapes;
+
+use timings::timed;
+use views::Views;
+use words::{Tokens, Words};
+
+/// How a segmenter looks at frames.
+#[derive(Debug, Clone)]
+pub struct SegmenterOptions {
+    /// When a frame is also looked at in tiles.
+    pub tiling: Tiling,
+    /// Thresholds of the gate; `None` admits every frame (for measuring the model alone).
+    pub gate: Option<GateThresholds>,
+}
+
+impl Default for SegmenterOptions {
+    fn default() -> Self {
+        Self { tiling: Tiling::Auto, gate: Some(GateThresholds::default()) }
+    }
+}
+
+/// Answers queries about frames with one model and one engine.
+pub struct Segmenter {
+    engine: Box<dyn Engine>,
+    words: Words,
+    thresholds: Thresholds,
+    answers: AnswerTokens,
+    model: String,
+    options: SegmenterOptions,
+    history: GateHistory,
+    views: Views,
+}
+
+/// One answer with what led to it.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Masks or a refusal.
+    pub outcome: Outcome,
+    /// Where the time went.
+    pub timings: Timings,
+    /// What the model said of the whole frame; `None` when the gate refused or the engine failed.
+    pub whole: Option<Whole>,
+    /// Word tokens that did not fit and were left out.
+    pub words_cut: usize,
+}
+
+/// What the model said of the whole frame, before tiles and policy.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// Logits, doubts and area.
+    pub observation: Observation,
+    /// The mask in pixels of the frame, shown or not.
+    pub mask: Bitmap,
+}
+
+/// The model's word on one view, and the policy's on that.
+struct Glance {
+    observation: Observation,
+    mask: Bitmap,
+    decision: Decision,
+}
+
+impl Segmenter {
+    /// A segmenter for a bundle and an engine that has loaded its graphs; runs the graphs once on zeros.
+    ///
+    /// # Errors
+    /// When the tokenizer does not fit the manifest, the engine fails, or an output has another shape than the manifest says.
+    pub fn new(bundle: &Bundle, engine: Box<dyn Engine>, options: SegmenterOptions) -> Result<Self, SegmentError> {
+        let manifest = &bundle.manifest;
+        let answers = &manifest.answer_tokens;
+        let words = Words::load(&read(bundle, TOKENIZER_FILE)?, answers, manifest.max_tokens as usize)?;
+        let mut segmenter = Self {
+            engine,
+            words,
+            thresholds: bundle.thresholds.clone(),
+            answers: *answers,
+            model: manifest.model(),
+            options,
+            history: GateHistory::default(),
+            views: Views::new(Shapes::of(manifest)),
+        };
+        segmenter.views.warm_up(segmenter.engine.as_mut())?;
+        Ok(segmenter)
+    }
+
+    /// Opens the engine that `options` ask for on the bundle's graphs, then as [`Segmenter::new`].
+    ///
+    /// # Errors
+    /// As [`crate::engine::open`] and [`Segmenter::new`].
+    pub fn open(
+        bundle: &Bundle,
+        engine: &crate::engine::EngineOptions,
+        options: SegmenterOptions,
+    ) -> Result<Self, SegmentError> {
+        let [vision, language, mask] = graphs(bundle)?;
+        let graphs = GraphBytes { vision: &vision, language: &language, mask: &mask };
+        Self::new(bundle, crate::engine::open(&graphs, engine)?, options)
+    }
+
+    /// Engine and provider that are really active.
+    #[must_use]
+    pub fn engine(&self) -> &str {
+        self.engine.name()
+    }
+
+    /// `name@version` of the model.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The model's thresholds.
+    #[must_use]
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.thresholds
+    }
+
+    /// Looks at the next frame of a stream: the gate also holds it against those before it.
+    ///
+    /// # Errors
+    /// When the frame has no pixel.
+    pub fn look<'a>(&'a mut self, frame: &'a RgbImage) -> Result<Look<'a>, SegmentError> {
+        check_frame(frame)?;
+        let mut timings = Timings::default();
+        let refusal = timed(&mut timings.gate, || self.gate(frame))?;
+        self.views.begin(frame, self.options.tiling);
+        Ok(Look { segmenter: self, frame, refusal, timings })
+    }
+
+    /// Looks at a single picture that belongs to no stream.
+    ///
+    /// # Errors
+    /// When the picture has no pixel.
+    pub fn look_still<'a>(&'a mut self, picture: &'a RgbImage) -> Result<Look<'a>, SegmentError> {
+        self.history = GateHistory::default();
+        self.look(picture)
+    }
+
+    /// Answers one query about one picture.
+    ///
+    /// # Errors
+    /// When the picture has no pixel or the query is malformed.
+    pub fn segment(&mut self, picture: &RgbImage, query: &Query) -> Result<Answer, SegmentError> {
+        self.look_still(picture)?.ask(query)
+    }
+
+    /// Runs the three graphs once more on what they were last given, with nothing of ours between: the baseline of benchmarks.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn run_bare(&mut self) -> Result<Timings, SegmentError> {
+        let mut timings = Timings::default();
+        self.views.run_bare(self.engine.as_mut(), &mut timings)?;
+        Ok(timings)
+    }
+
+    fn gate(&mut self, frame: &RgbImage) -> Result<Option<Refusal>, SegmentError> {
+        let Some(thresholds) = &self.options.gate else { return Ok(None) };
+        let report = kestrel_perception::gate(frame, thresholds, &self.history);
+        self.history = report.history;
+        Ok(report.verdict.map(|verdict| Refusal {
+            advice: policy::advice(&verdict),
+            evidence: report.evidence,
+            verdict,
+        }))
+    }
+}
+
+/// The bundle's graphs: vision, language, mask.
+///
+/// # Errors
+/// When a file cannot be read or changed since the bundle was opened.
+pub fn graphs(bundle: &Bundle) -> Result<[Vec<u8>; 3], SegmentError> {
+    let [vision, language, mask] = GRAPH_FILES;
+    Ok([read(bundle, vision)?, read(bundle, language)?, read(bundle, mask)?])
+}
+
+/// Reads a file of the bundle, and checks again that its bytes are the manifest's: it may have changed since.
+fn read(bundle: &Bundle, name: &str) -> Result<Vec<u8>, BundleError> {
+    let path = bundle.path(name);
+    let bytes =
+        std::fs::read(&path).map_err(|source| BundleError::File { operation: "read", path: path.clone(), source })?;
+    let expected = bundle.manifest.files.get(name).map(|file| file.sha256.clone()).unwrap_or_default();
+    let got = kestrel_link::sha256_hex(&bytes);
+    if got == expected { Ok(bytes) } else { Err(BundleError::Hash { path, expected, got }) }
+}
+
+fn check_frame(frame: &RgbImage) -> Result<(), SegmentError> {
+    if frame.width() == 0 || frame.height() == 0 {
+        return Err(SegmentError::EmptyFrame { width: frame.width(), height: frame.height() });
+    }
+    let most = kestrel_link::mask::MAX_SIDE;
+    if frame.width() > most || frame.height() > most {
+        return Err(SegmentError::LargeFrame { width: frame.width(), height: frame.height(), most });
+    }
+    Ok(())
+}
+
+/// A frame under view; dropped before the next one.
+pub struct Look<'a> {
+    segmenter: &'a mut Segmenter,
+    frame: &'a RgbImage,
+    refusal: Option<Refusal>,
+    /// Time spent that no answer has carried yet.
+    timings: Timings,
+}
+
+impl Look<'_> {
+    /// Why the gate refuses the frame; `None` when it is fit to be looked at.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// Answers one query about the frame.
+    ///
+    /// An engine that fails is a refusal, [`Verdict::EngineDegraded`]: the operator must see it and the drone must go on.
+    ///
+    /// # Errors
+    /// When the query is malformed.
+    pub fn ask(&mut self, query: &Query) -> Result<Answer, SegmentError> {
+        query.validate()?;
+        let mut timings = std::mem::take(&mut self.timings);
+        if let Some(refusal) = &self.refusal {
+            let outcome = Outcome::Refused(refusal.clone());
+            return Ok(Answer { outcome, timings, whole: None, words_cut: 0 });
+        }
+        let tokens = timed(&mut timings.words, || self.segmenter.words.encode(&query.text))?;
+        match self.answer(query, &tokens, &mut timings) {
+            Ok((outcome, whole, words_cut)) => Ok(Answer { outcome, timings, whole: Some(whole), words_cut }),
+            Err(SegmentError::Engine(error)) => {
+                tracing::error!("{error}");
+                Ok(Answer { outcome: degraded(), timings, whole: None, words_cut: 0 })
+            }
+            Err(SegmentError::Perception(kestrel_perception::Error::NotFinite { operation, count })) => {
+                tracing::error!("{operation}: {count} numbers from {} are not finite", self.segmenter.engine.name());
+                Ok(Answer { outcome: degraded(), timings, whole: None, words_cut: 0 })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        query: &Query,
+        tokens: &Tokens,
+        timings: &mut Timings,
+    ) -> Result<(Outcome, Whole, usize), SegmentError> {
+        let letterbox = self.segmenter.views.letterbox(0);
+        let hint = query.hint.and_then(|hint| letterbox.hint(&hint, self.frame.width(), self.frame.height()));
+        let words_cut = self.segmenter.words.layout(tokens, hint.as_ref()).cut;
+        let whole = self.glance(0, tokens, hint.as_ref(), timings)?;
+        let outcome = match whole.decision.clone() {
+            Decision::Segment { presence, predicted_iou } => {
+                let (mask, predicted_iou) = self.refined(&whole, predicted_iou, tokens, timings)?;
+                timed(&mut timings.postprocess, || segmented(&mask, presence, predicted_iou))?
+            }
+            Decision::Refuse(refusal) => match self.tiles_instead(query, &refusal, tokens, timings)? {
+                Some(outcome) => outcome,
+                None => refused(refusal, words_cut),
+            },
+        };
+        Ok((outcome, Whole { observation: whole.observation, mask: whole.mask }, words_cut))
+    }
+
+    /// Runs language and mask, and vision if need be, on one view and lets the policy decide.
+    fn glance(
+        &mut self,
+        view: usize,
+        tokens: &Tokens,
+        hint: Option<&kestrel_link::Hint>,
+        timings: &mut Timings,
+    ) -> Result<Glance, SegmentError> {
+        let Segmenter { engine, words, thresholds, answers, views, .. } = &mut *self.segmenter;
+        let layout = words.layout(tokens, hint);
+        views.see(view, self.frame, engine.as_mut(), timings)?;
+        let said = views.say(view, &layout, engine.as_mut(), timings)?;
+        timed(&mut timings.postprocess, || {
+            let (observation, mask) = said.observe(self.frame, answers, thresholds, tokens)?;
+            let decision = decide(&observation, thresholds);
+            Ok(Glance { observation, mask, decision })
+        })
+    }
+}
+
+fn degraded() -> Outcome {
+    let verdict = Verdict::EngineDegraded;
+    Outcome::Refused(Refusal {
+        advice: policy::advice(&verdict),
+        evidence: vec![("engine_failures".into(), 1.0)],
+        verdict,
+    })
+}
+
+fn refused(mut refusal: Refusal, words_cut: usize) -> Outcome {
+    if words_cut > 0 {
+        refusal.evidence.push(("tokens_cut".into(), words_cut as f32));
+    }
+    Outcome::Refused(refusal)
+}
+
+fn segmented(mask: &Bitmap, presence: f32, predicted_iou: f32) -> Result<Outcome, SegmentError> {
+    Ok(match segment(mask, presence, predicted_iou)? {
+        Some(segment) => Outcome::Segmented { masks: vec![segment] },
+        // The policy shows no mask without area, so only a refinement could have emptied it.
+        None => too_small(presence),
+    })
+}
+
+fn too_small(presence: f32) -> Outcome {
+    let verdict = Verdict::TargetTooSmall;
+    let evidence = vec![("presence".into(), presence), ("area_pixels".into(), 0.0)];
+    Outcome::Refused(Refusal { advice: policy::advice(&verdict), evidence, verdict })
+}
+
+/// All masks of an outcome as one; `None` for a refusal.
+///
+/// # Errors
+/// When a mask does not decode.
+pub fn union(outcome: &Outcome) -> Result<Option<Bitmap>, SegmentError> {
+    let Outcome::Segmented { masks } = outcome else { return Ok(None) };
+    let mut all: Option<Bitmap> = None;
+    for Segment { mask, .. } in masks {
+        let mask = Bitmap::from_mask(mask)?;
+        match &mut all {
+            Some(all) => all.unite(&mask)?,
+            None => all = Some(mask),
+        }
+    }
+    Ok(all)
+}

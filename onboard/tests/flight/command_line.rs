@@ -1,0 +1,119 @@
+//! `onboard` as its users see it: exit codes, messages and hints.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::red::{self, RED, picture};
+
+struct Bench {
+    root: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        red::write(&root.path().join("bundle"), "1", None);
+        picture(320, 240, &[(100, 60, 50, RED)]).save(root.path().join("red.png")).unwrap();
+        std::fs::write(root.path().join("broken.png"), b"\x89PNG\r\n\x1a\nrest").unwrap();
+        Self { root }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.root.path().join(name).display().to_string()
+    }
+
+    fn onboard(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_onboard"))
+            .args(arguments)
+            .current_dir(self.root.path())
+            .env("KESTREL_CACHE", self.root.path().join("cache"))
+            .env_remove("KESTREL_BUNDLE")
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap()
+    }
+
+    fn segment(&self, image: &str, query: &str, more: &[&str]) -> Output {
+        let (image, bundle) = (self.path(image), self.path("bundle"));
+        let mut arguments = vec!["segment", &image, query, "--bundle", &bundle, "--engine", "tract", "--no-gate"];
+        arguments.extend(more);
+        self.onboard(&arguments)
+    }
+}
+
+/// One error, one hint, no panic.
+fn assert_clear(output: &Output, code: i32, words: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.contains(words), "{stderr}");
+    assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("hint: ").count(), 1, "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn a_mask_is_0_and_a_refusal_is_3() {
+    let bench = Bench::new();
+    let out = bench.path("overlay.png");
+    let found = bench.segment("red.png", "red square", &["--json", "--out", &out]);
+    assert_eq!(found.status.code(), Some(0), "{}", String::from_utf8_lossy(&found.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(answer["outcome"]["kind"], "segmented");
+    assert_eq!(answer["engine"], "tract");
+    let drawn = image::open(Path::new(&out)).unwrap().into_rgb8();
+    assert_ne!(drawn.get_pixel(120, 80), &RED, "the mask is drawn");
+    assert_eq!(drawn.get_pixel(5, 5).0, [114; 3], "and only the mask");
+
+    let refused = bench.segment("red.png", "blue square", &[]);
+    assert_eq!(refused.status.code(), Some(3));
+    let stdout = String::from_utf8_lossy(&refused.stdout);
+    assert!(stdout.starts_with("refused: target absent"), "{stdout}");
+}
+
+#[test]
+fn bad_input_is_one_clear_error_with_a_hint() {
+    let bench = Bench::new();
+    assert_clear(&bench.segment("none.png", "red square", &[]), 1, "none.png");
+    assert_clear(&bench.segment("broken.png", "red square", &[]), 1, "broken.png");
+    assert_clear(&bench.segment("red.png", "", &[]), 1, "query.text");
+    assert_clear(&bench.segment("red.png", &"a".repeat(10_000), &[]), 1, "at most 512 bytes");
+    let image = bench.path("red.png");
+    assert_clear(&bench.onboard(&["segment", &image, "red"]), 1, "no model bundle");
+    assert_clear(&bench.onboard(&["segment", &image, "red", "--bundle", "nowhere"]), 1, "nowhere");
+    let usage = bench.segment("red.png", "red", &["--box", "0.1,0.2"]);
+    assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn a_misspelt_configuration_key_stops_the_start() {
+    let bench = Bench::new();
+    let config = bench.path("drone.toml");
+    std::fs::write(&config, "[camera]\npaht = \"frames\"\n").unwrap();
+    let output = bench.onboard(&["run", "--config", &config]);
+    assert_clear(&output, 1, "unknown key `camera.paht`");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `camera.path`?"));
+    assert_clear(&bench.onboard(&["run", "--config", "none.toml"]), 1, "none.toml");
+}
+
+#[test]
+fn bench_splits_the_time_and_doctor_checks_the_bundle() {
+    let bench = Bench::new();
+    let bundle = bench.path("bundle");
+    let output = bench.onboard(&["bench", "--bundle", &bundle, "--engine", "tract", "--frames", "1", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for stage in ["gate", "preprocess", "vision", "language", "mask", "postprocess"] {
+        assert!(report["stages_millis"][stage].as_f64().unwrap() > 0.0, "{stage}");
+    }
+    let frame = report["frame_millis"].as_f64().unwrap();
+    assert!(frame >= report["stages_millis"]["vision"].as_f64().unwrap());
+
+    let output = bench.onboard(&["doctor", "--bundle", &bundle, "--engine", "tract", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    assert_eq!(report["healthy"], true);
+
+    std::fs::write(bench.root.path().join("bundle/thresholds.json"), b"{}").unwrap();
+    let output = bench.onboard(&["doctor", "--bundle", &bundle, "--engine", "tract", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("thresholds.json"));
+}

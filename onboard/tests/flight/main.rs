@@ -1,0 +1,12 @@
+//! The drone from outside: engines, pipeline, node, model pushes and the command line, flying a small model that really segments.
+//!
+//! One binary, because every one of them links two inference engines and zenoh.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod command_line;
+mod engines;
+mod graphs;
+mod network;
+mod pipeline;
+mod push;
+mod red;

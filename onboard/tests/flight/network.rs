@@ -1,0 +1,207 @@
+//! A node on a real network: zenoh over loopback TCP.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use kestrel_link::{DroneId, Health, Outcome, Query, Readiness, Reply, Verdict, decode, encode};
+use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig};
+use kestrel_perception::Tiling;
+use zenoh::Session;
+use zenoh::handlers::FifoChannelHandler;
+use zenoh::sample::{Sample, SampleKind};
+
+use crate::red::{self, RED, picture, query};
+
+/// A hang must fail a test, not the whole run.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A drone and an operator that sees it.
+pub(crate) struct Pair {
+    pub(crate) node: Node,
+    pub(crate) operator: Session,
+    pub(crate) drone: DroneId,
+    alive: zenoh::pubsub::Subscriber<FifoChannelHandler<Sample>>,
+}
+
+impl Pair {
+    pub(crate) async fn start(model: ModelSource, limits: Limits) -> Self {
+        // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let endpoint = format!("tcp/127.0.0.1:{port}");
+        let drone = DroneId::new(&format!("drone-{port}")).unwrap();
+        let node = Node::start(NodeConfig {
+            drone: drone.clone(),
+            model,
+            trial_latency: PATIENCE,
+            engine: red::tract(),
+            segmenter: red::options(Tiling::Never),
+            link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
+            limits,
+        })
+        .await
+        .unwrap();
+        let options = LinkOptions { connect: vec![endpoint], ..LinkOptions::default() };
+        let operator = zenoh::open(options.config().unwrap()).await.unwrap();
+        let alive = operator.liveliness().declare_subscriber(drone.alive()).history(true).await.unwrap();
+        let seen = tokio::time::timeout(PATIENCE, alive.recv_async()).await.unwrap().unwrap();
+        assert_eq!(seen.kind(), SampleKind::Put);
+        Self { node, operator, drone, alive }
+    }
+
+    /// The answers to one payload on the query key.
+    pub(crate) async fn get(&self, key: String, payload: Vec<u8>) -> FifoChannelHandler<zenoh::query::Reply> {
+        self.operator.get(key).payload(payload).timeout(PATIENCE).await.unwrap()
+    }
+
+    async fn ask(&self, query: &Query) -> Result<Reply, String> {
+        let answers = self.get(self.drone.query(), encode(query).unwrap()).await;
+        first(&answers).await
+    }
+
+    async fn stop(self) {
+        self.node.stop().await.unwrap();
+        let gone = tokio::time::timeout(PATIENCE, self.alive.recv_async()).await.unwrap().unwrap();
+        assert_eq!(gone.kind(), SampleKind::Delete, "a drone that left is seen to be gone");
+        self.operator.close().await.unwrap();
+    }
+}
+
+async fn first(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Reply, String> {
+    let reply = tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap().expect("an answer");
+    match reply.into_result() {
+        Ok(sample) => Ok(decode(&sample.payload().to_bytes()).unwrap()),
+        Err(error) => Err(String::from_utf8_lossy(&error.payload().to_bytes()).into_owned()),
+    }
+}
+
+fn folder() -> (tempfile::TempDir, ModelSource) {
+    let folder = tempfile::tempdir().unwrap();
+    red::write(folder.path(), "1", None);
+    let source = ModelSource::Folder(folder.path().to_owned());
+    (folder, source)
+}
+
+fn verdict(reply: &Reply) -> &Verdict {
+    match &reply.outcome {
+        Outcome::Refused(refusal) => &refusal.verdict,
+        Outcome::Segmented { .. } => panic!("expected a refusal"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asked_over_the_network_a_drone_answers_with_masks_and_refusals() {
+    let (_folder, source) = folder();
+    let limits = Limits { reuse_frame: PATIENCE, ..Limits::default() };
+    let pair = Pair::start(source, limits).await;
+    let shown = picture(320, 240, &[(100, 60, 50, RED)]);
+    pair.node.frames().put(shown, 77).unwrap();
+    let reply = pair.ask(&query("a", "red square")).await.unwrap();
+    let Outcome::Segmented { masks } = &reply.outcome else { panic!("expected a mask, got {:?}", reply.outcome) };
+    let truth =
+        kestrel_link::Mask::from_fn(320, 240, |x, y| (100..150).contains(&x) && (60..110).contains(&y)).unwrap();
+    assert!(masks[0].mask.iou(&truth).unwrap() > 0.9);
+    assert_eq!((reply.frame, reply.frame_width, reply.frame_height), (0, 320, 240));
+    assert_eq!((reply.capture_unix_nanos, reply.model.as_str(), reply.engine.as_str()), (77, "red@1", "tract"));
+    let reply = pair.ask(&query("b", "blue square")).await.unwrap();
+    assert_eq!(verdict(&reply), &Verdict::TargetAbsent);
+    let health = pair.node.health();
+    assert_eq!((health.segmented, health.refused, health.frames_in), (1, 1, 1));
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standing_query_gets_exactly_one_outcome_per_frame() {
+    let (_folder, source) = folder();
+    let pair = Pair::start(source, Limits::default()).await;
+    let outcomes = pair.operator.declare_subscriber(pair.drone.outcome("s").unwrap()).await.unwrap();
+    let frames = pair.node.frames();
+    let standing = Query { frames: 0, ..query("s", "red square") };
+    let answers = pair.get(pair.drone.query(), encode(&standing).unwrap()).await;
+    frames.put(picture(320, 240, &[(0, 60, 50, RED)]), 0).unwrap();
+    // The subscription may be younger than the first outcome, so that one is awaited as the answer.
+    assert_eq!(first(&answers).await.unwrap().frame, 0);
+    let mut last = 0;
+    for number in 1..4_u32 {
+        frames.put(picture(320, 240, &[(number * 60, 60, 50, RED)]), 0).unwrap();
+        loop {
+            let sample = tokio::time::timeout(PATIENCE, outcomes.recv_async()).await.unwrap().unwrap();
+            let reply: Reply = decode(&sample.payload().to_bytes()).unwrap();
+            if reply.frame == 0 {
+                continue;
+            }
+            assert_eq!(reply.frame, last + 1, "no outcome twice, none left out");
+            last = reply.frame;
+            let Outcome::Segmented { masks } = reply.outcome else { panic!("expected a mask") };
+            assert!(masks[0].bounding_box[0].abs_diff(number * 60) <= 2, "the mask is of this frame");
+            break;
+        }
+    }
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_bytes_are_answered_with_an_error_and_harm_nothing() {
+    let (_folder, source) = folder();
+    let pair = Pair::start(source, Limits { reuse_frame: PATIENCE, ..Limits::default() }).await;
+    let good = encode(&query("a", "red square")).unwrap();
+    let mut trailing = good.clone();
+    trailing.push(0);
+    for payload in [vec![], vec![0xff; 100], vec![0x9b; 9], good[..good.len() - 3].to_vec(), trailing, vec![0; 8000]] {
+        let answers = pair.get(pair.drone.query(), payload).await;
+        let error = first(&answers).await.unwrap_err();
+        assert!(error.contains("hint: "), "{error}");
+    }
+    pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 0).unwrap();
+    assert!(matches!(pair.ask(&query("a", "red square")).await.unwrap().outcome, Outcome::Segmented { .. }));
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_query_too_many_is_told_so() {
+    let (_folder, source) = folder();
+    let pair = Pair::start(source, Limits { active_queries: 2, ..Limits::default() }).await;
+    let mut waiting = Vec::new();
+    for id in ["1", "2"] {
+        let standing = Query { frames: 0, ..query(id, "red square") };
+        waiting.push(pair.get(pair.drone.query(), encode(&standing).unwrap()).await);
+    }
+    let error = pair.ask(&query("3", "red square")).await.unwrap_err();
+    assert!(error.starts_with("busy: 2 queries are active"), "{error}");
+    pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 0).unwrap();
+    for answers in &waiting {
+        assert!(matches!(first(answers).await.unwrap().outcome, Outcome::Segmented { .. }));
+    }
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_of_the_camera_and_lateness_are_refusals() {
+    let (_folder, source) = folder();
+    let limits = Limits { frame_timeout: Duration::from_millis(50), ..Limits::default() };
+    let pair = Pair::start(source.clone(), limits).await;
+    let reply = pair.ask(&query("a", "red square")).await.unwrap();
+    assert_eq!(verdict(&reply), &Verdict::DeadlineMissed);
+    pair.stop().await;
+    let pair =
+        Pair::start(source, Limits { deadline: Duration::ZERO, reuse_frame: PATIENCE, ..Limits::default() }).await;
+    pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 0).unwrap();
+    let reply = pair.ask(&query("a", "red square")).await.unwrap();
+    assert_eq!(verdict(&reply), &Verdict::DeadlineMissed);
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_published_and_who_waits_at_the_end_is_answered() {
+    let (_folder, source) = folder();
+    let pair = Pair::start(source, Limits::default()).await;
+    let health = pair.operator.declare_subscriber(pair.drone.health()).await.unwrap();
+    let sample = tokio::time::timeout(PATIENCE, health.recv_async()).await.unwrap().unwrap();
+    let said: Health = decode(&sample.payload().to_bytes()).unwrap();
+    assert_eq!((said.readiness, said.model.as_str(), said.engine.as_str()), (Readiness::Ready, "red@1", "tract"));
+    let answers = pair.get(pair.drone.query(), encode(&query("left", "red square")).unwrap()).await;
+    // The node takes requests in turn: once this one is refused, the one before it is in.
+    let other = pair.get(pair.drone.query(), vec![]).await;
+    first(&other).await.unwrap_err();
+    pair.stop().await;
+    assert_eq!(verdict(&first(&answers).await.unwrap()), &Verdict::DeadlineMissed);
+}

@@ -1,0 +1,103 @@
+//! Models pushed over the network: the new one flies, or the old one does, and never neither.
+
+use std::path::Path;
+
+use kestrel_link::signature::SigningKey;
+use kestrel_link::{ChunkRequest, PushPhase, PushState, decode, encode};
+use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::node::{Limits, ModelSource};
+
+use crate::network::{PATIENCE, Pair};
+use crate::red;
+
+fn slots(dir: &Path, first: Option<&Path>) -> ModelSource {
+    ModelSource::Slots {
+        dir: dir.to_owned(),
+        trusted: vec![red::key().verifying_key()],
+        first: first.map(Path::to_owned),
+    }
+}
+
+/// Offers a bundle and serves its chunks; `alter` changes bytes on their way. Gives the last state.
+async fn push(pair: &Pair, bundle: Bundle, alter: fn(&ChunkRequest, &mut Vec<u8>)) -> PushPhase {
+    let states = pair.operator.declare_subscriber(pair.drone.model_state()).await.unwrap();
+    let offer = encode(&bundle.offer().unwrap()).unwrap();
+    let serving = pair
+        .operator
+        .declare_queryable(pair.drone.model_chunks())
+        .callback(move |query| {
+            use zenoh::Wait;
+            let request = ChunkRequest::parse(query.key_expr().as_str(), query.parameters().as_str()).unwrap();
+            let mut bytes = bundle.chunk(&request).unwrap().expect("only what the manifest lists is asked for");
+            alter(&request, &mut bytes);
+            query.reply(query.key_expr().clone(), bytes).wait().unwrap();
+        })
+        .await
+        .unwrap();
+    let answers = pair.get(pair.drone.model_push(), offer).await;
+    let reply = tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap().unwrap();
+    let mut state: PushState = decode(&reply.into_result().unwrap().payload().to_bytes()).unwrap();
+    while !state.phase.is_final() {
+        let sample = tokio::time::timeout(PATIENCE, states.recv_async()).await.unwrap().unwrap();
+        state = decode(&sample.payload().to_bytes()).unwrap();
+    }
+    serving.undeclare().await.unwrap();
+    state.phase
+}
+
+fn as_it_is(_: &ChunkRequest, _: &mut Vec<u8>) {}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_model_switches_and_bad_ones_leave_it_flying() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    red::write(&at("first"), "1", None);
+    let pair = Pair::start(slots(&at("slots"), Some(&at("first"))), Limits::default()).await;
+    assert_eq!((pair.node.health().model.as_str(), pair.node.health().slot.as_str()), ("red@1", ""));
+
+    let phase = push(&pair, red::write(&at("second"), "2", Some(&red::key())), as_it_is).await;
+    assert_eq!(phase, PushPhase::Committed);
+    let health = pair.node.health();
+    assert_eq!(health.model, "red@2");
+    assert!(["A", "B"].contains(&health.slot.as_str()), "{}", health.slot);
+
+    let strange = SigningKey::from_bytes(&[9; 32]);
+    match push(&pair, red::write(&at("strange"), "3", Some(&strange)), as_it_is).await {
+        PushPhase::Refused { why } => assert!(why.contains("not trusted"), "{why}"),
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+
+    let flip = |request: &ChunkRequest, bytes: &mut Vec<u8>| {
+        if request.path == "mask.onnx" {
+            bytes[20] ^= 1;
+        }
+    };
+    match push(&pair, red::write(&at("altered"), "4", Some(&red::key())), flip).await {
+        PushPhase::RolledBack { why } => assert!(why.contains("mask.onnx") && why.contains("SHA-256"), "{why}"),
+        other => panic!("expected a roll-back, got {other:?}"),
+    }
+
+    match push(&pair, red::write_failing(&at("failing"), "5", &red::key()), as_it_is).await {
+        PushPhase::RolledBack { why } => assert!(why.contains("canary 01"), "{why}"),
+        other => panic!("expected a roll-back, got {other:?}"),
+    }
+    assert_eq!(pair.node.health().model, "red@2", "what was good flies on");
+
+    pair.node.stop().await.unwrap();
+    let again = Pair::start(slots(&at("slots"), None), Limits::default()).await;
+    assert_eq!(again.node.health().model, "red@2", "and flies again after a restart");
+    again.node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drone_without_slots_refuses_and_one_without_a_model_does_not_start() {
+    let root = tempfile::tempdir().unwrap();
+    red::write(&root.path().join("first"), "1", None);
+    let pair = Pair::start(ModelSource::Folder(root.path().join("first")), Limits::default()).await;
+    let bundle = red::write(&root.path().join("second"), "2", Some(&red::key()));
+    match push(&pair, bundle, as_it_is).await {
+        PushPhase::Refused { why } => assert!(why.contains("no model slots"), "{why}"),
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+    pair.node.stop().await.unwrap();
+}

@@ -1,0 +1,265 @@
+//! A model small enough to write by hand that does what a real one does: it finds what is red, or blue.
+//!
+//! Its first word decides: `red` and `blue` are answered with a mask of that colour, a word without sense is doubted,
+//! anything else is absent. Pixels decide how sure it is. Shapes and names are those of every model that flies.
+
+use std::path::Path;
+
+use image::{Rgb, RgbImage};
+use kestrel_link::manifest::{FINE_WIDTH, INPUT_SIZE, LANGUAGE_WIDTH, MASK_WIDTH, MAX_TOKENS};
+use kestrel_link::signature::SigningKey;
+use kestrel_link::{AnswerTokens, CanarySpec, Manifest, Outcome, Presence, Query, Thresholds};
+use kestrel_models::tokenizer::{self, QueryTokenizer};
+use kestrel_onboard::bundle::{Bundle, seal};
+use kestrel_onboard::engine::{EngineChoice, EngineOptions};
+use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions};
+use kestrel_perception::Tiling;
+
+use crate::graphs::Builder;
+
+const VOCABULARY: usize = 512;
+const SIDE: usize = INPUT_SIZE as usize;
+const L: usize = MAX_TOKENS as usize;
+const D: usize = LANGUAGE_WIDTH as usize;
+const C: usize = MASK_WIDTH as usize;
+const F: usize = FINE_WIDTH as usize;
+
+/// A word that the model doubts.
+pub(crate) const NONSENSE: &str = "zqxj";
+
+pub(crate) const RED: Rgb<u8> = Rgb([255, 0, 0]);
+pub(crate) const BLUE: Rgb<u8> = Rgb([0, 0, 255]);
+
+/// A grey picture with coloured squares: `(x, y, side, colour)`.
+pub(crate) fn picture(width: u32, height: u32, squares: &[(u32, u32, u32, Rgb<u8>)]) -> RgbImage {
+    let mut picture = RgbImage::from_pixel(width, height, Rgb([114; 3]));
+    for &(x, y, side, colour) in squares {
+        for (u, v) in (x..x + side).flat_map(|u| (y..y + side).map(move |v| (u, v))) {
+            picture.put_pixel(u, v, colour);
+        }
+    }
+    picture
+}
+
+pub(crate) fn query(id: &str, text: &str) -> Query {
+    Query { id: id.into(), text: text.into(), hint: None, frames: 1 }
+}
+
+pub(crate) fn key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+/// tract: always there, the same on every machine.
+pub(crate) fn tract() -> EngineOptions {
+    EngineOptions::of(EngineChoice::Tract)
+}
+
+/// No gate: drawn pictures are not photographs.
+pub(crate) fn options(tiling: Tiling) -> SegmenterOptions {
+    SegmenterOptions { tiling, gate: None }
+}
+
+/// Writes the bundle; `version` makes one model differ from another, and with a key it is signed and has canaries.
+pub(crate) fn write(dir: &Path, version: &str, signer: Option<&SigningKey>) -> Bundle {
+    std::fs::create_dir_all(dir.join("canary")).unwrap();
+    let words = words();
+    words.save(&dir.join("tokenizer.json")).unwrap();
+    let graphs = [vision(), language(&words), mask()];
+    for (name, bytes) in ["vision.onnx", "language.onnx", "mask.onnx"].iter().zip(&graphs) {
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+    let thresholds = Thresholds {
+        model_hash: Thresholds::hash_graphs(&graphs[0], &graphs[1], &graphs[2]),
+        presence: Presence { weights: [-1.0, 1.0, 0.0], bias: 0.0 },
+        presence_threshold: 0.5,
+        mask_threshold: 0.5,
+        doubt_threshold: 0.9,
+        min_area_pixels: 40,
+        data: "none: written by hand".into(),
+        seed: 0,
+        date: "2026-01-01".into(),
+    };
+    std::fs::write(dir.join("thresholds.json"), serde_json::to_vec(&thresholds).unwrap()).unwrap();
+    let bundle = seal(dir, manifest(&words, version), None).unwrap();
+    let Some(signer) = signer else { return bundle };
+    let mut segmenter = Segmenter::open(&bundle, &tract(), options(Tiling::Auto)).unwrap();
+    let shown = picture(64, 64, &[(10, 20, 24, RED)]);
+    for (name, text) in [("00", "red square"), ("01", "blue square")] {
+        let outcome = segmenter.segment(&shown, &query("canary", text)).unwrap().outcome;
+        let expected = match outcome {
+            Outcome::Segmented { masks } => Some(masks[0].mask.clone()),
+            Outcome::Refused(_) => None,
+        };
+        assert_eq!(expected.is_some(), text.starts_with("red"));
+        let spec = CanarySpec { query: query("canary", text), expected, min_iou: 0.9 };
+        shown.save(dir.join(format!("canary/{name}.png"))).unwrap();
+        std::fs::write(dir.join(format!("canary/{name}.json")), serde_json::to_vec(&spec).unwrap()).unwrap();
+    }
+    seal(dir, manifest(&words, version), Some(signer)).unwrap()
+}
+
+/// The model with canaries that it cannot pass.
+pub(crate) fn write_failing(dir: &Path, version: &str, signer: &SigningKey) -> Bundle {
+    let bundle = write(dir, version, Some(signer));
+    let path = dir.join("canary/01.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace("blue square", "red square");
+    std::fs::write(&path, text).unwrap();
+    seal(dir, bundle.manifest, Some(signer)).unwrap()
+}
+
+fn manifest(words: &QueryTokenizer, version: &str) -> Manifest {
+    let special = words.special();
+    let [absent, ambiguous, not_understood, unseeable] = special.none;
+    Manifest {
+        format: 1,
+        name: "red".into(),
+        version: version.into(),
+        created: "2026-01-01T00:00:00Z".into(),
+        minimum_runtime: "0.1.0".into(),
+        input_size: INPUT_SIZE,
+        vocabulary: VOCABULARY as u32,
+        language_width: LANGUAGE_WIDTH,
+        mask_width: MASK_WIDTH,
+        fine_width: FINE_WIDTH,
+        max_tokens: MAX_TOKENS,
+        answer_tokens: AnswerTokens {
+            seg: special.seg,
+            absent,
+            ambiguous,
+            not_understood,
+            unseeable,
+            answer: special.answer,
+            pad: special.pad,
+        },
+        files: Default::default(),
+        provenance: Default::default(),
+    }
+}
+
+fn words() -> QueryTokenizer {
+    let texts = ["red square", "blue square", "all red squares", "green tree"].into_iter().cycle().take(400);
+    tokenizer::train(texts.map(str::to_owned), VOCABULARY).unwrap()
+}
+
+fn first(words: &QueryTokenizer, text: &str) -> usize {
+    words.encode(text).unwrap()[0].0 as usize
+}
+
+/// Mean colours of blocks; the fourth feature is 1 everywhere.
+fn vision() -> Vec<u8> {
+    let mut colours = vec![0.0; 3 * F];
+    for channel in 0..3 {
+        colours[channel * F + channel] = 1.0;
+    }
+    let mut one = vec![0.0; F];
+    one[3] = 1.0;
+    let pool = |builder: Builder, name: &str, side: i64, rows: i64| {
+        let (pooled, moved, flat) = (format!("{name}_pooled"), format!("{name}_moved"), format!("{name}_flat"));
+        let shape = format!("{name}_shape");
+        let square: &[i64] = &[side, side];
+        builder
+            .node_with("AveragePool", &["image"], &pooled, &[("kernel_shape", square, true), ("strides", square, true)])
+            .node_with("Transpose", &[&pooled], &moved, &[("perm", &[0, 2, 3, 1], true)])
+            .indices(&shape, &[1, rows, 3])
+            .node("Reshape", &[&moved, &shape], &flat)
+    };
+    let builder = Builder::default()
+        .input("image", &[1, 3, SIDE, SIDE])
+        .floats("colours", &[3, F], &colours)
+        .floats("one", &[F], &one)
+        .floats("to_embed", &[3, C], &vec![0.1; 3 * C])
+        .floats("to_tokens", &[3, D], &vec![0.1; 3 * D]);
+    let builder = pool(builder, "fine", 4, 16384);
+    let builder = pool(builder, "embed", 16, 1024);
+    let builder = pool(builder, "tokens", 32, 256);
+    builder
+        .node("MatMul", &["fine_flat", "colours"], "fine_colours")
+        .node("Add", &["fine_colours", "one"], "fine")
+        .node("MatMul", &["embed_flat", "to_embed"], "embed")
+        .node("MatMul", &["tokens_flat", "to_tokens"], "tokens")
+        .output("tokens", &[1, 256, D])
+        .output("embed", &[1, 1024, C])
+        .output("fine", &[1, 16384, F])
+        .bytes()
+}
+
+/// Tables by word: answers, `[SEG]` states and doubts.
+fn language(words: &QueryTokenizer) -> Vec<u8> {
+    let special = words.special();
+    let mut answers = vec![0.0; VOCABULARY * VOCABULARY];
+    let mut states = vec![0.0; VOCABULARY * C];
+    let mut doubts = vec![-8.0; VOCABULARY];
+    for row in answers.chunks_exact_mut(VOCABULARY) {
+        row[special.none[0] as usize] = 4.0;
+    }
+    for (word, channel) in [("red", 0), ("blue", 2)] {
+        let id = first(words, word);
+        answers[id * VOCABULARY + special.seg as usize] = 5.0;
+        answers[id * VOCABULARY + special.none[0] as usize] = 1.0;
+        let state = &mut states[id * C..(id + 1) * C];
+        state[..4].copy_from_slice(&[-2.0, -2.0, -2.0, -6.0]);
+        state[channel] = 4.0;
+    }
+    for (id, _) in words.encode(NONSENSE).unwrap() {
+        doubts[id as usize] = 8.0;
+    }
+    Builder::default()
+        .input("tokens", &[1, 256, D])
+        .integers("ids", &[1, L])
+        .integers("index", &[1, 1])
+        .floats("answers", &[VOCABULARY, VOCABULARY], &answers)
+        .floats("states", &[VOCABULARY, C], &states)
+        .floats("doubts", &[VOCABULARY], &doubts)
+        .floats("nothing", &[1], &[0.0])
+        .indices("begin", &[0])
+        .indices("answer_shape", &[1, VOCABULARY as i64])
+        .indices("row", &[1, -1])
+        .node_with("Gather", &["ids", "begin"], "first", &[("axis", &[1], false)])
+        .node("Gather", &["answers", "first"], "answer_rows")
+        .node("Reshape", &["answer_rows", "answer_shape"], "answer_row")
+        // What a real model would read of these two counts for nothing here.
+        .node_with("ReduceMean", &["tokens"], "mean", &[("axes", &[1, 2], true), ("keepdims", &[0], false)])
+        .node_with("Cast", &["index"], "place", &[("to", &[1], false)])
+        .node("Reshape", &["mean", "row"], "mean_row")
+        .node("Add", &["mean_row", "place"], "read")
+        .node("Mul", &["read", "nothing"], "unread")
+        .node("Add", &["answer_row", "unread"], "logits")
+        .node("Gather", &["states", "first"], "seg")
+        .node("Gather", &["doubts", "ids"], "doubt")
+        .output("logits", &[1, VOCABULARY])
+        .output("seg", &[1, 1, C])
+        .output("doubt", &[1, L])
+        .bytes()
+}
+
+/// The state's weights over the fine features; as sure as the surest pixel.
+fn mask() -> Vec<u8> {
+    let mut cut = vec![0.0; C * F];
+    for feature in 0..F {
+        cut[feature * F + feature] = 1.0;
+    }
+    Builder::default()
+        .input("embed", &[1, 1024, C])
+        .input("fine", &[1, 16384, F])
+        .input("seg", &[1, 1, C])
+        .floats("cut", &[C, F], &cut)
+        .floats("nothing", &[1], &[0.0])
+        .floats("three", &[1], &[3.0])
+        .indices("mask_shape", &[1, 128, 128])
+        .indices("one_by_one", &[1, 1])
+        .node("MatMul", &["seg", "cut"], "weights")
+        .node_with("Transpose", &["weights"], "column", &[("perm", &[0, 2, 1], true)])
+        .node("MatMul", &["fine", "column"], "pixels")
+        .node_with("ReduceMean", &["embed"], "mean", &[("axes", &[1, 2], true), ("keepdims", &[1], false)])
+        .node("Mul", &["mean", "nothing"], "unread")
+        .node("Add", &["pixels", "unread"], "read")
+        .node("Reshape", &["read", "mask_shape"], "mask")
+        .node_with("ReduceMax", &["read"], "surest", &[("axes", &[1, 2], true), ("keepdims", &[0], false)])
+        .node("Reshape", &["surest", "one_by_one"], "object")
+        .node("Mul", &["object", "nothing"], "zero")
+        .node("Add", &["zero", "three"], "iou")
+        .output("mask", &[1, 128, 128])
+        .output("iou", &[1, 1])
+        .output("object", &[1, 1])
+        .bytes()
+}

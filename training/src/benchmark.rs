@@ -1,0 +1,208 @@
+//! The frozen benchmark: sets that are the same for everyone, with seeds and scenes that training never sees.
+//!
+//! Rendered scenes: training uses seeds below 1,000,000, threshold tuning 2,000,000 and on, tests 3,000,000 and on.
+//! Real images: the frozen scene splits of [`crate::datasets::Record::split`].
+//! `docs/benchmark.json` (example `freeze_benchmark`) lists counts, strata, sizes and a hash of every set.
+
+use std::path::Path;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::cache::finish;
+use crate::datasets::crop::{Region, cut};
+use crate::datasets::{DataError, Modality, Record, Result, Split, load};
+use crate::expressions::meaning::{Expression, Facts, ROAD, evaluate, target};
+use crate::expressions::{Options, Phrasing, phrase};
+use crate::sample::{Ask, Category, Picture, Sample, Stratum, Target};
+use crate::scenes;
+use crate::views::{Family, View};
+
+/// Side of every picture.
+pub const SIZE: u32 = 512;
+/// First seed of the scenes that thresholds are tuned on.
+pub const TUNE_SEED: u64 = 2_000_000;
+/// First seed of the scenes that test.
+pub const TEST_SEED: u64 = 3_000_000;
+/// Scenes per test set when no limit is given.
+pub const TEST_SCENES: usize = 300;
+/// Scenes of the tuning set when no limit is given.
+pub const TUNE_SCENES: usize = 200;
+/// The names of [`set`].
+pub const NAMES: [&str; 10] = [
+    "scenes",
+    "scenes-test",
+    "scenes-tune",
+    "scenes-degraded",
+    "nwpu-tune",
+    "nwpu-test",
+    "kit-test",
+    "auair-tune",
+    "auair-test",
+    "desert",
+];
+
+/// Samples one after the other, made when asked for.
+pub type Samples = Box<dyn Iterator<Item = Result<Sample>> + Send>;
+
+/// A frozen set by name; `scenes` is `scenes-test`.
+///
+/// `seed` 0 is the frozen set; another seed draws other scenes and questions of the same kind, equally unseen.
+/// `limit` is the number of pictures. `data` is the folder of the data sets, for the real ones.
+///
+/// # Errors
+/// When the name is unknown or a data set is missing or broken.
+pub fn set(name: &str, seed: u64, limit: Option<usize>, data: Option<&Path>) -> Result<Samples> {
+    let real = |folder: &str, split: Split| -> Result<Samples> {
+        let path = data.unwrap_or(Path::new("$KESTREL_DATA")).join(folder);
+        if !path.is_dir() {
+            return Err(DataError::MissingFolder { path, needed_for: format!("the set {name}") });
+        }
+        let mut records = load(&path)?;
+        records.retain(|r| r.split() == split && r.modality == Modality::Rgb);
+        Ok(from_records(records, seed, limit))
+    };
+    match name {
+        "scenes" | "scenes-test" => Ok(from_scenes(TEST_SEED, seed, limit.unwrap_or(TEST_SCENES), vec![])),
+        "scenes-tune" => Ok(from_scenes(TUNE_SEED, seed, limit.unwrap_or(TUNE_SCENES), vec![])),
+        "scenes-degraded" => {
+            let all: Vec<Family> = Family::TRAIN.into_iter().chain(Family::HELD_OUT).collect();
+            Ok(from_scenes(TEST_SEED + 500_000, seed, limit.unwrap_or(TEST_SCENES), all))
+        }
+        "nwpu-tune" => real("nwpu_vhr10", Split::Tune),
+        "nwpu-test" => real("nwpu_vhr10", Split::Test),
+        "kit-test" => real("kit_ais_munich", Split::Test),
+        "auair-tune" => real("auair", Split::Tune),
+        "auair-test" => real("auair", Split::Test),
+        "desert" => real("odm_copr_desert", Split::Test),
+        _ => Err(DataError::UnknownSet { got: name.to_owned(), known: NAMES.join(", ") }),
+    }
+}
+
+/// Every image of a folder in the form of the data sets, whole, with questions made for it.
+///
+/// # Errors
+/// When the annotations are broken; a picture that does not decode is an error of its own item.
+pub fn folder(path: &Path, seed: u64, limit: Option<usize>) -> Result<Samples> {
+    Ok(from_records(load(path)?, seed, limit))
+}
+
+fn options() -> Options {
+    Options { count: 12, held_out_share: 0.3, slip_share: 0.2, ..Options::default() }
+}
+
+/// Scenes, degraded by the families in turn (severities 0.2, 0.4, … 1.0) when there are any.
+fn from_scenes(base: u64, seed: u64, count: usize, families: Vec<Family>) -> Samples {
+    // Ten thousand scenes apart, so that sets of different seeds share none.
+    let first = base + (seed % 40) * 10_000;
+    Box::new((0..count as u64).map(move |n| {
+        let mut rng = ChaCha8Rng::seed_from_u64(first + n);
+        let picture = scenes::render(first + n, SIZE);
+        let view = (!families.is_empty()).then(|| {
+            let family = families[n as usize % families.len()];
+            let severity = 0.2 * (1 + n as usize / families.len() % 5) as f32;
+            View::draw(family, severity, &mut rng)
+        });
+        finish(picture, None, &options(), view, &mut rng)
+    }))
+}
+
+fn from_records(records: Vec<Record>, seed: u64, limit: Option<usize>) -> Samples {
+    let count = limit.unwrap_or(usize::MAX);
+    Box::new(records.into_iter().take(count).map(move |record| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(7919).wrapping_add(record.index as u64));
+        let picture = cut(&record, &record.image()?, &region(&record), SIZE)?;
+        let general = general(&picture, &mut rng);
+        let mut sample = finish(picture, None, &options(), None, &mut rng)?;
+        let said = |ask: &Ask, list: &[Ask]| list.iter().any(|a| a.text.eq_ignore_ascii_case(&ask.text));
+        sample.asks.retain(|ask| !said(ask, &general));
+        sample.asks.splice(0..0, general);
+        Ok(sample)
+    }))
+}
+
+/// Whole images; of large frames and long strips the square around the labels' middle that keeps things near their
+/// native size.
+fn region(record: &Record) -> Region {
+    let (short, long) = (record.width.min(record.height) as f32, record.width.max(record.height) as f32);
+    if long <= 1150.0 || record.instances.is_empty() {
+        return Region::whole(record);
+    }
+    let n = record.instances.len() as f32;
+    let middle = |axis: usize| {
+        let of = |b: &[f32; 4]| b[axis] + b[axis + 2] / 2.0;
+        record.instances.iter().map(|i| of(&i.bounding_box)).sum::<f32>() / n
+    };
+    Region::around(record, [middle(0), middle(1)], short.clamp(512.0, 1080.0))
+}
+
+/// "all …" for every category that is there.
+fn general(picture: &Picture, rng: &mut ChaCha8Rng) -> Vec<Ask> {
+    let facts = Facts::of(picture);
+    let mut present: Vec<Category> = picture.instances.iter().map(|i| i.category).collect();
+    present.sort_unstable();
+    present.dedup();
+    let mut asks = Vec::new();
+    for category in present {
+        let categories = if category == Category::Vehicle { ROAD.to_vec() } else { vec![category] };
+        let expression = Expression { categories, plural: true, ..Expression::default() };
+        let meaning = evaluate(&facts, &expression);
+        if let Some(target @ (Target::Masks(_) | Target::Boxes(_))) = target(&facts, &expression, &meaning) {
+            let text = phrase::sentence(&expression, Phrasing::Train, rng);
+            asks.push(Ask {
+                text,
+                hint: None,
+                stratum: Stratum::Plural,
+                target,
+                nonsense: vec![],
+                held_out_phrasing: false,
+                slipped: false,
+            });
+        }
+    }
+    asks
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn unknown_names_and_missing_data_are_told() {
+        let error = set("scnes", 0, None, None).err().unwrap().to_string();
+        assert!(error.contains("scnes") && error.contains("scenes-test"), "{error}");
+        let nowhere = tempfile::tempdir().unwrap();
+        let error = set("nwpu-test", 0, None, Some(nowhere.path())).err().unwrap().to_string();
+        assert!(error.contains("nwpu_vhr10") && error.contains("nwpu-test"), "{error}");
+    }
+
+    /// What would break: figures of different days compared as if they were of one benchmark.
+    #[test]
+    fn the_frozen_scenes_and_their_questions_stay_as_they_were() {
+        let mut hash = Sha256::new();
+        for sample in set("scenes-test", 0, Some(2), None).unwrap() {
+            let sample = sample.unwrap();
+            assert!(sample.degradation.is_none() && !sample.asks.is_empty());
+            for ask in &sample.asks {
+                hash.update(serde_json::to_vec(ask).unwrap());
+            }
+        }
+        let hash: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hash, FROZEN, "if this is wanted, raise the benchmark's version and measure everything again");
+    }
+
+    #[test]
+    fn no_seed_is_both_trained_and_tested_on() {
+        let frozen = [TUNE_SEED, TEST_SEED, TEST_SEED + 500_000];
+        let trained = crate::cache::Spec { seed: 19, ..Default::default() }.plan();
+        assert!(trained.iter().all(|(_, seed)| frozen.iter().all(|f| seed < f)));
+        let apart = |a: u64, b: u64| a.abs_diff(b) >= 40 * 10_000;
+        assert!(apart(frozen[0], frozen[1]) && apart(frozen[1], frozen[2]) && apart(frozen[0], frozen[2]));
+    }
+
+    const FROZEN: &str = "a3f5bcd480375f2ea70aa31a667dfa0c5919e867f4a24a5298239ee993abeda7";
+}

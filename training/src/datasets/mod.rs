@@ -1,0 +1,22 @@
+//! Real aerial images: loading, splitting by scene, cropping to the model's input, pasting.
+//!
+//! A folder holds `images/` and `annotations.json`; [`load`] checks the annotations whole and decodes pictures only when
+//! asked.
+//! [`Record::split`] is fixed by scene, [`crop`] makes square [`crate::sample::Picture`]s and [`paste`] puts real
+//! instances onto other real ground.
+
+pub mod clusters;
+pub mod crop;
+mod error;
+pub mod labels;
+mod load;
+pub mod paste;
+pub mod raster;
+mod split;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{DataError, Result};
+pub use load::{Labelled, Modality, Record, load};
+pub use split::Split;

@@ -1,0 +1,91 @@
+//! Which scenes train, which tune thresholds, which test.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+/// The use that a scene is kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Split {
+    Train,
+    /// Thresholds and choices between runs.
+    Tune,
+    Test,
+}
+
+/// The frozen table of NWPU clusters: which file numbers show the same ground, and their split.
+#[derive(Deserialize)]
+struct Clusters {
+    train: Vec<Vec<u32>>,
+    tune: Vec<Vec<u32>>,
+    test: Vec<Vec<u32>>,
+}
+
+fn clusters() -> &'static Clusters {
+    static TABLE: OnceLock<Clusters> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        serde_json::from_str(include_str!("nwpu_clusters.json")).unwrap_or_else(|error| {
+            // The table is compiled in and read by a test: this branch cannot be reached in a tested build.
+            tracing::error!(%error, "nwpu_clusters.json is broken: every NWPU image counts as test");
+            Clusters { train: vec![], tune: vec![], test: vec![] }
+        })
+    })
+}
+
+/// The scene that an image belongs to, from its data set and file name.
+///
+/// KIT: the flight (frames 74 to 93 were cut twice from one flight, so both cuts are one scene); AU-AIR: the timestamp;
+/// NWPU: the frozen cluster, named after its lowest file number; otherwise the file itself.
+pub(super) fn scene(dataset: &str, file: &Path) -> String {
+    let stem = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    if dataset.starts_with("kit") {
+        let digits: String = stem.rsplit("MOS").next().unwrap_or("").chars().filter(char::is_ascii_digit).collect();
+        return if digits.parse::<u32>().is_ok_and(|n| n < 100) { "MOS74-93" } else { "MOS155-179" }.to_owned();
+    }
+    if dataset.starts_with("auair") {
+        return stem.split("_x_").next().unwrap_or(&stem).to_owned();
+    }
+    if dataset.starts_with("nwpu")
+        && let Ok(number) = stem.parse::<u32>()
+    {
+        let table = clusters();
+        let all = table.train.iter().chain(&table.tune).chain(&table.test);
+        let lowest = all.filter(|c| c.contains(&number)).flat_map(|c| c.iter().min()).next();
+        return format!("cluster-{:03}", lowest.copied().unwrap_or(number));
+    }
+    stem
+}
+
+/// The split of a scene. Sets that are held out of all training test only.
+pub(super) fn of(dataset: &str, scene: &str) -> Split {
+    if dataset.starts_with("nwpu") {
+        let number = scene.trim_start_matches("cluster-").parse::<u32>().unwrap_or(0);
+        let has = |list: &[Vec<u32>]| list.iter().any(|c| c.contains(&number));
+        let table = clusters();
+        return if has(&table.train) {
+            Split::Train
+        } else if has(&table.tune) {
+            Split::Tune
+        } else {
+            Split::Test
+        };
+    }
+    match (dataset, scene) {
+        (d, "MOS155-179") if d.starts_with("kit") => Split::Test,
+        (d, _) if d.starts_with("kit") => Split::Train,
+        (d, "frame_20190905112522") if d.starts_with("auair") => Split::Tune,
+        (d, "frame_20190905143505") if d.starts_with("auair") => Split::Test,
+        (d, _) if d.starts_with("auair") => Split::Train,
+        // Chips 124845x touch each other; the eastern column is kept apart.
+        (d, s) if d.starts_with("oam_kampala") && s.contains("_1238424_") => Split::Test,
+        (d, _) if d.starts_with("oam_kampala") => Split::Train,
+        (d, s) if d.starts_with("deepforest") && s.starts_with("OSBS") => Split::Test,
+        (d, s) if d.starts_with("deepforest") && s.starts_with("SOAP") => Split::Tune,
+        (d, _) if d.starts_with("deepforest") => Split::Train,
+        // One survey: its last frames overlap the first ones too little to matter for "there is no airplane".
+        (d, _) if d.starts_with("brighton") => Split::Train,
+        _ => Split::Test,
+    }
+}

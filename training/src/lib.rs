@@ -1,0 +1,18 @@
+//! Scenes, datasets, referring expressions, views, losses, supervised fine-tuning, metrics.
+//!
+//! The way of the data: [`scenes`] and [`datasets`] give a [`sample::Picture`] (pixels and labelled instances),
+//! [`expressions`] asks about it, [`views`] degrades it, [`cache`] keeps the finished [`sample::Sample`]s on disk,
+//! [`sft`] trains on them and [`metrics`] judges the answers.
+#![forbid(unsafe_code)]
+
+pub mod benchmark;
+pub mod cache;
+pub mod colour;
+pub mod datasets;
+pub mod expressions;
+pub mod losses;
+pub mod metrics;
+pub mod sample;
+pub mod scenes;
+pub mod sft;
+pub mod views;

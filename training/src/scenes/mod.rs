@@ -1,0 +1,198 @@
+//! Procedural aerial scenes: labelled pictures without a camera.
+//!
+//! A seed draws a place, a camera and an hour ([`places`]), which become triangles ([`mesh`]).
+//! They are rasterised at 2×2 samples a pixel ([`raster`]), shaded under sun and sky ([`shade`]) and exposed on a noisy
+//! sensor ([`finish`]). Masks come from the same samples, so they are exact: a pixel belongs to the thing with most of its
+//! samples. The same seed gives the same picture on every machine.
+
+mod camera;
+mod craft;
+mod finish;
+mod grounds;
+mod haulage;
+mod mesh;
+mod nature;
+mod noise;
+mod occlusion;
+mod paint;
+mod places;
+mod random;
+mod raster;
+mod shade;
+mod solids;
+mod structures;
+mod texture;
+mod vector;
+mod vehicles;
+
+#[cfg(test)]
+mod tests;
+
+use crate::colour::median_colour;
+use crate::sample::{Category, Instance, Origin, Picture};
+use camera::Light;
+use finish::Sensor;
+use image::RgbImage;
+use kestrel_link::Mask;
+use mesh::{Thing, World};
+use random::Dice;
+use raster::{OVERSAMPLING, SAMPLES, Seen, SunMap};
+
+/// Every category that the renderer draws; all of them are labelled wherever they are seen.
+pub const CATEGORIES: [Category; 19] = [
+    Category::Car,
+    Category::Van,
+    Category::Truck,
+    Category::Bus,
+    Category::Boat,
+    Category::Airplane,
+    Category::StorageTank,
+    Category::Building,
+    Category::Tree,
+    Category::Pool,
+    Category::TennisCourt,
+    Category::BasketballCourt,
+    Category::BaseballDiamond,
+    Category::GroundTrackField,
+    Category::Harbor,
+    Category::Bridge,
+    Category::Person,
+    Category::Bicycle,
+    Category::Trailer,
+];
+
+/// What to render.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SceneSpec {
+    /// Names the scene.
+    pub seed: u64,
+    /// Side of the square picture in pixels.
+    pub size: u32,
+    /// Frames, one second apart.
+    pub frames: u32,
+}
+
+/// One picture of the scene `seed`, `size` pixels square.
+pub fn render(seed: u64, size: u32) -> Picture {
+    let shot = Shot::take(seed, size, 0);
+    let labels = (0..shot.things.len()).filter(|&i| !shot.pixels[i].is_empty()).collect::<Vec<_>>();
+    shot.picture(seed, 0, &labels)
+}
+
+/// `frames` pictures of one scene, a second apart: camera and traffic move.
+///
+/// `instances[i]` is the same thing in all of them; one that is out of view has an empty mask and `visible` 0.
+pub fn render_sequence(seed: u64, size: u32, frames: u32) -> Vec<Picture> {
+    let shots: Vec<Shot> = (0..frames).map(|frame| Shot::take(seed, size, frame)).collect();
+    let things = shots.iter().map(|s| s.things.len()).min().unwrap_or(0);
+    let labels: Vec<usize> = (0..things).filter(|&i| shots.iter().any(|s| !s.pixels[i].is_empty())).collect();
+    shots.into_iter().enumerate().map(|(frame, shot)| shot.picture(seed, frame, &labels)).collect()
+}
+
+impl SceneSpec {
+    /// Renders what the specification asks for.
+    pub fn render(&self) -> Vec<Picture> {
+        render_sequence(self.seed, self.size, self.frames)
+    }
+}
+
+/// A rendered frame before it is labelled.
+struct Shot {
+    image: RgbImage,
+    things: Vec<Thing>,
+    /// Pixels owned by each thing, as row-major indices in rising order.
+    pixels: Vec<Vec<u32>>,
+    /// Samples seen and samples it would cover alone.
+    share: Vec<(u32, u32)>,
+}
+
+impl Shot {
+    fn take(seed: u64, size: u32, frame: u32) -> Shot {
+        let mut dice = Dice::new(seed);
+        let light = Light::draw(&mut dice.fork());
+        let sensor = Sensor::draw(&mut dice.fork(), frame);
+        let world = places::build(&mut dice, frame as f32);
+        let side = size as usize;
+        let seen = raster::look(&world, side);
+        let sun = SunMap::cast(&world, &light, side);
+        let occlusion = occlusion::Occlusion::new(&world);
+        let shader = shade::Shader { world: &world, light: &light, seen: &seen, sun: &sun, occlusion: &occlusion };
+        let image = sensor.expose(shader.develop(side), side);
+        let (pixels, share) = owners(&world, &seen, side);
+        Shot { image, things: world.things, pixels, share }
+    }
+
+    fn picture(self, seed: u64, frame: usize, labels: &[usize]) -> Picture {
+        let instances = labels.iter().map(|&i| self.instance(i)).collect();
+        Picture {
+            image: self.image,
+            instances,
+            exhaustive: CATEGORIES.to_vec(),
+            origin: Origin { dataset: "scenes".into(), scene: seed.to_string(), frame: frame.to_string() },
+        }
+    }
+
+    fn instance(&self, index: usize) -> Instance {
+        let (width, height) = self.image.dimensions();
+        let own = &self.pixels[index];
+        let (mut low, mut high) = ((u32::MAX, u32::MAX), (0, 0));
+        let mut bits = vec![false; (width * height) as usize];
+        for &i in own {
+            let (x, y) = (i % width, i / width);
+            low = (low.0.min(x), low.1.min(y));
+            high = (high.0.max(x + 1), high.1.max(y + 1));
+            bits[i as usize] = true;
+        }
+        let seen = !own.is_empty();
+        let bounding_box = if seen {
+            [low.0 as f32, low.1 as f32, (high.0 - low.0) as f32, (high.1 - low.1) as f32]
+        } else {
+            [0.0; 4]
+        };
+        let mask = Mask::from_bits(width, height, &bits).ok();
+        let Thing { category, painted } = self.things[index];
+        // A colour is said only when it shows: not in deep shade, not behind leaves.
+        let pixel = |i: &u32| self.image.get_pixel(i % width, i / width).0;
+        let colour = painted.filter(|_| median_colour(own.iter().map(pixel)) == painted);
+        let (shown, whole) = self.share[index];
+        let visible = if seen { (shown as f32 / whole.max(1) as f32).min(1.0) } else { 0.0 };
+        Instance { category, colour, bounding_box, mask, visible }
+    }
+}
+
+/// What a thing shows: samples seen, and samples it would cover alone.
+type Share = (u32, u32);
+
+/// Pixels of every thing by most samples (things win ties against scenery), and the shares of its samples.
+fn owners(world: &World, seen: &Seen, size: usize) -> (Vec<Vec<u32>>, Vec<Share>) {
+    let decals = world.decals.len();
+    let thing = |id: u32| -> u16 {
+        let i = id as usize;
+        let t = if i < decals { world.decals.get(i) } else { world.solids.get(i - decals) };
+        t.map_or(0, |t| t.thing)
+    };
+    let mut pixels = vec![Vec::new(); world.things.len()];
+    let mut share: Vec<Share> = seen.whole.iter().map(|w| (0, *w)).collect();
+    for y in 0..size {
+        for x in 0..size {
+            let mut ids = [0u32; SAMPLES];
+            for (k, id) in ids.iter_mut().enumerate() {
+                let at = (y * OVERSAMPLING + k / OVERSAMPLING) * seen.side + x * OVERSAMPLING + k % OVERSAMPLING;
+                *id = seen.triangle[at];
+            }
+            let votes = if ids.iter().all(|id| *id == ids[0]) { [thing(ids[0]); SAMPLES] } else { ids.map(thing) };
+            if votes == [0; SAMPLES] {
+                continue;
+            }
+            for vote in votes.iter().filter(|v| **v > 0) {
+                share[usize::from(*vote) - 1].0 += 1;
+            }
+            let count = |v: u16| votes.iter().filter(|o| **o == v).count();
+            let best = votes.iter().copied().max_by_key(|&v| (count(v), v > 0, std::cmp::Reverse(v))).unwrap_or(0);
+            if best > 0 {
+                pixels[usize::from(best) - 1].push((y * size + x) as u32);
+            }
+        }
+    }
+    (pixels, share)
+}

@@ -1,0 +1,197 @@
+//! A quick look at the averaged model on tuning samples during training.
+//!
+//! It judges masks at the decoder's own resolution and takes the likeliest answer; the full evaluation runs the flying
+//! runtime instead.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::thread;
+
+use candle_core::{Device, Tensor};
+use kestrel_models::candle::{Candle, Params};
+use kestrel_models::kestrel::{Config, language, mask, vision};
+use kestrel_models::tokenizer::QueryTokenizer;
+use rayon::ThreadPoolBuilder;
+use serde::Serialize;
+
+use super::example::{Example, Goal, Maker};
+use super::optimiser::AdamW;
+use super::pass::{host, image, packed};
+use super::{Phase, Result, TrainError};
+use crate::benchmark;
+use crate::losses::answer::none_margin;
+use crate::losses::{mask as masks, sigmoid};
+use crate::metrics::{Figure, Kind, Record, report};
+use crate::sample::{Sample, Target};
+
+/// What one evaluation found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evaluation {
+    /// Mean IoU of questions for one thing.
+    pub specific: Figure,
+    /// Mean IoU of questions for all things of a kind.
+    pub general: Figure,
+    /// Mean IoU irrespective of whether it answered.
+    pub mask: f64,
+    /// Share of absent targets without a pixel.
+    pub pass_rate: Figure,
+    /// Share of present targets that were refused.
+    pub false_refusals: Figure,
+    /// Matthews correlation of presence.
+    pub il_mcc: Figure,
+    /// Share of refusals with the right reason.
+    pub reasons: Figure,
+    /// All figures by stratum.
+    pub strata: std::collections::BTreeMap<crate::sample::Stratum, Figure>,
+}
+
+/// Samples of the named sets, shared evenly.
+///
+/// # Errors
+/// When a set is unknown or its data is missing.
+pub fn samples(sets: &[String], pictures: usize, data: Option<&Path>) -> Result<Vec<(String, Sample)>> {
+    let each = pictures.div_ceil(sets.len().max(1));
+    let mut samples = Vec::with_capacity(pictures);
+    for name in sets {
+        for sample in benchmark::set(name, 0, Some(each), data)? {
+            samples.push((name.clone(), sample?));
+        }
+    }
+    Ok(samples)
+}
+
+/// Evaluates the averaged parameters with `workers` threads.
+///
+/// # Errors
+/// When the model fails.
+pub fn evaluate(
+    adam: &AdamW,
+    config: &Config,
+    phase: &Phase,
+    tokenizer: &QueryTokenizer,
+    samples: &[(String, Sample)],
+    workers: usize,
+) -> Result<(Evaluation, Vec<Record>)> {
+    let mut tensors = HashMap::with_capacity(adam.slots.len());
+    for slot in &adam.slots {
+        tensors.insert(slot.name.clone(), Tensor::from_slice(&slot.average, slot.var.dims(), &Device::Cpu)?);
+    }
+    let params = Params::from_tensors(tensors)?;
+    let results: Vec<Result<Vec<(Record, f64)>>> = thread::scope(|scope| {
+        let part = |number: usize| samples.iter().skip(number).step_by(workers);
+        let started: Vec<_> = (0..workers)
+            .map(|number| {
+                let params = &params;
+                scope.spawn(move || -> Result<Vec<(Record, f64)>> {
+                    let pool = ThreadPoolBuilder::new()
+                        .num_threads(1)
+                        .build()
+                        .map_err(|e| TrainError::Worker { worker: number, got: e.to_string() })?;
+                    pool.install(|| {
+                        let mut maker = Maker::new(config, phase, tokenizer);
+                        let mut records = Vec::new();
+                        for (set, sample) in part(number) {
+                            let example = maker.all(sample)?;
+                            records.extend(answer(params, config, tokenizer, (set, sample), &example)?);
+                        }
+                        Ok(records)
+                    })
+                })
+            })
+            .collect();
+        let dead = |worker| move |_| Err(TrainError::Worker { worker, got: "it panicked".to_owned() });
+        started.into_iter().enumerate().map(|(n, handle)| handle.join().unwrap_or_else(dead(n))).collect()
+    });
+    let mut records = Vec::new();
+    let (mut sum, mut count) = (0.0, 0usize);
+    for result in results {
+        for (record, shape) in result? {
+            if shape.is_finite() {
+                sum += shape;
+                count += 1;
+            }
+            records.push(record);
+        }
+    }
+    let all = report(&records, 1);
+    let evaluation = Evaluation {
+        specific: all.specific.giou,
+        general: all.general.giou,
+        mask: sum / count.max(1) as f64,
+        pass_rate: all.hard_negative.pass_rate,
+        false_refusals: all.present.false_refusal_rate,
+        il_mcc: all.il_mcc,
+        reasons: all.reason_accuracy,
+        strata: all.strata,
+    };
+    Ok((evaluation, records))
+}
+
+/// Records of all questions of a sample, each with the IoU of its mask irrespective of the answer.
+fn answer(
+    params: &Params,
+    config: &Config,
+    tokenizer: &QueryTokenizer,
+    (set, sample): (&str, &Sample),
+    example: &Example,
+) -> Result<Vec<(Record, f64)>> {
+    let count = example.questions.len();
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let mut ops = Candle::evaluating(params);
+    let seen = vision(&mut ops, config, &image(&example.pixels, config.image, &Device::Cpu)?)?;
+    let special = tokenizer.special();
+    let pack = packed(&example.questions, config, special.pad);
+    let tensors = pack.tensors(config.language_width / config.heads, &Device::Cpu)?;
+    let said = language(&mut ops, config, &seen.tokens, &tensors)?;
+    let seg = said.seg.reshape((count, 1, config.mask_width))?;
+    let shown = mask(&mut ops, config, &seen, &seg, count)?;
+    let (logits, doubts) = (host(&said.logits)?, host(&said.doubt)?);
+    let (pixels, objects, ious) = (host(&shown.mask)?, host(&shown.object)?, host(&shown.iou)?);
+    let cells = pixels.len() / count;
+    // Cells to pixels of the 512-px view.
+    let scale = (kestrel_perception::MODEL_SIZE as usize / config.mask_side()).pow(2) as f32;
+    let mut records = Vec::with_capacity(count);
+    for (i, question) in example.questions.iter().enumerate() {
+        let row = &logits[i * config.vocabulary..(i + 1) * config.vocabulary];
+        let answers = special.answers();
+        let best =
+            (0..5).max_by(|&a, &b| row[answers[a] as usize].total_cmp(&row[answers[b] as usize])).unwrap_or_default();
+        let z = &pixels[i * cells..(i + 1) * cells];
+        let nothing = vec![0.0; cells];
+        let target = if let Goal::Mask(target) = &question.goal { target } else { &nothing };
+        let (both, either) = masks::overlap(z, target);
+        let area = z.iter().filter(|z| **z > 0.0).count() as f32;
+        let ask = &sample.asks[question.ask];
+        let margin = none_margin(row, &answers);
+        let given = [Kind::Mask, Kind::Absent, Kind::Ambiguous, Kind::NotUnderstood, Kind::Unseeable][best];
+        let answered = given == Kind::Mask && area > 0.0;
+        let start = pack.start[i] as usize;
+        let doubt = doubts[start..start + question.doubt.len()].iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let in_pixels = |cells: f32| (cells * scale) as u64;
+        let record = Record {
+            set: set.to_owned(),
+            scene: sample.picture.origin.scene.clone(),
+            frame: sample.picture.origin.frame.clone(),
+            text: ask.text.clone(),
+            stratum: ask.stratum,
+            expected: Kind::from(&ask.target),
+            weak: matches!(ask.target, Target::Boxes(_)),
+            target: in_pixels(either - area + both),
+            held_out_phrasing: ask.held_out_phrasing,
+            slipped: ask.slipped,
+            degradation: sample.degradation.clone(),
+            given: if given == Kind::Mask && !answered { Kind::Other } else { given },
+            predicted: if answered { in_pixels(area) } else { 0 },
+            intersection: if answered { in_pixels(both) } else { 0 },
+            presence: sigmoid(-margin),
+            features: [margin, objects[i], ious[i]],
+            doubt,
+            sweep: Vec::new(),
+        };
+        let shape = matches!(question.goal, Goal::Mask(_)).then(|| f64::from(both / either.max(1.0)));
+        records.push((record, shape.unwrap_or(f64::NAN)));
+    }
+    Ok(records)
+}

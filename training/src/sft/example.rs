@@ -1,0 +1,390 @@
+//! From a sample to what one training pass needs: pixels, packed questions and their goals.
+
+use kestrel_link::Mask;
+use kestrel_models::kestrel::Config;
+use kestrel_models::tokenizer::QueryTokenizer;
+use kestrel_perception::{Scratch, SpecialIds, View, layout, preprocess};
+use ndarray::Array4;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Phase, Result, TrainError};
+use crate::losses::dense::Grid;
+use crate::sample::{Ask, Instance, Picture, Sample, Target};
+
+/// Share of decoded masks that goes to questions with something to show.
+const SHOWN_SHARE: f32 = 0.75;
+
+/// One picture, ready to be trained on.
+#[derive(Debug, Clone)]
+pub struct Example {
+    /// Normalised pixels `[side, side, 3]`.
+    pub pixels: Vec<f32>,
+    /// The questions; masks are decoded for the first [`Example::masks`].
+    pub questions: Vec<Question>,
+    /// How many masks are decoded.
+    pub masks: usize,
+    /// Labels of the dense heads.
+    pub grid: Grid,
+    /// A later frame, where the decoded questions are answered again.
+    pub later: Option<Later>,
+}
+
+/// A later frame of the same scene.
+#[derive(Debug, Clone)]
+pub struct Later {
+    /// Normalised pixels `[side, side, 3]`.
+    pub pixels: Vec<f32>,
+    /// Goals of the first [`Example::masks`] questions there.
+    pub goals: Vec<Goal>,
+}
+
+/// A question as tokens, with its right answer.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Token ids, `<answer>` and `[SEG]` at the end.
+    pub ids: Vec<u32>,
+    /// For every word token: 1 where it belongs to a word without sense, else 0.
+    pub doubt: Vec<f32>,
+    /// Index among the five answers: 0 is `[SEG]`.
+    pub class: usize,
+    /// What the mask should be.
+    pub goal: Goal,
+    /// Which ask of the sample it is.
+    pub ask: usize,
+}
+
+/// What a mask should be, at stride 4 of the input.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Goal {
+    /// This coverage, `[(side/4)²]`.
+    Mask(Vec<f32>),
+    /// The candidates of an ambiguous question: drawn, but no object to be shown.
+    Candidates(Vec<f32>),
+    /// Something that fills these columns and rows, `[side/4]` each.
+    Boxes(Vec<f32>, Vec<f32>),
+    /// Nothing.
+    Empty,
+}
+
+impl Goal {
+    /// The goal on a coarser grid of `side²` cells, the cell with the largest share lifted to 1: a thing much smaller
+    /// than a cell is still somewhere.
+    pub fn heat(&self, side: usize) -> Vec<f32> {
+        let fine = match self {
+            Self::Mask(cells) | Self::Candidates(cells) => cells.clone(),
+            Self::Boxes(columns, rows) => rows.iter().flat_map(|r| columns.iter().map(move |c| r * c)).collect(),
+            Self::Empty => Vec::new(),
+        };
+        let mut heat = pool(&fine, fine.len().isqrt(), side);
+        let most = heat.iter().copied().fold(0.0, f32::max);
+        if most > 0.0 {
+            heat.iter_mut().for_each(|h| *h /= most);
+        }
+        heat
+    }
+}
+
+/// Turns samples into examples of a phase.
+#[derive(Debug)]
+pub struct Maker<'a> {
+    /// Model at the phase's input size.
+    pub config: &'a Config,
+    /// The phase.
+    pub phase: &'a Phase,
+    /// Words to ids.
+    pub tokenizer: &'a QueryTokenizer,
+    scratch: Scratch,
+    buffer: Array4<f32>,
+}
+
+impl<'a> Maker<'a> {
+    /// A maker with buffers of its own.
+    pub fn new(config: &'a Config, phase: &'a Phase, tokenizer: &'a QueryTokenizer) -> Self {
+        let side = config.image;
+        Self { config, phase, tokenizer, scratch: Scratch::default(), buffer: Array4::zeros((1, 3, side, side)) }
+    }
+
+    /// An example with questions drawn by the phase's curriculum from `seed`.
+    ///
+    /// # Errors
+    /// When a mask does not decode or the picture cannot be resized.
+    pub fn draw(&mut self, sample: &Sample, seed: u64) -> Result<Example> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut keys: Vec<(f32, usize)> = Vec::with_capacity(sample.asks.len());
+        for (index, ask) in sample.asks.iter().enumerate() {
+            let unit: f32 = rng.random_range(1e-6..1.0);
+            let weight = self.phase.weight(ask.stratum);
+            if weight > 0.0 && self.large_enough(sample, ask) {
+                // The smallest of exponential draws with these rates: sampling without replacement by weight.
+                keys.push((-unit.ln() / weight, index));
+            }
+        }
+        keys.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut chosen: Vec<usize> = keys.iter().map(|k| k.1).take(self.phase.queries).collect();
+        let masks = self.phase.masks.min(chosen.len());
+        let shown = (masks as f32 * SHOWN_SHARE).ceil() as usize;
+        front(&mut chosen, shown, |&ask| shows(&sample.asks[ask].target));
+        self.make(sample, &chosen, masks)
+    }
+
+    /// An example with all questions of the sample and all their masks.
+    ///
+    /// # Errors
+    /// As [`Maker::draw`].
+    pub fn all(&mut self, sample: &Sample) -> Result<Example> {
+        let chosen: Vec<usize> = (0..sample.asks.len()).collect();
+        self.make(sample, &chosen, chosen.len())
+    }
+
+    fn make(&mut self, sample: &Sample, chosen: &[usize], masks: usize) -> Result<Example> {
+        let (config, picture) = (self.config, &sample.picture);
+        let here = Coverage::of(picture, config.mask_side())?;
+        let mut questions = Vec::with_capacity(chosen.len());
+        for &index in chosen {
+            let ask = &sample.asks[index];
+            let (ids, doubt) = self.tokens(ask)?;
+            let goal = here.goal(&ask.target);
+            questions.push(Question { ids, doubt, class: class(&ask.target), goal, ask: index });
+        }
+        let later = match &sample.later {
+            Some(later) => {
+                let there = Coverage::of(later, config.mask_side())?;
+                let goals = questions[..masks].iter().map(|q| there.goal(&sample.asks[q.ask].target)).collect();
+                Some(Later { pixels: self.pixels(later)?, goals })
+            }
+            None => None,
+        };
+        let grid = here.grid(picture, config.embed_side());
+        Ok(Example { pixels: self.pixels(picture)?, questions, masks, grid, later })
+    }
+
+    /// The drone's own preprocessing, channel-last.
+    fn pixels(&mut self, picture: &Picture) -> Result<Vec<f32>> {
+        let view = View::whole(picture.image.width(), picture.image.height());
+        preprocess(&picture.image, &view, &mut self.buffer, &mut self.scratch)
+            .map_err(|source| TrainError::Preprocess { picture: name(picture), source })?;
+        let plane = self.config.image * self.config.image;
+        let mut pixels = vec![0.0; 3 * plane];
+        for (channel, values) in self.buffer.as_slice().unwrap_or_default().chunks_exact(plane).enumerate() {
+            for (pixel, &value) in pixels.chunks_exact_mut(3).zip(values) {
+                pixel[channel] = value;
+            }
+        }
+        Ok(pixels)
+    }
+
+    /// Token ids of a question up to `[SEG]`, and the doubt target of every word token.
+    fn tokens(&self, ask: &Ask) -> Result<(Vec<u32>, Vec<f32>)> {
+        let pieces = self.tokenizer.encode(&ask.text)?;
+        let words: Vec<u32> = pieces.iter().map(|p| p.0).collect();
+        let laid = layout(&words, ask.hint.as_ref(), &special(self.tokenizer), self.config.max_tokens);
+        let ids = laid.ids[..laid.used()].iter().map(|&id| id as u32).collect();
+        let doubt = pieces[..words.len() - laid.cut]
+            .iter()
+            .map(|(_, (from, to))| f32::from(ask.nonsense.iter().any(|(start, end)| from < end && to > start)))
+            .collect();
+        Ok((ids, doubt))
+    }
+
+    fn large_enough(&self, sample: &Sample, ask: &Ask) -> bool {
+        let (Target::Masks(targets) | Target::Boxes(targets)) = &ask.target else { return true };
+        let side = sample.picture.image.width() as f32;
+        let scale = (self.config.image as f32 / side).powi(2);
+        let area: f32 = targets.iter().filter_map(|&i| sample.picture.instances.get(i)).map(pixels_of).sum();
+        area * scale >= self.phase.smallest_target_pixels
+    }
+}
+
+/// Visible pixels of an instance, by its box where the mask is unknown or broken (which shows elsewhere).
+pub(super) fn pixels_of(instance: &Instance) -> f32 {
+    let boxed = instance.bounding_box[2] * instance.bounding_box[3];
+    match &instance.mask {
+        Some(mask) => mask.area().map_or(boxed, |area| area as f32),
+        None => boxed,
+    }
+}
+
+/// Moves up to `count` items for which `holds` to the front; the order is otherwise kept.
+fn front(items: &mut Vec<usize>, count: usize, holds: impl Fn(&usize) -> bool) {
+    let (mut first, mut rest) = (Vec::with_capacity(items.len()), Vec::new());
+    for item in items.drain(..) {
+        if first.len() < count && holds(&item) { first.push(item) } else { rest.push(item) }
+    }
+    first.append(&mut rest);
+    *items = first;
+}
+
+fn shows(target: &Target) -> bool {
+    matches!(target, Target::Masks(_) | Target::Boxes(_))
+}
+
+/// Index of the right answer among `[SEG]`, absent, ambiguous, not understood, unseeable.
+pub(super) fn class(target: &Target) -> usize {
+    match target {
+        Target::Masks(_) | Target::Boxes(_) => 0,
+        Target::Absent => 1,
+        Target::Ambiguous(_) => 2,
+        Target::NotUnderstood => 3,
+        Target::Unseeable => 4,
+    }
+}
+
+/// The special ids as the drone's token layout takes them.
+pub fn special(tokenizer: &QueryTokenizer) -> SpecialIds {
+    let special = tokenizer.special();
+    SpecialIds {
+        pad: special.pad,
+        answer: special.answer,
+        seg: special.seg,
+        point: special.point,
+        bounding_box: special.bounding_box,
+        first_location: special.first_location,
+    }
+}
+
+fn name(picture: &Picture) -> String {
+    format!("{}/{}", picture.origin.dataset, picture.origin.frame)
+}
+
+/// How much of each cell every instance covers.
+#[derive(Debug)]
+struct Coverage {
+    side: usize,
+    instances: Vec<Vec<f32>>,
+    /// Boxes as shares of columns and rows.
+    boxes: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Coverage {
+    fn of(picture: &Picture, side: usize) -> Result<Self> {
+        let mut coverage = Self { side, instances: Vec::new(), boxes: Vec::new() };
+        let pixels = picture.image.width() as f32;
+        for (index, instance) in picture.instances.iter().enumerate() {
+            let [x, y, width, height] = instance.bounding_box.map(|v| v * side as f32 / pixels);
+            let (columns, rows) = (interval(side, x, x + width), interval(side, y, y + height));
+            let cells = match &instance.mask {
+                Some(mask) => cells(mask, side).map_err(|got| TrainError::Mask {
+                    picture: name(picture),
+                    instance: index,
+                    got,
+                })?,
+                None => rows.iter().flat_map(|r| columns.iter().map(move |c| r * c)).collect(),
+            };
+            coverage.instances.push(cells);
+            coverage.boxes.push((columns, rows));
+        }
+        Ok(coverage)
+    }
+
+    fn goal(&self, target: &Target) -> Goal {
+        match target {
+            Target::Masks(of) => match self.union(of) {
+                mask if mask.iter().any(|&c| c > 0.0) => Goal::Mask(mask),
+                _ => Goal::Empty,
+            },
+            Target::Ambiguous(of) => Goal::Candidates(self.union(of)),
+            Target::Boxes(of) => {
+                let (mut columns, mut rows) = (vec![0f32; self.side], vec![0f32; self.side]);
+                for (c, r) in of.iter().filter_map(|&i| self.boxes.get(i)) {
+                    columns.iter_mut().zip(c).for_each(|(to, &c)| *to = to.max(c));
+                    rows.iter_mut().zip(r).for_each(|(to, &r)| *to = to.max(r));
+                }
+                Goal::Boxes(columns, rows)
+            }
+            Target::Absent | Target::NotUnderstood | Target::Unseeable => Goal::Empty,
+        }
+    }
+
+    /// Visible pixels of different things never overlap, so their shares add up.
+    fn union(&self, of: &[usize]) -> Vec<f32> {
+        let mut union = vec![0f32; self.side * self.side];
+        for cells in of.iter().filter_map(|&i| self.instances.get(i)) {
+            union.iter_mut().zip(cells).for_each(|(to, c)| *to = (*to + c).min(1.0));
+        }
+        union
+    }
+
+    fn grid(&self, picture: &Picture, side: usize) -> Grid {
+        let mut grid = Grid::new(side, &picture.exhaustive);
+        for (instance, fine) in picture.instances.iter().zip(&self.instances) {
+            grid.add(instance.category, instance.colour, &pool(fine, self.side, side), instance.mask.is_some());
+        }
+        grid
+    }
+}
+
+/// Share of each of `side` unit intervals between `from` and `to`.
+fn interval(side: usize, from: f32, to: f32) -> Vec<f32> {
+    (0..side).map(|i| (to.min(i as f32 + 1.0) - from.max(i as f32)).clamp(0.0, 1.0)).collect()
+}
+
+/// Area-averaged mask, `[side²]`.
+fn cells(mask: &Mask, side: usize) -> std::result::Result<Vec<f32>, String> {
+    let bits = mask.to_bits().map_err(|e| e.to_string())?;
+    let (width, height) = (mask.width as usize, mask.height as usize);
+    if width == 0 || width % side != 0 || height % side != 0 {
+        return Err(format!("{width}x{height} does not divide into {side} cells a side"));
+    }
+    let (dx, dy) = (width / side, height / side);
+    let mut cells = vec![0f32; side * side];
+    for (y, row) in bits.chunks_exact(width).enumerate() {
+        let to = &mut cells[y / dy * side..][..side];
+        for (cell, bits) in to.iter_mut().zip(row.chunks_exact(dx)) {
+            *cell += bits.iter().filter(|b| **b).count() as f32;
+        }
+    }
+    let share = 1.0 / (dx * dy) as f32;
+    cells.iter_mut().for_each(|c| *c *= share);
+    Ok(cells)
+}
+
+/// Mean over blocks: `[from²]` to `[to²]`.
+fn pool(cells: &[f32], from: usize, to: usize) -> Vec<f32> {
+    let block = (from / to.max(1)).max(1);
+    let mut pooled = vec![0f32; to * to];
+    for (at, c) in cells.iter().enumerate() {
+        let (y, x) = (at / from / block, at % from / block);
+        if let Some(cell) = pooled.get_mut(y * to + x) {
+            *cell += c / (block * block) as f32;
+        }
+    }
+    pooled
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn masks_become_shares_of_cells() {
+        let mut bits = vec![false; 64];
+        (bits[0], bits[1], bits[8], bits[63]) = (true, true, true, true);
+        let mask = Mask::from_bits(8, 8, &bits).unwrap();
+        let cells = cells(&mask, 4).unwrap();
+        assert_eq!((cells[0], cells[15], cells.iter().sum::<f32>()), (0.75, 0.25, 1.0));
+        assert_eq!(pool(&cells, 4, 2)[0], 0.1875);
+        assert!(super::cells(&mask, 3).is_err());
+    }
+
+    #[test]
+    fn heat_marks_a_thing_smaller_than_a_cell() {
+        let mut cells = vec![0.0; 64];
+        (cells[9], cells[63]) = (0.25, 0.125);
+        assert_eq!(Goal::Mask(cells).heat(2), [1.0, 0.0, 0.0, 0.5]);
+        assert_eq!(Goal::Empty.heat(2), [0.0; 4]);
+    }
+
+    #[test]
+    fn boxes_become_shares_of_columns() {
+        assert_eq!(interval(4, 0.5, 2.25), [0.5, 1.0, 0.25, 0.0]);
+    }
+
+    #[test]
+    fn shown_targets_come_first_and_nothing_is_lost() {
+        let mut items = vec![1, 2, 3, 4, 5, 6];
+        front(&mut items, 2, |i| i % 2 == 0);
+        assert_eq!(items, [2, 4, 1, 3, 5, 6]);
+    }
+}

@@ -1,0 +1,235 @@
+//! Supervised fine-tuning: a recipe in, checkpoints out.
+//!
+//! [`train`] reads samples from the cache, runs them through the model one per thread ([`pass`]), sums their gradients
+//! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]).
+
+pub mod checkpoint;
+mod error;
+pub mod evaluate;
+pub mod example;
+pub mod log;
+pub mod optimiser;
+pub mod order;
+pub mod pass;
+pub mod recipe;
+mod settle;
+mod start;
+pub mod workers;
+
+pub use error::{Result, TrainError};
+pub use evaluate::Evaluation;
+pub use log::Entry;
+pub use recipe::{Phase, Recipe};
+pub use start::{TOKENIZER, initialise, untrained};
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use kestrel_models::candle::Params;
+use kestrel_models::tokenizer::QueryTokenizer;
+
+use crate::cache::Cache;
+use crate::sample::Sample;
+use checkpoint::Meta;
+use example::Maker;
+use log::Log;
+use optimiser::AdamW;
+use order::Order;
+use pass::Setup;
+use workers::Worker;
+
+/// What a training program should have in its environment from its start.
+///
+/// Samples are what is handled in parallel: matrix products that start threads of their own inside a worker wait for
+/// each other (half of the time on two cores). And an allocator that hands freed tensors back to the system at once
+/// spends a fifth of the time on clearing pages.
+pub const ENVIRONMENT: [(&str, &str); 2] = [("RAYON_NUM_THREADS", "1"), ("MIMALLOC_PURGE_DELAY", "-1")];
+
+/// Where a run reads and writes.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Folder of runs; a run lives in `runs/<recipe name>`, caches in `runs/cache`.
+    pub runs: PathBuf,
+    /// Folder of the data sets, if there is one.
+    pub data: Option<PathBuf>,
+    /// Pretrained trunk (safetensors, names `trunk.…`).
+    pub trunk: Option<PathBuf>,
+    /// Go on from the last checkpoint.
+    pub resume: bool,
+    /// Train on what the cache holds already instead of completing it.
+    pub partial_cache: bool,
+}
+
+/// What a run tells while it works.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// Samples made, of all.
+    Cache(usize, usize),
+    /// Anything else that takes long, in words.
+    Doing(&'a str),
+    /// A step is done.
+    Step(&'a Entry),
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Its folder, with `model.safetensors`, `tokenizer.json`, `checkpoint.safetensors`, `log.jsonl`, `curves.svg`.
+    pub folder: PathBuf,
+    /// Steps done in all.
+    pub step: usize,
+    /// Whether the recipe is finished.
+    pub finished: bool,
+}
+
+/// Trains a recipe. `progress` may stop the run with [`ControlFlow::Break`]; a checkpoint is written then.
+///
+/// # Errors
+/// When data, disk or model fail, or the numbers diverge; the last checkpoint stays.
+pub fn train(
+    recipe: &Recipe,
+    options: &Options,
+    progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
+) -> Result<Summary> {
+    let folder = options.runs.join(&recipe.name);
+    std::fs::create_dir_all(&folder).map_err(TrainError::io("creating", &folder))?;
+    if !options.resume && folder.join(checkpoint::STATE).is_file() {
+        return Err(TrainError::Checkpoint {
+            path: folder.join(checkpoint::STATE),
+            expected: "none yet, or --resume".to_owned(),
+            got: "a run of this name".to_owned(),
+        });
+    }
+    let cache = start::cache(recipe, options, progress)?;
+    let tokenizer = start::tokenizer(recipe, &folder, progress)?;
+    let params = initialise(recipe, options.trunk.as_deref())?;
+    let resumes = options.resume && folder.join(checkpoint::STATE).is_file();
+    if !resumes {
+        start::settle(recipe, &params, &cache, &tokenizer)?;
+    }
+    let mut adam = AdamW::new(&params, &recipe.optimiser)?;
+    let mut meta = Meta { step: 0, samples: cache.len(), recipe: recipe.clone(), updates: Vec::new() };
+    if resumes {
+        let was = checkpoint::read(&folder, recipe, &mut adam)?;
+        meta.step = was.step;
+        if !options.partial_cache {
+            meta.samples = was.samples.min(cache.len());
+        }
+    }
+    progress_words(progress, "making the evaluation's pictures");
+    let tune = match recipe.evaluate_steps {
+        0 => Vec::new(),
+        _ => evaluate::samples(&recipe.evaluate_sets, recipe.evaluate_pictures, options.data.as_deref())?,
+    };
+    let log = Log::open(&folder, meta.step)?;
+    let mut run = Run { recipe, cache: &cache, tokenizer: &tokenizer, params: &params, tune, adam, meta, log, folder };
+    let stopped = run.phases(progress)?;
+    run.save()?;
+    run.log.plot()?;
+    Ok(Summary { folder: run.folder, step: run.meta.step, finished: !stopped })
+}
+
+fn progress_words(progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync), words: &str) {
+    // Nothing can be stopped yet: there is no state to keep.
+    let _ = progress(Progress::Doing(words));
+}
+
+struct Run<'a> {
+    recipe: &'a Recipe,
+    cache: &'a Cache,
+    tokenizer: &'a QueryTokenizer,
+    params: &'a Params,
+    tune: Vec<(String, Sample)>,
+    adam: AdamW,
+    meta: Meta,
+    log: Log,
+    folder: PathBuf,
+}
+
+impl Run<'_> {
+    /// Runs the remaining steps; true when `progress` stopped them.
+    fn phases(&mut self, progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync)) -> Result<bool> {
+        while let Some(position) = self.recipe.phase(self.meta.step) {
+            if self.phase(position.phase, progress)?.is_break() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Runs the rest of one phase.
+    fn phase(
+        &mut self,
+        phase: &Phase,
+        progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
+    ) -> Result<ControlFlow<()>> {
+        let (recipe, tokenizer, params) = (self.recipe, self.tokenizer, self.params);
+        let config = recipe.model_of(phase);
+        params.freeze(|name| phase.frozen.iter().any(|prefix| name.starts_with(prefix.as_str())));
+        let mut threads = (0..recipe.workers)
+            .map(|n| Worker::new(n, Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen)))
+            .collect::<Result<Vec<_>>>()?;
+        let special = tokenizer.special();
+        let weights = &recipe.loss;
+        let setup = Setup { params, config: &config, weights, answers: special.answers(), pad: special.pad };
+        let mut order = Order::new(recipe.seed, self.meta.samples);
+        while let Some(position) = recipe.phase(self.meta.step).filter(|p| std::ptr::eq(p.phase, phase)) {
+            let clock = Instant::now();
+            let first = position.pictures;
+            let pictures: Vec<(usize, u64)> = (first..first + phase.batch).map(|p| order.at(p)).collect();
+            let (values, times) = workers::step(&mut threads, &setup, &self.adam.slots, self.cache, &pictures)?;
+            let rate = phase.rate(position.within);
+            let step_clock = Instant::now();
+            let norm = self.adam.step(&threads[0].sums, 1.0 / phase.batch as f32, rate)?;
+            let mut entry = Entry {
+                step: self.meta.step + 1,
+                steps: recipe.steps(),
+                phase: phase.name.clone(),
+                rate,
+                norm,
+                values: values.mean(),
+                times: times.mean(values.pictures),
+                optimiser_millis: step_clock.elapsed().as_secs_f32() * 1e3,
+                seconds: clock.elapsed().as_secs_f32(),
+                evaluation: None,
+            };
+            for (what, value) in [("the gradient's norm", norm), ("the loss", entry.values.total)] {
+                if !value.is_finite() {
+                    return Err(TrainError::Diverged { step: entry.step, what, value, sample: pictures[0].0 });
+                }
+            }
+            self.meta.step += 1;
+            if recipe.evaluate_steps > 0 && self.meta.step % recipe.evaluate_steps == 0 {
+                let count = recipe.workers;
+                let found = evaluate::evaluate(&self.adam, &config, phase, tokenizer, &self.tune, count)?;
+                entry.evaluation = Some(found.0);
+            }
+            self.log.push(&entry)?;
+            if self.meta.step % recipe.checkpoint_steps == 0 {
+                self.save()?;
+                self.log.plot()?;
+            }
+            if progress(Progress::Step(&entry)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.meta.updates = self.adam.slots.iter().map(|s| s.updates).collect();
+        checkpoint::write(&self.folder, &self.meta, &self.adam)
+    }
+}
+
+/// The default folder of runs: `$KESTREL_RUNS`, else `kestrel/runs` in the user's cache folder.
+pub fn default_runs(kestrel_runs: Option<&Path>, cache_home: Option<&Path>, home: Option<&Path>) -> PathBuf {
+    match (kestrel_runs, cache_home, home) {
+        (Some(runs), _, _) => runs.to_path_buf(),
+        (None, Some(cache), _) => cache.join("kestrel/runs"),
+        (None, None, Some(home)) => home.join(".cache/kestrel/runs"),
+        (None, None, None) => PathBuf::from("runs"),
+    }
+}

@@ -1,0 +1,355 @@
+//! One picture through the model, its losses, and the gradients of all parameters.
+
+use std::ops::AddAssign;
+use std::time::{Duration, Instant};
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor};
+use kestrel_models::candle::{Candle, Params};
+use kestrel_models::kestrel::pack::{Packed, pack};
+use kestrel_models::kestrel::{Config, Masks, Seen, auxiliary, language, mask, vision};
+use kestrel_models::ops::{Act, Ops};
+use serde::Serialize;
+
+use super::Result;
+use super::example::{Example, Goal, Question};
+use super::recipe::Weights;
+use crate::losses::{answer, attach, binary, mask as masks};
+
+/// Nonsense is rare: its tokens weigh so much more.
+const NONSENSE_WEIGHT: f32 = 3.0;
+/// Candidates of an ambiguous question matter less than targets.
+const CANDIDATES_SHARE: f32 = 0.3;
+
+/// Sums of what was measured over pictures; [`Values::mean`] divides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Values {
+    /// All losses, weighted.
+    pub total: f32,
+    /// Answer.
+    pub answer: f32,
+    /// Masks: focal and Dice, weak boxes, emptiness.
+    pub mask: f32,
+    /// Matching of `[SEG]` states with cells.
+    pub matching: f32,
+    /// Object score.
+    pub object: f32,
+    /// Predicted IoU.
+    pub iou: f32,
+    /// Words without sense.
+    pub doubt: f32,
+    /// Dense heads.
+    pub auxiliary: f32,
+    /// Mask losses in later frames.
+    pub later: f32,
+    /// Share of right answers.
+    pub right: f32,
+    /// Mean IoU of decoded masks with a target.
+    pub overlap: f32,
+    /// Pictures.
+    pub pictures: f32,
+}
+
+impl Values {
+    /// Means over pictures.
+    pub fn mean(&self) -> Self {
+        let n = self.pictures.max(1.0);
+        Self {
+            total: self.total / n,
+            answer: self.answer / n,
+            mask: self.mask / n,
+            matching: self.matching / n,
+            object: self.object / n,
+            iou: self.iou / n,
+            doubt: self.doubt / n,
+            auxiliary: self.auxiliary / n,
+            later: self.later / n,
+            right: self.right / n,
+            overlap: self.overlap / n,
+            pictures: self.pictures,
+        }
+    }
+}
+
+impl AddAssign for Values {
+    fn add_assign(&mut self, other: Self) {
+        self.total += other.total;
+        self.answer += other.answer;
+        self.mask += other.mask;
+        self.matching += other.matching;
+        self.object += other.object;
+        self.iou += other.iou;
+        self.doubt += other.doubt;
+        self.auxiliary += other.auxiliary;
+        self.later += other.later;
+        self.right += other.right;
+        self.overlap += other.overlap;
+        self.pictures += other.pictures;
+    }
+}
+
+/// Where the time of passes goes, in milliseconds of one thread.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Times {
+    /// Reading and preparing the sample.
+    pub prepare: f32,
+    /// Vision graph.
+    pub vision: f32,
+    /// Language graph.
+    pub language: f32,
+    /// Mask graph.
+    pub mask: f32,
+    /// Losses and auxiliary heads.
+    pub loss: f32,
+    /// Backward.
+    pub backward: f32,
+    /// Adding gradients up.
+    pub sum: f32,
+}
+
+impl AddAssign for Times {
+    fn add_assign(&mut self, other: Self) {
+        self.prepare += other.prepare;
+        self.vision += other.vision;
+        self.language += other.language;
+        self.mask += other.mask;
+        self.loss += other.loss;
+        self.backward += other.backward;
+        self.sum += other.sum;
+    }
+}
+
+impl Times {
+    /// Divided by a count.
+    pub fn mean(&self, count: f32) -> Self {
+        let n = count.max(1.0);
+        Self {
+            prepare: self.prepare / n,
+            vision: self.vision / n,
+            language: self.language / n,
+            mask: self.mask / n,
+            loss: self.loss / n,
+            backward: self.backward / n,
+            sum: self.sum / n,
+        }
+    }
+}
+
+/// Adds the time since `from` to `to` and starts anew.
+pub(super) fn lap(from: &mut Instant, to: &mut f32) {
+    let elapsed: Duration = from.elapsed();
+    *to += elapsed.as_secs_f32() * 1e3;
+    *from = Instant::now();
+}
+
+/// What stays the same from pass to pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// The parameters.
+    pub params: &'a Params,
+    /// The model at this input size.
+    pub config: &'a Config,
+    /// Weights of the losses.
+    pub weights: &'a Weights,
+    /// The five answer tokens.
+    pub answers: [u32; 5],
+    /// The padding token.
+    pub pad: u32,
+}
+
+/// Numbers of a tensor, in order.
+pub(super) fn host(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.flatten_all()?.to_vec1::<f32>()?)
+}
+
+/// A picture as the vision graph takes it.
+pub(super) fn image(pixels: &[f32], side: usize, device: &Device) -> Result<Tensor> {
+    Ok(Tensor::from_slice(pixels, (1, side, side, 3), device)?)
+}
+
+/// The packed questions of one picture.
+pub(super) fn packed(questions: &[Question], config: &Config, pad: u32) -> Packed {
+    let ids = questions.iter().map(|q| q.ids.clone()).collect::<Vec<_>>();
+    pack(&[ids], config.token_side() * config.token_side(), pad, None)
+}
+
+/// Runs one example forward and backward.
+///
+/// # Errors
+/// When the model or candle fails.
+pub fn pass(setup: &Setup<'_>, example: &Example, times: &mut Times) -> Result<(GradStore, Values)> {
+    let (config, weights) = (setup.config, setup.weights);
+    let mut ops = Candle::new(setup.params);
+    let device = setup.params.device();
+    let mut values = Values { pictures: 1.0, ..Values::default() };
+    let mut clock = Instant::now();
+    let seen = vision(&mut ops, config, &image(&example.pixels, config.image, device)?)?;
+    lap(&mut clock, &mut times.vision);
+    let mut total = dense_heads(&mut ops, setup, example, &seen, &mut values)?;
+    lap(&mut clock, &mut times.loss);
+    if !example.questions.is_empty() {
+        let pack = packed(&example.questions, config, setup.pad);
+        let tensors = pack.tensors(config.language_width / config.heads, device)?;
+        let said = language(&mut ops, config, &seen.tokens, &tensors)?;
+        lap(&mut clock, &mut times.language);
+        total = (total + answers(setup, example, &said.logits, &mut values)?)?;
+        total = (total + doubts(setup, example, &pack, &said.doubt, &mut values)?)?;
+        let scores = matching(&mut ops, config, &seen, &said.seg)?;
+        total = (total + matches(setup, example, &scores, &mut values)?)?;
+        lap(&mut clock, &mut times.loss);
+        let decoded = example.masks;
+        let seg = said.seg.narrow(1, 0, decoded)?.reshape((decoded, 1, config.mask_width))?;
+        let shown = mask(&mut ops, config, &seen, &seg, decoded)?;
+        lap(&mut clock, &mut times.mask);
+        let goals: Vec<&Goal> = example.questions[..decoded].iter().map(|q| &q.goal).collect();
+        let (term, judged) = judge(setup, &shown, &goals, 1.0)?;
+        values += judged;
+        total = (total + term)?;
+        lap(&mut clock, &mut times.loss);
+        if let Some(later) = &example.later {
+            let seen = vision(&mut ops, config, &image(&later.pixels, config.image, device)?)?;
+            lap(&mut clock, &mut times.vision);
+            let shown = mask(&mut ops, config, &seen, &seg, decoded)?;
+            lap(&mut clock, &mut times.mask);
+            let (term, judged) = judge(setup, &shown, &later.goals.iter().collect::<Vec<_>>(), weights.later)?;
+            values.later += judged.total;
+            values.total += judged.total;
+            total = (total + term)?;
+            lap(&mut clock, &mut times.loss);
+        }
+    }
+    let grads = total.backward()?;
+    lap(&mut clock, &mut times.backward);
+    Ok((grads, values))
+}
+
+/// How well each `[SEG]` state fits each stride-16 cell, `[1, Q, (S/16)²]`; a head of training only.
+///
+/// The mask decoder can lower its loss for long by drawing whatever stands out, the same for every question, and a
+/// `[SEG]` state that nobody reads never learns to name a thing. Here nothing but the state tells questions apart.
+pub(super) fn matching(ops: &mut Candle<'_>, config: &Config, seen: &Seen<Tensor>, seg: &Tensor) -> Result<Tensor> {
+    let keys = ops.linear(&seen.embed, "auxiliary.match", config.mask_width, true, Act::None)?;
+    let scores = ops.matmul_t(seg, &keys)?;
+    Ok(ops.scale(&scores, 1.0 / (config.mask_width as f32).sqrt())?)
+}
+
+fn matches(setup: &Setup<'_>, example: &Example, output: &Tensor, values: &mut Values) -> Result<Tensor> {
+    let logits = host(output)?;
+    let mut gradient = vec![0.0; logits.len()];
+    let side = setup.config.embed_side();
+    let each = setup.weights.matching / example.questions.len() as f32;
+    let rows = logits.chunks_exact(side * side).zip(gradient.chunks_exact_mut(side * side));
+    let parts = |share: f32| masks::Parts { focal: each * share, dice: 0.5 * each * share };
+    for (question, (z, g)) in example.questions.iter().zip(rows) {
+        let loss = match &question.goal {
+            Goal::Candidates(_) => masks::dense(z, &question.goal.heat(side), parts(CANDIDATES_SHARE), g),
+            Goal::Empty => masks::empty(z, 0.3 * each, g),
+            Goal::Mask(_) | Goal::Boxes(..) => masks::dense(z, &question.goal.heat(side), parts(1.0), g),
+        };
+        values.matching += loss;
+        values.total += loss;
+    }
+    Ok(attach(output, gradient)?)
+}
+
+fn dense_heads(
+    ops: &mut Candle<'_>,
+    setup: &Setup<'_>,
+    example: &Example,
+    seen: &Seen<Tensor>,
+    values: &mut Values,
+) -> Result<Tensor> {
+    let heads = auxiliary(ops, setup.config, seen)?;
+    let logits = host(&heads)?;
+    let mut gradient = vec![0.0; logits.len()];
+    let loss = example.grid.loss(&logits, setup.config.auxiliary, setup.weights.auxiliary, &mut gradient);
+    values.auxiliary += loss;
+    values.total += loss;
+    Ok(attach(&heads, gradient)?)
+}
+
+fn answers(setup: &Setup<'_>, example: &Example, output: &Tensor, values: &mut Values) -> Result<Tensor> {
+    let logits = host(output)?;
+    let mut gradient = vec![0.0; logits.len()];
+    let vocabulary = setup.config.vocabulary;
+    let count = example.questions.len() as f32;
+    let rows = logits.chunks_exact(vocabulary).zip(gradient.chunks_exact_mut(vocabulary));
+    for (question, (row, gradient)) in example.questions.iter().zip(rows) {
+        let weight = setup.weights.answer / count;
+        let loss = answer::cross_entropy(row, &setup.answers, question.class, weight, gradient);
+        values.answer += loss;
+        values.total += loss;
+        let best = (0..5).max_by(|&a, &b| row[setup.answers[a] as usize].total_cmp(&row[setup.answers[b] as usize]));
+        values.right += f32::from(best == Some(question.class)) / count;
+    }
+    Ok(attach(output, gradient)?)
+}
+
+fn doubts(setup: &Setup<'_>, example: &Example, pack: &Packed, output: &Tensor, values: &mut Values) -> Result<Tensor> {
+    let logits = host(output)?;
+    let mut gradient = vec![0.0; logits.len()];
+    let words: usize = example.questions.iter().map(|q| q.doubt.len()).sum();
+    let scale = setup.weights.doubt / words.max(1) as f32;
+    for (question, &start) in example.questions.iter().zip(&pack.start) {
+        for (i, &target) in question.doubt.iter().enumerate() {
+            let at = start as usize + i;
+            let weight = scale * if target > 0.5 { NONSENSE_WEIGHT } else { 1.0 };
+            let (loss, slope) = binary(logits[at], target);
+            gradient[at] += weight * slope;
+            values.doubt += weight * loss;
+            values.total += weight * loss;
+        }
+    }
+    Ok(attach(output, gradient)?)
+}
+
+/// Losses of decoded masks against their goals, times `share`.
+fn judge(setup: &Setup<'_>, shown: &Masks<Tensor>, goals: &[&Goal], share: f32) -> Result<(Tensor, Values)> {
+    let weights = setup.weights;
+    let (logits, objects, ious) = (host(&shown.mask)?, host(&shown.object)?, host(&shown.iou)?);
+    let cells = logits.len() / goals.len().max(1);
+    let each = share / goals.len().max(1) as f32;
+    let mut gradient = vec![0.0; logits.len()];
+    let (mut object_gradient, mut iou_gradient) = (vec![0.0; objects.len()], vec![0.0; ious.len()]);
+    let mut values = Values::default();
+    let (mut overlaps, mut targets) = (0.0, 0.0);
+    for (i, goal) in goals.iter().enumerate() {
+        let z = &logits[i * cells..(i + 1) * cells];
+        let g = &mut gradient[i * cells..(i + 1) * cells];
+        let parts = |factor: f32| masks::Parts { focal: weights.focal * factor, dice: weights.dice * factor };
+        let (mut object, mut iou) = (None, None);
+        values.mask += match goal {
+            Goal::Mask(target) => {
+                let (both, either) = masks::overlap(z, target);
+                let overlap = if either > 0.0 { both / either } else { 0.0 };
+                (object, iou) = (Some(1.0), Some(overlap));
+                overlaps += overlap;
+                targets += 1.0;
+                masks::dense(z, target, parts(each), g)
+            }
+            Goal::Candidates(target) => masks::dense(z, target, parts(each * CANDIDATES_SHARE), g),
+            Goal::Boxes(columns, rows) => {
+                object = Some(1.0);
+                masks::projections(z, columns, rows, each * weights.projection, g)
+            }
+            Goal::Empty => {
+                (object, iou) = (Some(0.0), Some(0.0));
+                masks::empty(z, each * weights.empty, g)
+            }
+        };
+        if let Some(target) = object {
+            let (loss, slope) = binary(objects[i], target);
+            object_gradient[i] = each * weights.object * slope;
+            values.object += each * weights.object * loss;
+        }
+        if let Some(target) = iou {
+            let (loss, slope) = binary(ious[i], target);
+            iou_gradient[i] = each * weights.iou * slope;
+            values.iou += each * weights.iou * loss;
+        }
+    }
+    values.overlap = if targets > 0.0 { overlaps / targets } else { 0.0 };
+    values.total = values.mask + values.object + values.iou;
+    let term = (attach(&shown.mask, gradient)? + attach(&shown.object, object_gradient)?)?;
+    Ok(((term + attach(&shown.iou, iou_gradient)?)?, values))
+}

@@ -1,0 +1,346 @@
+//! A training run as a TOML file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use kestrel_models::kestrel::Config;
+use serde::{Deserialize, Serialize};
+
+use super::{Result, TrainError};
+use crate::cache::Spec;
+use crate::losses::dense::OUTPUTS;
+use crate::sample::Stratum;
+
+/// Everything that decides a run. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Names the folder of the run; letters, digits, `-` and `_`.
+    pub name: String,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Threads; each handles one sample at a time.
+    pub workers: usize,
+    /// What computes.
+    #[serde(default)]
+    pub device: Processor,
+    /// Whether the run must begin from a pretrained trunk.
+    pub pretrained_trunk: bool,
+    /// Phrasings that the tokenizer is trained on.
+    pub tokenizer_texts: usize,
+    /// Steps between checkpoints.
+    pub checkpoint_steps: usize,
+    /// Steps between evaluations; 0 for none.
+    pub evaluate_steps: usize,
+    /// Pictures of each evaluation.
+    pub evaluate_pictures: usize,
+    /// Sets of the evaluation, by name of [`crate::benchmark`]; the pictures are shared evenly.
+    #[serde(default)]
+    pub evaluate_sets: Vec<String>,
+    /// Sizes of the model; `image` is overridden by every phase.
+    pub model: Config,
+    /// The cache of samples.
+    pub data: Spec,
+    /// The optimiser.
+    #[serde(default)]
+    pub optimiser: Optimiser,
+    /// Weights of the losses.
+    #[serde(default)]
+    pub loss: Weights,
+    /// What happens, in order.
+    pub phases: Vec<Phase>,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Processor {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// The first CUDA device; needs a build with the feature `cuda`.
+    Cuda,
+}
+
+impl Processor {
+    /// The device itself.
+    ///
+    /// # Errors
+    /// When there is none or this build has no support for it.
+    pub fn device(self) -> Result<candle_core::Device> {
+        Ok(match self {
+            Self::Cpu => candle_core::Device::Cpu,
+            Self::Cuda => candle_core::Device::new_cuda(0)?,
+        })
+    }
+}
+
+/// AdamW (Loshchilov & Hutter, arXiv 1711.05101) with clipping and an average of the parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimiser {
+    /// Decay of the gradient's mean.
+    pub beta1: f32,
+    /// Decay of the gradient's square.
+    pub beta2: f32,
+    /// Decoupled weight decay of matrices and kernels; vectors have none.
+    pub weight_decay: f32,
+    /// Largest norm of a step's whole gradient.
+    pub clip_norm: f32,
+    /// The trunk's share of the learning rate.
+    pub trunk_share: f32,
+    /// Decay of the average that is evaluated and exported.
+    pub average_decay: f32,
+}
+
+impl Default for Optimiser {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.98, weight_decay: 0.05, clip_norm: 1.0, trunk_share: 0.3, average_decay: 0.999 }
+    }
+}
+
+/// Weights of the losses, each of which is a mean over a sample's questions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Weights {
+    /// Cross-entropy of the answer.
+    pub answer: f32,
+    /// Focal loss of masks.
+    pub focal: f32,
+    /// Dice of masks.
+    pub dice: f32,
+    /// Projections of weak boxes.
+    pub projection: f32,
+    /// Emptiness of masks of what is not there.
+    pub empty: f32,
+    /// Matching of `[SEG]` states with the picture's cells.
+    pub matching: f32,
+    /// Object score.
+    pub object: f32,
+    /// Predicted IoU.
+    pub iou: f32,
+    /// Words without sense.
+    pub doubt: f32,
+    /// Auxiliary dense heads.
+    pub auxiliary: f32,
+    /// Share of the mask losses of a later frame answered with the first frame's `[SEG]`.
+    pub later: f32,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            answer: 1.0,
+            focal: 2.0,
+            dice: 1.0,
+            projection: 0.5,
+            empty: 0.1,
+            matching: 1.0,
+            object: 0.5,
+            iou: 0.25,
+            doubt: 0.5,
+            auxiliary: 1.0,
+            later: 0.5,
+        }
+    }
+}
+
+/// A stretch of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Its name in the log.
+    pub name: String,
+    /// Side of the input in pixels.
+    pub image: usize,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Pictures a step.
+    pub batch: usize,
+    /// Questions a picture at most.
+    pub queries: usize,
+    /// Of these, how many masks are decoded.
+    pub masks: usize,
+    /// Highest learning rate.
+    pub learning_rate: f32,
+    /// Steps of linear warm-up; then the rate falls as a cosine to `final_share`.
+    pub warm_up_steps: usize,
+    /// Share of the learning rate at the end.
+    #[serde(default = "final_share")]
+    pub final_share: f32,
+    /// Parameters that do not move, by beginning of their names.
+    #[serde(default)]
+    pub frozen: Vec<String>,
+    /// Weight with which questions of a stratum are drawn; 1 where none is given, 0 for never.
+    #[serde(default)]
+    pub curriculum: BTreeMap<Stratum, f32>,
+    /// Targets under so many pixels of this phase's input are not asked for.
+    #[serde(default = "smallest_target")]
+    pub smallest_target_pixels: f32,
+}
+
+fn final_share() -> f32 {
+    0.05
+}
+
+fn smallest_target() -> f32 {
+    20.0
+}
+
+impl Phase {
+    /// Learning rate at `step` of the phase.
+    pub fn rate(&self, step: usize) -> f32 {
+        if step < self.warm_up_steps {
+            return self.learning_rate * (step + 1) as f32 / self.warm_up_steps as f32;
+        }
+        let length = self.steps.saturating_sub(self.warm_up_steps).max(1) as f32;
+        let done = ((step - self.warm_up_steps) as f32 / length).min(1.0);
+        let cosine = 0.5 * (1.0 + (std::f32::consts::PI * done).cos());
+        self.learning_rate * (self.final_share + (1.0 - self.final_share) * cosine)
+    }
+
+    /// Weight of a stratum.
+    pub fn weight(&self, stratum: Stratum) -> f32 {
+        self.curriculum.get(&stratum).copied().unwrap_or(1.0)
+    }
+}
+
+impl Recipe {
+    /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no valid recipe, or a setting makes no sense.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(TrainError::io("reading", path))?;
+        let recipe: Self = toml::from_str(&text)
+            .map_err(|source| TrainError::Recipe { path: path.to_path_buf(), source: Box::new(source) })?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Steps of all phases.
+    pub fn steps(&self) -> usize {
+        self.phases.iter().map(|p| p.steps).sum()
+    }
+
+    /// The phase of a step, with the step within it, its number, and the pictures of all steps before.
+    pub fn phase(&self, step: usize) -> Option<Position<'_>> {
+        let (mut from, mut pictures) = (0, 0);
+        for (number, phase) in self.phases.iter().enumerate() {
+            if step < from + phase.steps {
+                let within = step - from;
+                return Some(Position { phase, number, within, pictures: pictures + within * phase.batch });
+            }
+            from += phase.steps;
+            pictures += phase.steps * phase.batch;
+        }
+        None
+    }
+
+    /// The model at a phase's input size.
+    pub fn model_of(&self, phase: &Phase) -> Config {
+        Config { image: phase.image, ..self.model.clone() }
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |setting: &str, expected: &str, got: String| {
+            Err(TrainError::Setting {
+                recipe: self.name.clone(),
+                setting: setting.to_owned(),
+                expected: expected.to_owned(),
+                got,
+            })
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if self.name.is_empty() || !self.name.chars().all(plain) {
+            return wrong("name", "letters, digits, - and _", format!("{:?}", self.name));
+        }
+        if self.workers == 0 || self.checkpoint_steps == 0 || self.phases.is_empty() || self.data.is_empty() {
+            return wrong("workers, checkpoint_steps, phases, data", "at least one of each", "none".into());
+        }
+        if self.model.auxiliary < OUTPUTS {
+            return wrong("model.auxiliary", &format!("at least {OUTPUTS}"), self.model.auxiliary.to_string());
+        }
+        for phase in &self.phases {
+            let at = |field: &str| format!("phases.{}.{field}", phase.name);
+            if phase.image == 0 || phase.image % 32 != 0 || self.data.size as usize % (phase.image / 4) != 0 {
+                let expected = format!("a multiple of 32 whose quarter divides data.size {}", self.data.size);
+                return wrong(&at("image"), &expected, phase.image.to_string());
+            }
+            if phase.batch == 0 || phase.steps == 0 || phase.queries == 0 || phase.masks == 0 {
+                return wrong(&at("batch, steps, queries, masks"), "at least 1 each", "0".into());
+            }
+            if !(phase.learning_rate > 0.0 && phase.learning_rate.is_finite()) {
+                return wrong(&at("learning_rate"), "a positive number", phase.learning_rate.to_string());
+            }
+            if let Some((stratum, weight)) = phase.curriculum.iter().find(|(_, w)| !(**w >= 0.0 && w.is_finite())) {
+                return wrong(&at(&format!("curriculum.{stratum:?}")), "a weight of 0 or more", weight.to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Position<'a> {
+    /// The phase.
+    pub phase: &'a Phase,
+    /// Its number.
+    pub number: usize,
+    /// The step within it.
+    pub within: usize,
+    /// Pictures shown in all steps before.
+    pub pictures: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn recipe(text: &str) -> std::result::Result<Recipe, String> {
+        let recipe: Recipe = toml::from_str(text).map_err(|e| e.to_string())?;
+        recipe.check().map_err(|e| e.to_string())?;
+        Ok(recipe)
+    }
+
+    #[test]
+    fn the_shipped_recipes_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            Recipe::load(&entry.unwrap().path()).unwrap();
+            seen += 1;
+        }
+        assert!(seen >= 2);
+    }
+
+    #[test]
+    fn unknown_keys_and_senseless_settings_are_refused() {
+        let good = include_str!("../../recipes/smoke.toml");
+        recipe(good).unwrap();
+        let error = recipe(&good.replacen("seed =", "sead =", 1)).unwrap_err();
+        assert!(error.contains("sead"), "{error}");
+        let error = recipe(&good.replacen("learning_rate = ", "learning_rate = -", 1)).unwrap_err();
+        assert!(error.contains("learning_rate"), "{error}");
+    }
+
+    #[test]
+    fn rate_warms_up_and_falls() {
+        let recipe = recipe(include_str!("../../recipes/smoke.toml")).unwrap();
+        let phase = Phase { steps: 100, warm_up_steps: 10, learning_rate: 1.0, ..recipe.phases[0].clone() };
+        assert!(phase.rate(0) < phase.rate(5) && phase.rate(9) == 1.0);
+        assert!((phase.rate(100) - phase.final_share).abs() < 1e-6);
+        assert!((10..99).all(|s| phase.rate(s) >= phase.rate(s + 1)));
+    }
+
+    #[test]
+    fn phases_follow_each_other() {
+        let recipe = recipe(include_str!("../../recipes/smoke.toml")).unwrap();
+        let first = &recipe.phases[0];
+        let next = recipe.phase(first.steps).unwrap();
+        assert_eq!((next.number, next.within, next.pictures), (1, 0, first.steps * first.batch));
+        assert!(recipe.phase(recipe.steps()).is_none());
+    }
+}

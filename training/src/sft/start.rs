@@ -1,0 +1,137 @@
+//! What a run begins with: samples, tokenizer, parameters.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{Device, Tensor};
+use kestrel_models::candle::{Candle, Params};
+use kestrel_models::kestrel::pack::pack;
+use kestrel_models::kestrel::{Config, auxiliary, language, mask, vision};
+use kestrel_models::tokenizer::{self, QueryTokenizer};
+
+use super::example::Maker;
+use super::pass::matching;
+use super::{Options, Progress, Recipe, Result, TrainError, progress_words};
+use crate::cache::Cache;
+use crate::expressions::corpus;
+
+/// The tokenizer of a run, in its folder.
+pub const TOKENIZER: &str = "tokenizer.json";
+
+type Report<'a> = &'a (dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync);
+
+/// The cache of the recipe, completed unless the options say otherwise.
+pub(super) fn cache(recipe: &Recipe, options: &Options, progress: Report<'_>) -> Result<Cache> {
+    let folder = Cache::folder(&options.runs, &recipe.data);
+    if options.partial_cache {
+        return Ok(Cache::open(&folder)?);
+    }
+    if let Ok(cache) = Cache::open(&folder)
+        && cache.complete()
+    {
+        return Ok(cache);
+    }
+    // Two threads finish samples at once; only growing counts are told.
+    let told = AtomicUsize::new(0);
+    let tell = |done: usize, all: usize| {
+        if told.fetch_max(done, Ordering::Relaxed) < done {
+            let _ = progress(Progress::Cache(done, all));
+        }
+    };
+    Ok(Cache::build(&recipe.data, options.data.as_deref(), &folder, recipe.workers, &tell)?)
+}
+
+/// The tokenizer of the run, trained on training phrasings when it is not there yet.
+pub(super) fn tokenizer(recipe: &Recipe, folder: &Path, progress: Report<'_>) -> Result<QueryTokenizer> {
+    let path = folder.join(TOKENIZER);
+    if path.is_file() {
+        return Ok(QueryTokenizer::load(&path)?);
+    }
+    progress_words(progress, "training the tokenizer");
+    let texts = corpus(recipe.seed, recipe.tokenizer_texts);
+    let trained = tokenizer::train(texts, recipe.model.vocabulary)?;
+    if trained.vocabulary() > recipe.model.vocabulary {
+        return Err(TrainError::Setting {
+            recipe: recipe.name.clone(),
+            setting: "model.vocabulary".to_owned(),
+            expected: format!("at least {}, the pieces that every tokenizer has", trained.vocabulary()),
+            got: recipe.model.vocabulary.to_string(),
+        });
+    }
+    trained.save(&path)?;
+    Ok(trained)
+}
+
+/// Fresh parameters of the recipe's model, with the pretrained trunk where there is one.
+///
+/// # Errors
+/// When the recipe wants a pretrained trunk and there is none, or the file does not fit.
+pub fn initialise(recipe: &Recipe, trunk: Option<&Path>) -> Result<Params> {
+    let params = untrained(&recipe.model, recipe.seed)?;
+    match trunk {
+        Some(path) => load_trunk(&params, path)?,
+        None if recipe.pretrained_trunk => {
+            return Err(TrainError::Missing {
+                what: "the pretrained trunk".to_owned(),
+                expected: "its safetensors file; `ground train` fetches and converts it".to_owned(),
+            });
+        }
+        None => {}
+    }
+    Ok(params)
+}
+
+/// Pictures that the scales of fresh layers are measured on.
+const SETTLING: usize = 6;
+
+/// Brings fresh layers to scale on the first pictures of the cache, at the first phase's size.
+pub(super) fn settle(recipe: &Recipe, params: &Params, cache: &Cache, tokenizer: &QueryTokenizer) -> Result<()> {
+    let Some(phase) = recipe.phases.first() else { return Ok(()) };
+    let config = recipe.model_of(phase);
+    let mut maker = Maker::new(&config, phase, tokenizer);
+    let mut pictures = Vec::with_capacity(SETTLING);
+    for index in 0..cache.len().min(SETTLING) {
+        pictures.push(maker.draw(&cache.get(index)?, index as u64)?.pixels);
+    }
+    super::settle::settle(params, &config, &pictures)
+}
+
+/// Parameters that nothing has taught, the trunk's included.
+///
+/// # Errors
+/// When the configuration makes no model.
+pub fn untrained(model: &Config, seed: u64) -> Result<Params> {
+    let params = Params::new(&Device::Cpu, seed);
+    touch(&params, model)?;
+    Ok(params)
+}
+
+/// One pass over a small picture: every parameter is asked for and so made.
+fn touch(params: &Params, model: &Config) -> Result<()> {
+    let config = Config { image: 64, ..model.clone() };
+    let mut ops = Candle::evaluating(params);
+    let picture = Tensor::zeros((1, 64, 64, 3), candle_core::DType::F32, params.device())?;
+    let seen = vision(&mut ops, &config, &picture)?;
+    auxiliary(&mut ops, &config, &seen)?;
+    let packed = pack(&[vec![vec![0, 1, 2]]], config.token_side().pow(2), 0, None);
+    let tensors = packed.tensors(config.language_width / config.heads, params.device())?;
+    let said = language(&mut ops, &config, &seen.tokens, &tensors)?;
+    matching(&mut ops, &config, &seen, &said.seg)?;
+    mask(&mut ops, &config, &seen, &said.seg, 1)?;
+    Ok(())
+}
+
+fn load_trunk(params: &Params, path: &Path) -> Result<()> {
+    let loaded = candle_core::safetensors::load(path, &Device::Cpu)?;
+    let refuse = |expected: String, got: &str| TrainError::Checkpoint {
+        path: path.to_path_buf(),
+        expected,
+        got: got.to_owned(),
+    };
+    for name in params.tensors().keys().filter(|name| name.starts_with("trunk.")) {
+        let tensor = loaded.get(name).ok_or_else(|| refuse(format!("a tensor `{name}`"), "none of this name"))?;
+        params.insert(name, tensor)?;
+    }
+    Ok(())
+}
