@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         frames: u32::from(!arguments.watch),
     };
     // Checked here, so that a typing mistake needs no drone to be told.
-    codec::encode(&query)?;
+    query.validate()?;
     block_on(async {
         let session = arguments.link.open().await?;
         if arguments.watch {

@@ -40,12 +40,14 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Runs `ground export`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let (config, weights, tokenizer) = match &arguments.checkpoint {
-        Some(path) => trained(path)?,
-        None => untrained()?,
-    };
-    let provenance = arguments.provenance.iter().cloned().collect();
-    write(&arguments.out, &config, weights, &tokenizer, &arguments.model_version, provenance)?;
+    match &arguments.checkpoint {
+        Some(path) => {
+            let (config, weights, tokenizer) = trained(path)?;
+            let provenance = arguments.provenance.iter().cloned().collect();
+            write(&arguments.out, &config, weights, &tokenizer, &arguments.model_version, provenance)?;
+        }
+        None => write_untrained(&arguments.out)?,
+    }
     println!("{}", arguments.out.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -63,8 +65,15 @@ fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
     Ok((config, weights, tokenizer))
 }
 
+/// Exports a model that was never trained.
+pub fn write_untrained(out: &Path) -> Result<()> {
+    let (config, weights, tokenizer) = untrained()?;
+    let provenance = [("training".to_owned(), "none".to_owned())];
+    write(out, &config, weights, &tokenizer, "0.0.0-untrained", provenance.into())
+}
+
 /// A model with the parameters that training would begin with, but for the trunk's.
-pub fn untrained() -> Result<(Config, Weights, QueryTokenizer)> {
+fn untrained() -> Result<(Config, Weights, QueryTokenizer)> {
     let config = Config::kestrel_s();
     let texts = kestrel_training::expressions::corpus(0, 4000);
     let mut weights = Weights::new();
@@ -76,7 +85,7 @@ pub fn untrained() -> Result<(Config, Weights, QueryTokenizer)> {
 }
 
 /// Writes graphs, tokenizer, thresholds that answer everything, and the manifest.
-pub fn write(
+fn write(
     out: &Path,
     config: &Config,
     mut weights: Weights,

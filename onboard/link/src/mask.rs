@@ -40,8 +40,14 @@ impl Mask {
         let mut block = vec![false; BLOCK.min(columns) * rows];
         for x0 in (0..columns).step_by(BLOCK) {
             let wide = BLOCK.min(columns - x0);
+            let part = |y: usize| &bits[y * columns + x0..y * columns + x0 + wide];
+            // Most of a frame is not target, and needs no turning.
+            if !(0..rows).any(|y| part(y).iter().fold(false, |any, &bit| any | bit)) {
+                runs.push(false, (wide * rows) as u32);
+                continue;
+            }
             for y in 0..rows {
-                let row = &bits[y * columns + x0..y * columns + x0 + wide];
+                let row = part(y);
                 for (x, &bit) in row.iter().enumerate() {
                     block[x * rows + y] = bit;
                 }

@@ -45,8 +45,10 @@ pub struct GateThresholds {
     pub most_false_colour_warm_share: f32,
     /// Blurred below this [`Statistics::sharpness`]: frames with a long side under 900 pixels, and larger ones.
     pub least_sharpness: [f32; 2],
-    /// Blurred by motion below this [`Statistics::least_sharpness`]: frames with a long side under 900 pixels, and larger ones.
-    pub least_directional_sharpness: [f32; 2],
+    /// Blurred by motion below this [`Statistics::least_sharpness`] …
+    pub least_directional_sharpness: f32,
+    /// … when [`Statistics::sharpness`] is this many times as much: a blur alike in all directions has the bound above.
+    pub least_motion_ratio: f32,
     /// Blurred (into blocks) above this [`Statistics::repeated_share`].
     pub most_repeated_share: f32,
 }
@@ -66,8 +68,9 @@ impl Default for GateThresholds {
             least_chroma: 0.03,
             most_magenta: 0.047,
             most_false_colour_warm_share: 0.15,
-            least_sharpness: [0.36, 0.45],
-            least_directional_sharpness: [0.385, 0.55],
+            least_sharpness: [0.42, 0.33],
+            least_directional_sharpness: 0.55,
+            least_motion_ratio: 1.12,
             most_repeated_share: 0.86,
         }
     }
@@ -131,6 +134,9 @@ pub fn gate(frame: &RgbImage, thresholds: &GateThresholds, history: &GateHistory
     };
     GateReport { statistics, verdict, evidence, history }
 }
+
+/// A picture of blocks has a jump at every row of blocks; from this [`Statistics::repeated_share`] on a jump is no tear.
+const REPEATED_BY_BLOCKS: f32 = 0.78;
 
 type Finding = Option<(Verdict, Vec<(&'static str, f32)>)>;
 
@@ -219,7 +225,8 @@ fn colour(statistics: &Statistics, bounds: &GateThresholds) -> Finding {
 }
 
 fn tear(statistics: &Statistics, bounds: &GateThresholds) -> Finding {
-    let torn = statistics.tear > bounds.most_tear;
+    let blocks = statistics.repeated_share.is_some_and(|share| share > REPEATED_BY_BLOCKS);
+    let torn = statistics.tear > bounds.most_tear && !blocks;
     torn.then(|| (Verdict::Truncated, vec![("tear", statistics.tear), ("most_tear", bounds.most_tear)]))
 }
 
@@ -228,9 +235,13 @@ fn sharpness(statistics: &Statistics, large: usize, bounds: &GateThresholds) -> 
     if let Some(value) = statistics.sharpness.filter(|&value| value < least) {
         return Some((Verdict::Blurred, vec![("sharpness", value), ("least_sharpness", least)]));
     }
-    let least = bounds.least_directional_sharpness[large];
-    if let Some(value) = statistics.least_sharpness.filter(|&value| value < least) {
-        let numbers = vec![("directional_sharpness", value), ("least_directional_sharpness", least)];
+    let least = bounds.least_directional_sharpness;
+    if let (Some(value), Some(mean)) = (statistics.least_sharpness, statistics.sharpness)
+        && value < least
+        && mean >= bounds.least_motion_ratio * value
+    {
+        let numbers =
+            vec![("directional_sharpness", value), ("least_directional_sharpness", least), ("sharpness", mean)];
         return Some((Verdict::Blurred, numbers));
     }
     let most = bounds.most_repeated_share;

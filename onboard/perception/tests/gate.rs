@@ -75,6 +75,11 @@ fn severity_zero_changes_no_verdict() {
 }
 
 #[test]
+fn a_mild_blur_is_left_to_the_model() {
+    assert_eq!(verdict(&imageops::fast_blur(&landscape(512, 384), 1.2)), None);
+}
+
+#[test]
 fn water_and_sand_without_texture_are_no_defect() {
     let water = RgbImage::from_fn(640, 480, |x, y| {
         let ripple = 3.0 * cell(x / 3, y / 2, 1);

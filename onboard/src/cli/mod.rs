@@ -43,7 +43,7 @@ impl Command {
 
 /// Logs go to stderr; `RUST_LOG` chooses what.
 pub(crate) fn log(arguments: &Arguments) {
-    let default = if arguments.command.is_flight() { "warn,kestrel_onboard=info" } else { "warn" };
+    let default = if arguments.command.is_flight() { "warn,kestrel_onboard=info,onboard=info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()

@@ -274,8 +274,9 @@ impl Look<'_> {
         let whole = self.glance(0, tokens, hint.as_ref(), timings)?;
         let outcome = match whole.decision.clone() {
             Decision::Segment { presence, predicted_iou } => {
-                let (mask, predicted_iou) = self.refined(&whole, predicted_iou, tokens, timings)?;
-                timed(&mut timings.postprocess, || segmented(&mask, presence, predicted_iou))?
+                let refined = self.refined(&whole, predicted_iou, tokens, timings)?;
+                let (mask, predicted_iou) = refined.as_ref().map_or((&whole.mask, predicted_iou), |(mask, iou)| (mask, *iou));
+                timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))?
             }
             Decision::Refuse(refusal) => match self.tiles_instead(query, &refusal, tokens, timings)? {
                 Some(outcome) => outcome,

@@ -59,7 +59,7 @@ struct Found {
 }
 
 impl Look<'_> {
-    /// The mask of the whole frame, drawn again by the tiles that it touches.
+    /// The mask of the whole frame, drawn again by the tiles that it touches; `None` when the overview's stands.
     ///
     /// Each is asked with the words and the box of what the overview found in it, so it looks for the same thing;
     /// a tile that does not see it leaves the overview's word standing.
@@ -69,8 +69,11 @@ impl Look<'_> {
         predicted_iou: f32,
         tokens: &Tokens,
         timings: &mut Timings,
-    ) -> Result<(Bitmap, f32), SegmentError> {
+    ) -> Result<Option<(Bitmap, f32)>, SegmentError> {
         let tiles = self.segmenter.views.tiles();
+        if tiles.is_empty() {
+            return Ok(None);
+        }
         let mut refined = Vec::new();
         let mut least_iou = predicted_iou;
         for index in touched(&tiles, &whole.mask) {
@@ -84,7 +87,7 @@ impl Look<'_> {
         }
         let mask = timed(&mut timings.postprocess, || refine(&whole.mask, &refined))?;
         // A refinement that loses the target is worse than none.
-        if mask.area() == 0 { Ok((whole.mask.clone(), predicted_iou)) } else { Ok((mask, least_iou)) }
+        Ok(Some((mask, least_iou)).filter(|(mask, _)| mask.area() > 0))
     }
 
     /// Asks every tile when the overview saw nothing, or too little; `None` leaves the refusal standing.

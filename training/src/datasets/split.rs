@@ -45,7 +45,8 @@ pub(super) fn scene(dataset: &str, file: &Path) -> String {
         return if digits.parse::<u32>().is_ok_and(|n| n < 100) { "MOS74-93" } else { "MOS155-179" }.to_owned();
     }
     if dataset.starts_with("auair") {
-        return stem.split("_x_").next().unwrap_or(&stem).to_owned();
+        // Some frames are numbered after `_x_`, some after `_xx_`.
+        return stem.split("_x").next().unwrap_or(&stem).to_owned();
     }
     if dataset.starts_with("nwpu")
         && let Ok(number) = stem.parse::<u32>()
@@ -78,13 +79,13 @@ pub(super) fn of(dataset: &str, scene: &str) -> Split {
         (d, "frame_20190905112522") if d.starts_with("auair") => Split::Tune,
         (d, "frame_20190905143505") if d.starts_with("auair") => Split::Test,
         (d, _) if d.starts_with("auair") => Split::Train,
-        // Chips 124845x touch each other; the eastern column is kept apart.
+        // The chips from column 1238448 on touch each other; column 1238424 lies apart.
         (d, s) if d.starts_with("oam_kampala") && s.contains("_1238424_") => Split::Test,
         (d, _) if d.starts_with("oam_kampala") => Split::Train,
         (d, s) if d.starts_with("deepforest") && s.starts_with("OSBS") => Split::Test,
         (d, s) if d.starts_with("deepforest") && s.starts_with("SOAP") => Split::Tune,
         (d, _) if d.starts_with("deepforest") => Split::Train,
-        // One survey: its last frames overlap the first ones too little to matter for "there is no airplane".
+        // One survey of one ground: it trains whole, and no test is made from it.
         (d, _) if d.starts_with("brighton") => Split::Train,
         _ => Split::Test,
     }

@@ -15,8 +15,8 @@ pub(super) const DIRECTIONS: [(isize, isize); 4] = [(1, 0), (0, 1), (1, 1), (1, 
 /// What one patch tells.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Patch {
-    /// Mean squared difference of pixels 1, 2, 4 and 8 apart, by direction, in grey levels²; 1 along rows and columns only.
-    pub(super) energy: [[f32; 4]; 4],
+    /// Mean squared difference of pixels 1, 2, 4, 8 and 16 apart, by direction, in grey levels²; 1 along rows and columns only.
+    pub(super) energy: [[f32; 5]; 4],
     /// Immerkær's estimate of the noise's deviation, in grey levels.
     pub(super) noise: f32,
     /// Share of pixels that equal their right neighbour.
@@ -24,7 +24,7 @@ pub(super) struct Patch {
 }
 
 impl Patch {
-    /// Mean squared difference along rows and columns together; `lag` indexes 1, 2, 4, 8 pixels.
+    /// Mean squared difference along rows and columns together; `lag` indexes 1, 2, 4, 8, 16 pixels.
     pub(super) fn axis_energy(&self, lag: usize) -> f32 {
         (self.energy[0][lag] + self.energy[1][lag]) / 2.0
     }
@@ -58,7 +58,7 @@ fn measure(pixels: &[[i16; SIDE]; SIDE]) -> Patch {
     for (direction, &(dx, dy)) in DIRECTIONS.iter().enumerate() {
         // Neighbours along the diagonals are the one pair that no statistic asks for.
         let nearest = usize::from(direction >= 2);
-        for (scale, lag) in [1, 2, 4, 8].into_iter().enumerate().skip(nearest) {
+        for (scale, lag) in [1, 2, 4, 8, 16].into_iter().enumerate().skip(nearest) {
             patch.energy[direction][scale] = energy(pixels, dx * lag, dy * lag);
         }
     }

@@ -4,8 +4,15 @@ use super::patches::{self, Patch};
 use super::samples;
 use image::RgbImage;
 
-/// Frames with a longer side are judged at twice the distance between pixels: what is a blur of one pixel at 512 is one of two at 1024.
+/// Frames with a side of this many pixels or more have bounds of their own: the model sees them made smaller, and their blur with them.
 pub(super) const LARGE_SIDE: u32 = 900;
+
+/// Sharpness compares pixels 4 and 8 apart (indices into the patches' distances): finer detail the model does not need.
+const FINE: usize = 2;
+const COARSE: usize = 3;
+
+/// Whether a patch has texture is asked 16 pixels apart, where a strong blur still leaves some.
+const WIDE: usize = 4;
 
 /// Mean squared difference, in grey levels² beyond the noise, from which a patch has texture to judge sharpness by.
 const TEXTURE: f32 = 30.0;
@@ -44,7 +51,7 @@ pub struct Statistics {
     pub whiteness: f32,
     /// Share of pixels that equal their right neighbour in a typical textured patch; `None` without texture.
     pub repeated_share: Option<f32>,
-    /// Energy of fine differences relative to twice as coarse ones in the sharpest tenth of the patches.
+    /// Energy of differences between pixels 4 apart relative to 8 apart in the sharpest tenth of the patches.
     /// 1/4 where nothing is sharp at that scale, 1/2 for edges; `None` without texture.
     pub sharpness: Option<f32>,
     /// The same along the least sharp of four directions: low when the camera moved.
@@ -58,8 +65,7 @@ pub(super) fn measure(frame: &RgbImage) -> (Statistics, u64) {
     let noise = percentile(patches.iter().map(|patch| patch.noise), 0.2).unwrap_or(0.0);
     // Independent noise of deviation s adds 2s² to the mean squared difference at any distance.
     let floor = 2.0 * noise * noise;
-    let scale = if frame.width().max(frame.height()) < LARGE_SIDE { 1 } else { 2 };
-    let repeated = patches.iter().filter(|patch| textured(patch.axis_energy(3), floor)).map(|patch| patch.repeated);
+    let repeated = patches.iter().filter(|patch| textured(patch.axis_energy(WIDE), floor)).map(|patch| patch.repeated);
     let statistics = Statistics {
         mean_luma: samples.luma.mean(),
         low_luma: samples.luma.percentile(0.05),
@@ -76,8 +82,8 @@ pub(super) fn measure(frame: &RgbImage) -> (Statistics, u64) {
         whiteness: percentile(patches.iter().map(|patch| patch.axis_energy(0) / patch.axis_energy(2).max(0.1)), 0.5)
             .unwrap_or(0.0),
         repeated_share: percentile(repeated, 0.5),
-        sharpness: sharpest(&patches, floor, scale, Patch::axis_energy),
-        least_sharpness: least_sharpness(&patches, floor, scale),
+        sharpness: sharpest(&patches, floor, Patch::axis_energy),
+        least_sharpness: least_sharpness(&patches, floor),
     };
     (statistics, samples.fingerprint)
 }
@@ -87,18 +93,18 @@ fn textured(coarse: f32, floor: f32) -> bool {
 }
 
 /// The sharpness that the best tenth of the textured patches reaches; `None` when too few have texture.
-fn sharpest(patches: &[Patch], floor: f32, scale: usize, energy: impl Fn(&Patch, usize) -> f32) -> Option<f32> {
+fn sharpest(patches: &[Patch], floor: f32, energy: impl Fn(&Patch, usize) -> f32) -> Option<f32> {
     let ratios: Vec<f32> = patches
         .iter()
-        .filter(|patch| textured(energy(patch, 3), floor))
-        .map(|patch| (energy(patch, scale) - floor).max(0.0) / (energy(patch, scale + 1) - floor).max(1.0))
+        .filter(|patch| textured(energy(patch, WIDE), floor))
+        .map(|patch| (energy(patch, FINE) - floor).max(0.0) / (energy(patch, COARSE) - floor).max(1.0))
         .collect();
     if ratios.len() < FEWEST_TEXTURED { None } else { percentile(ratios.into_iter(), 0.9) }
 }
 
-fn least_sharpness(patches: &[Patch], floor: f32, scale: usize) -> Option<f32> {
+fn least_sharpness(patches: &[Patch], floor: f32) -> Option<f32> {
     (0..patches::DIRECTIONS.len())
-        .filter_map(|direction| sharpest(patches, floor, scale, |patch, lag| patch.energy[direction][lag]))
+        .filter_map(|direction| sharpest(patches, floor, |patch, lag| patch.energy[direction][lag]))
         .min_by(f32::total_cmp)
 }
 

@@ -1,0 +1,101 @@
+//! A whole run of the smoke recipe: from scenes to checkpoints, killed and resumed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use candle_core::Device;
+use kestrel_training::sft::{Options, Phase, Progress, Recipe, Summary, TrainError, checkpoint, train};
+
+fn smoke() -> Recipe {
+    Recipe::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml")).unwrap()
+}
+
+fn options(runs: &Path, resume: bool) -> Options {
+    Options { runs: runs.to_path_buf(), resume, ..Options::default() }
+}
+
+/// Runs until `stop` steps are done, or to the end.
+fn run(recipe: &Recipe, runs: &Path, resume: bool, stop: usize) -> Result<Summary, TrainError> {
+    train(recipe, &options(runs, resume), &|progress| match progress {
+        Progress::Step(entry) if entry.step >= stop => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+}
+
+/// The exported parameters.
+fn model(runs: &Path, recipe: &Recipe) -> HashMap<String, Vec<f32>> {
+    read(runs, recipe, checkpoint::MODEL)
+}
+
+fn read(runs: &Path, recipe: &Recipe, file: &str) -> HashMap<String, Vec<f32>> {
+    let loaded = candle_core::safetensors::load(runs.join(&recipe.name).join(file), &Device::Cpu).unwrap();
+    loaded.into_iter().map(|(name, t)| (name, t.flatten_all().unwrap().to_vec1().unwrap())).collect()
+}
+
+/// The losses of the log, by line.
+fn losses(runs: &Path, recipe: &Recipe) -> Vec<f64> {
+    let text = std::fs::read_to_string(runs.join(&recipe.name).join("log.jsonl")).unwrap();
+    let total = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["values"]["total"].as_f64();
+    text.lines().map(|line| total(line).unwrap()).collect()
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_numbers() {
+    let (whole, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let recipe = smoke();
+    let summary = run(&recipe, whole.path(), false, usize::MAX).unwrap();
+    assert_eq!((summary.step, summary.finished), (recipe.steps(), true));
+
+    // Setup: stopped within the first phase, then within the second. Fault: the last line of the log was cut by the
+    // kill. Expected: the same numbers as without. Invariant: no step is logged twice.
+    assert!(!run(&recipe, killed.path(), false, 1).unwrap().finished);
+    let log = killed.path().join(&recipe.name).join("log.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text + "{\"step\":2,\"valu").unwrap();
+    assert!(!run(&recipe, killed.path(), true, 4).unwrap().finished);
+    assert!(run(&recipe, killed.path(), true, usize::MAX).unwrap().finished);
+    assert_eq!(losses(whole.path(), &recipe), losses(killed.path(), &recipe));
+    assert!(model(whole.path(), &recipe) == model(killed.path(), &recipe), "the exported parameters differ");
+    let svg = std::fs::read_to_string(killed.path().join(&recipe.name).join("curves.svg")).unwrap();
+    assert!(svg.contains("step 5"));
+
+    // A finished run is not begun anew by mistake, and its checkpoint does not fit another seed.
+    let error = run(&recipe, killed.path(), false, 1).unwrap_err().to_string();
+    assert!(error.contains("--resume"), "{error}");
+    let mut other = recipe.clone();
+    other.seed += 1;
+    let error = run(&other, killed.path(), true, 1).unwrap_err().to_string();
+    assert!(error.contains("another name"), "{error}");
+}
+
+#[test]
+fn a_few_steps_lower_the_loss_and_frozen_parameters_stay() {
+    let runs = tempfile::tempdir().unwrap();
+    let mut recipe = smoke();
+    recipe.workers = 1;
+    recipe.data.scenes = 2;
+    recipe.checkpoint_steps = 1000;
+    let phase = Phase { steps: 16, warm_up_steps: 2, learning_rate: 2e-3, ..recipe.phases[0].clone() };
+    recipe.phases = vec![Phase { frozen: vec!["trunk.blocks.0.".into()], ..phase }];
+    run(&recipe, runs.path(), false, 1).unwrap();
+    let first = read(runs.path(), &recipe, checkpoint::STATE);
+    run(&recipe, runs.path(), true, usize::MAX).unwrap();
+    let losses = losses(runs.path(), &recipe);
+    let mean = |l: &[f64]| l.iter().sum::<f64>() / l.len() as f64;
+    let (before, after) = (mean(&losses[..3]), mean(&losses[13..]));
+    assert!(after < 0.8 * before, "{before} to {after}");
+    let last = read(runs.path(), &recipe, checkpoint::STATE);
+    let moved = |name: &str| first[name] != last[name];
+    assert!(!moved("value:trunk.blocks.0.depthwise.weight"));
+    assert!(moved("value:trunk.blocks.1.depthwise.weight") && moved("value:auxiliary.match.weight"));
+}
+
+#[test]
+fn a_pretrained_trunk_is_demanded_when_the_recipe_says_so() {
+    let runs = tempfile::tempdir().unwrap();
+    let recipe = Recipe { pretrained_trunk: true, ..smoke() };
+    let error = run(&recipe, runs.path(), false, 1).unwrap_err().to_string();
+    assert!(error.contains("trunk") && error.contains("ground train"), "{error}");
+}
