@@ -94,10 +94,11 @@ fn solve(mut a: [[f64; 4]; 4], mut b: [f64; 4]) -> [f64; 4] {
         let pivot = (column..4).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs())).unwrap_or(column);
         a.swap(column, pivot);
         b.swap(column, pivot);
+        let above = a[column];
         for row in column + 1..4 {
-            let factor = a[row][column] / a[column][column];
-            for k in column..4 {
-                a[row][k] -= factor * a[column][k];
+            let factor = a[row][column] / above[column];
+            for (value, above) in a[row].iter_mut().zip(above) {
+                *value -= factor * above;
             }
             b[row] -= factor * b[column];
         }

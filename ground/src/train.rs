@@ -140,7 +140,7 @@ impl Teller {
                 self.bar.set_length(*all as u64);
                 self.bar.set_position(*done as u64);
                 self.bar.set_message("samples");
-                if self.lines && done % 256 == 0 {
+                if self.lines && done.is_multiple_of(256) {
                     eprintln!("samples {done} of {all}");
                 }
             }
@@ -156,7 +156,7 @@ impl Teller {
         let text = serde_json::to_string(entry).unwrap_or_default();
         if self.json {
             println!("{text}");
-        } else if entry.evaluation.is_some() || (self.lines && entry.step % 20 == 0) {
+        } else if entry.evaluation.is_some() || (self.lines && entry.step.is_multiple_of(20)) {
             eprintln!("{text}");
         }
     }

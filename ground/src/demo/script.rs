@@ -183,9 +183,12 @@ fn union_of(picture: &Picture, which: &[usize]) -> Result<Mask> {
     union.context("a present target names no instance")
 }
 
+/// A way of spoiling a frame: its name, the reasons that are right to refuse it for, and how.
+type Way = (&'static str, &'static [&'static str], fn(&RgbImage) -> RgbImage);
+
 /// The first present questions again, on frames that no one could answer them on.
 fn degraded(items: &[Item]) -> Vec<Item> {
-    let ways: [(&str, &'static [&'static str], fn(&RgbImage) -> RgbImage); 4] = [
+    let ways: [Way; 4] = [
         ("dark", &["too_dark"], |frame| shade(frame, |v| v * 0.03)),
         ("overexposed", &["overexposed"], |frame| shade(frame, |v| v * 2.0 + 210.0)),
         ("blurred", &["blurred", "hazy"], |frame| image::imageops::blur(frame, 14.0)),

@@ -1,7 +1,7 @@
 //! Pure functions over frames and tensors: preprocessing, tiling, gate, post-processing, refusal policy.
 //!
-//! The way of a frame: [`gate`] looks at it before any network runs, [`plan`] cuts it into [`View`]s,
-//! [`preprocess`] turns a view into the model's input, [`layout`] does the same for the words,
+//! The way of a frame: [`gate()`] looks at it before any network runs, [`plan`] cuts it into [`View`]s,
+//! [`preprocess()`] turns a view into the model's input, [`layout`] does the same for the words,
 //! [`upsample`] brings the model's mask back onto the frame, and [`decide`] says whether it is shown.
 //! No I/O, no clock and no engine here: the trainer, the calibration and the drone call the same functions.
 #![forbid(unsafe_code)]

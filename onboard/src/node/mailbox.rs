@@ -232,7 +232,7 @@ impl<A, M> Mailbox<A, M> {
         let waiting = std::mem::take(&mut state.queries);
         waiting
             .into_iter()
-            .map(|active| Job { query: active.query, asker: active.asker, start: active.arrived })
+            .map(|active| Job { query: active.query, asker: active.asker, start: active.waiting_since })
             .collect()
     }
 

@@ -258,11 +258,13 @@ impl Node {
         let inner = Arc::clone(&self.inner);
         let worker = self.worker.take();
         let ended = tokio::task::spawn_blocking(move || {
+            // First what is being answered, then those who will not be.
+            let ended = worker.map(JoinHandle::join);
             for job in &waiting {
                 worker::expire(&inner, job);
             }
             inner.publisher.health(&inner.health());
-            worker.map(JoinHandle::join)
+            ended
         });
         let ended = ended.await.map_err(NodeError::link("end the perception thread"))?;
         if let Some(Err(_)) = ended {

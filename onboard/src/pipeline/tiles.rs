@@ -85,6 +85,9 @@ impl Look<'_> {
                 refined.push((tiles[index], glance.mask));
             }
         }
+        if refined.is_empty() {
+            return Ok(None);
+        }
         let mask = timed(&mut timings.postprocess, || refine(&whole.mask, &refined))?;
         // A refinement that loses the target is worse than none.
         Ok(Some((mask, least_iou)).filter(|(mask, _)| mask.area() > 0))

@@ -210,7 +210,7 @@ mod tests {
         let cost = |k: usize| {
             let mut z = vec![-10.0; OUTPUTS];
             z[k] = 10.0;
-            grid.loss(&z, OUTPUTS, 1.0, &mut vec![0.0; OUTPUTS])
+            grid.loss(&z, OUTPUTS, 1.0, &mut [0.0; OUTPUTS])
         };
         let (car, tree) = (cost(0), cost(9));
         assert!(car > 100.0 * tree.max(1e-6), "car is labelled here ({car}), tree is not ({tree})");

@@ -252,7 +252,7 @@ mod tests {
             }
             prop_assert!((-1.0..=1.0).contains(&report.il_mcc.value) || report.il_mcc.n == 0);
             let precision: Vec<f64> = report.specific.precision.values().map(|f| f.value).collect();
-            prop_assert!(precision.windows(2).all(|w| !(w[1] > w[0])), "stricter thresholds pass less");
+            prop_assert!(!precision.windows(2).any(|w| w[1] > w[0]), "stricter thresholds pass less");
         }
 
         #[test]

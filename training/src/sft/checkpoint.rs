@@ -19,6 +19,9 @@ pub const MODEL: &str = "model.safetensors";
 
 const META: &str = "kestrel";
 
+/// A part of a slot's state and its prefix in the file.
+type Part = (&'static str, fn(&Slot) -> &Vec<f32>);
+
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
@@ -37,7 +40,7 @@ pub struct Meta {
 /// # Errors
 /// When the disk refuses.
 pub fn write(folder: &Path, meta: &Meta, adam: &AdamW) -> Result<()> {
-    let parts: [(&str, fn(&Slot) -> &Vec<f32>); 4] =
+    let parts: [Part; 4] =
         [("value", |s| &s.value), ("mean", |s| &s.mean), ("square", |s| &s.square), ("average", |s| &s.average)];
     let mut tensors = Vec::with_capacity(adam.slots.len() * parts.len());
     for slot in &adam.slots {

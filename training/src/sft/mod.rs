@@ -201,13 +201,13 @@ impl Run<'_> {
                 }
             }
             self.meta.step += 1;
-            if recipe.evaluate_steps > 0 && self.meta.step % recipe.evaluate_steps == 0 {
+            if recipe.evaluate_steps > 0 && self.meta.step.is_multiple_of(recipe.evaluate_steps) {
                 let count = recipe.workers;
                 let found = evaluate::evaluate(&self.adam, &config, phase, tokenizer, &self.tune, count)?;
                 entry.evaluation = Some(found.0);
             }
             self.log.push(&entry)?;
-            if self.meta.step % recipe.checkpoint_steps == 0 {
+            if self.meta.step.is_multiple_of(recipe.checkpoint_steps) {
                 self.save()?;
                 self.log.plot()?;
             }

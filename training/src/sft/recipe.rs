@@ -263,7 +263,7 @@ impl Recipe {
         }
         for phase in &self.phases {
             let at = |field: &str| format!("phases.{}.{field}", phase.name);
-            if phase.image == 0 || phase.image % 32 != 0 || self.data.size as usize % (phase.image / 4) != 0 {
+            if phase.image == 0 || phase.image % 32 != 0 || !(self.data.size as usize).is_multiple_of(phase.image / 4) {
                 let expected = format!("a multiple of 32 whose quarter divides data.size {}", self.data.size);
                 return wrong(&at("image"), &expected, phase.image.to_string());
             }
