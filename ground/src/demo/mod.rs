@@ -150,8 +150,12 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
     let bar = if arguments.json { ProgressBar::hidden() } else { ProgressBar::new(items.len() as u64) };
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} questions ({elapsed})")?);
     let mut rows = Vec::with_capacity(items.len());
+    let mut frame = 0;
     for (number, item) in items.iter().enumerate() {
-        let frame = node.frames().put(item.frame.clone(), unix_nanos()).context("the drone has stopped")?;
+        // Several questions about one picture are about one frame: a camera that repeats itself is refused as frozen.
+        if number == 0 || items[number - 1].frame != item.frame {
+            frame = node.frames().put(item.frame.clone(), unix_nanos()).context("the drone has stopped")?;
+        }
         let query = Query { id: format!("demo-{number:02}"), text: item.text.clone(), hint: None, frames: 1 };
         let reply = crate::ask::ask(&session, drone, &query, ANSWER_TIMEOUT).await?;
         if reply.frame != frame {
