@@ -17,6 +17,9 @@ pub fn language<O: Ops>(
 ) -> Result<Said<O::T>> {
     let width = config.language_width;
     let text = ops.embedding(&packed.ids, "language.embed_tokens", config.vocabulary, width)?;
+    // The tied matrix is small, so that it scores well; image tokens have unit scale, and beside them unscaled words
+    // would drown in the residual stream (Gemma scales the same way, arXiv 2403.08295).
+    let text = ops.scale(&text, (width as f32).sqrt())?;
     let mut x = ops.concat(&[tokens.clone(), text], 1)?;
     for layer in 0..config.language_layers {
         x = decoder_layer(ops, config, &x, packed, &format!("language.layers.{layer}"))?;

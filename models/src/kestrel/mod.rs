@@ -1,4 +1,4 @@
-//! kestrel-s: a multimodal language model that answers with a mask, written once against [`Ops`].
+//! kestrel-s: a multimodal language model that answers with a mask, written once against [`Ops`](crate::ops::Ops).
 //!
 //! Topology (Sa2VA, arXiv 2501.04001): vision trunk → projector → decoder language model → hidden state at `[SEG]`
 //! → SAM-2-style mask decoder. Three functions, three graphs: [`vision`], [`language`], [`mask`].

@@ -1,8 +1,8 @@
 //! Procedural aerial scenes: labelled pictures without a camera.
 //!
-//! A seed draws a place, a camera and an hour ([`places`]), which become triangles ([`mesh`]).
-//! They are rasterised at 2×2 samples a pixel ([`raster`]), shaded under sun and sky ([`shade`]) and exposed on a noisy
-//! sensor ([`finish`]). Masks come from the same samples, so they are exact: a pixel belongs to the thing with most of its
+//! A seed draws a place, a camera and an hour (`places`), which become triangles (`mesh`).
+//! They are rasterised at 2×2 samples a pixel (`raster`), shaded under sun and sky (`shade`) and exposed on a noisy
+//! sensor (`finish`). Masks come from the same samples, so they are exact: a pixel belongs to the thing with most of its
 //! samples. The same seed gives the same picture on every machine.
 
 mod camera;
