@@ -3,6 +3,8 @@
 use crate::{draft, keys};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use image::RgbImage;
+use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_link::{CanarySpec, Query, signature};
 use kestrel_onboard::bundle::seal;
 use kestrel_onboard::engine::{EngineChoice, EngineOptions};
@@ -17,6 +19,10 @@ use std::process::ExitCode;
 
 /// Scenes of the canaries: outside every other range of seeds.
 const FIRST_SEED: u64 = 5_000_000;
+/// Scenes looked through.
+const SCENES: u64 = 40;
+/// A mask of fewer pixels proves little.
+const LEAST_AREA: u64 = 200;
 /// Side of a canary frame in pixels: small, because canaries travel with every push.
 const SIDE: u32 = 384;
 /// Least IoU between a canary's mask here and on the drone; engines differ in rounding only.
@@ -54,39 +60,53 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes frames and what this model answers on them.
+/// Replaces the canaries by frames and what this model answers on them. The old ones stay until all new ones are found.
 fn canaries(dir: &Path) -> Result<()> {
+    let bundle = seal(dir, draft::read(dir)?, None)?;
+    let engine = EngineOptions::of(EngineChoice::Auto);
+    let mut segmenter = Segmenter::open(&bundle, &engine, SegmenterOptions::default())?;
+    let found = find(&mut segmenter)?;
     let folder = dir.join("canary");
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
     }
-    let bundle = seal(dir, draft::read(dir)?, None)?;
-    let engine = EngineOptions::of(EngineChoice::Auto);
-    let mut segmenter = Segmenter::open(&bundle, &engine, SegmenterOptions::default())?;
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    let (mut masks, mut refusals) = (0, 0);
-    for seed in FIRST_SEED..FIRST_SEED + 40 {
+    for (number, (frame, spec)) in found.iter().enumerate() {
+        let stem = folder.join(format!("{number:02}"));
+        frame.save(stem.with_extension("png"))?;
+        std::fs::write(stem.with_extension("json"), serde_json::to_string_pretty(spec)? + "\n")?;
+    }
+    Ok(())
+}
+
+/// Looks through the canary scenes for one question each that this model answers as it should.
+fn find(segmenter: &mut Segmenter) -> Result<Vec<(RgbImage, CanarySpec)>> {
+    let bar = ProgressBar::new(SCENES);
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} canary scenes ({elapsed})")?);
+    let (mut found, mut masks, mut refusals) = (Vec::new(), 0, 0);
+    for seed in FIRST_SEED..FIRST_SEED + SCENES {
+        bar.inc(1);
         let picture = scenes::render(seed, SIDE);
         let options = Options { count: 12, slip_share: 0.0, ..Options::default() };
         for proposed in generate(&picture, &options, &mut ChaCha8Rng::seed_from_u64(seed)) {
             let (ask, id) = (proposed.ask, format!("canary-{}", masks + refusals));
-            let query = Query { id, text: ask.text, hint: ask.hint, frames: 1 };
-            let expected = union(&segmenter.segment(&picture.image, &query)?.outcome)?;
-            let wanted = match (&expected, ask.stratum) {
-                (Some(mask), Stratum::Category | Stratum::Colour) => masks < MASKS && mask.area() > 200,
-                (None, Stratum::AbsentCategory | Stratum::Nonsense) => refusals < REFUSALS,
-                _ => false,
-            };
-            if !wanted {
+            let mask = matches!(ask.stratum, Stratum::Category | Stratum::Colour) && masks < MASKS;
+            let refusal = matches!(ask.stratum, Stratum::AbsentCategory | Stratum::Nonsense) && refusals < REFUSALS;
+            if !mask && !refusal {
                 continue;
             }
-            let stem = folder.join(format!("{:02}", masks + refusals));
-            let spec = CanarySpec { query, expected: expected.map(|m| m.to_mask()).transpose()?, min_iou: LEAST_IOU };
-            *(if spec.expected.is_some() { &mut masks } else { &mut refusals }) += 1;
-            picture.image.save(stem.with_extension("png"))?;
-            std::fs::write(stem.with_extension("json"), serde_json::to_string_pretty(&spec)? + "\n")?;
+            let query = Query { id, text: ask.text, hint: ask.hint, frames: 1 };
+            let expected = union(&segmenter.segment(&picture.image, &query)?.outcome)?;
+            match &expected {
+                Some(shown) if mask && shown.area() > LEAST_AREA => masks += 1,
+                None if refusal => refusals += 1,
+                _ => continue,
+            }
+            let expected = expected.map(|m| m.to_mask()).transpose()?;
+            found.push((picture.image, CanarySpec { query, expected, min_iou: LEAST_IOU }));
             if masks == MASKS && refusals == REFUSALS {
-                return Ok(());
+                bar.finish_and_clear();
+                return Ok(found);
             }
             break;
         }

@@ -3,7 +3,7 @@
 use crate::session::{Link, block_on};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use kestrel_link::{ChunkRequest, DroneId, PushPhase, PushState, codec};
+use kestrel_link::{ChunkRequest, DroneId, PushOffer, PushPhase, PushState, codec};
 use kestrel_onboard::bundle::Bundle;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,9 +28,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let drone = DroneId::new(&arguments.drone)?;
     let bundle = Bundle::open(&arguments.bundle)?;
+    // An unsigned bundle fails here, before any drone is looked for.
+    let offer = bundle.offer()?;
     let last = block_on(async {
         let session = arguments.link.open().await?;
-        push(&session, &drone, &bundle, arguments.link.timeout(), |state| show(state, arguments.json)).await
+        push(&session, &drone, &bundle, &offer, arguments.link.timeout(), |state| show(state, arguments.json)).await
     })?;
     Ok(if last.phase == PushPhase::Committed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -40,6 +42,7 @@ pub async fn push(
     session: &Session,
     drone: &DroneId,
     bundle: &Bundle,
+    offer: &PushOffer,
     timeout: std::time::Duration,
     mut progress: impl FnMut(&PushState),
 ) -> Result<PushState> {
@@ -48,7 +51,7 @@ pub async fn push(
     let states = session.declare_subscriber(drone.model_state()).await.map_err(failed)?;
     let answers = session
         .get(drone.model_push())
-        .payload(codec::encode(&bundle.offer()?)?)
+        .payload(codec::encode(offer)?)
         .encoding(zenoh::bytes::Encoding::APPLICATION_CBOR)
         .timeout(timeout)
         .await

@@ -2,9 +2,11 @@
 //! per-query kernel is applied to per-query features at stride 4.
 //!
 //! One mask token, not SAM's three: a text query names its target, and choosing among hypotheses by predicted IoU
-//! would add an error that words do not have.
+//! would add an error that words do not have. The mask begins as the likeness of words and places
+//! ([`super::likeness`]), which the layers see as a dense prompt and then sharpen.
 
-use super::{Config, Masks, Seen, positions};
+use super::likeness::{Keys, Likeness, keys, likeness, place, product, wishes};
+use super::{Config, Masks, Seen};
 use crate::error::Result;
 use crate::ops::{Act, Conv, Init, Ops};
 
@@ -27,9 +29,14 @@ pub fn mask<O: Ops>(
     let learned = ops.repeat_batch(&learned, count)?;
     let prompt = ops.concat(&[learned, seg.clone()], 1)?;
 
-    let side = config.embed_side();
-    let place = ops.constant(&positions::grid(side, width), &[1, side * side, width])?;
-    let mut picture = Picture { rows: seen.embed.clone(), place: place.clone(), pending: queries };
+    let keys = keys(ops, config, seen)?;
+    let keys = Keys { coarse: ops.repeat_batch(&keys.coarse, queries)?, fine: ops.repeat_batch(&keys.fine, queries)? };
+    let wishes = wishes(ops, config, seg)?;
+    let alike = likeness(ops, config, &keys, &wishes)?;
+
+    let place = place(ops, config)?;
+    let rows = dense_prompt(ops, config, &seen.embed, &alike, queries)?;
+    let mut picture = Picture { rows, place };
     let mut tokens = prompt.clone();
     for layer in 0..config.mask_layers {
         tokens = two_way(ops, config, tokens, &prompt, &mut picture, &format!("mask.layers.{layer}"))?;
@@ -43,44 +50,33 @@ pub fn mask<O: Ops>(
     let object = head(ops, &tokens, 0, "mask.object", width, 1)?;
     let iou = head(ops, &tokens, 1, "mask.iou", width, 1)?;
     let kernel = head(ops, &tokens, 2, "mask.kernel", width, config.fine_width)?;
-    let features = upscale(ops, config, &picture.rows, &seen.fine, queries)?;
-    // As in attention: the product of two vectors of this width has a deviation of its root.
-    let kernel = ops.scale(&kernel, (config.fine_width as f32).powf(-0.5))?;
-    let mask = ops.matmul_t(&features, &kernel)?;
-    let coarse = likeness(ops, config, &seen.embed, &place, seg, queries)?;
-    Ok(Masks { mask: ops.add(&mask, &coarse)?, iou, object })
+    let features = upscale(ops, config, &picture.rows, &seen.fine, &alike.mask, queries)?;
+    let sharp = product(ops, &features, &kernel, config.fine_width)?;
+    Ok(Masks { mask: ops.add(&sharp, &alike.mask)?, iou, object })
 }
 
-/// How alike each cell of the picture and the `[SEG]` state are, as logits at stride 4, `[N·queries, (S/4)², 1]`.
-///
-/// The two-way layers alone begin to tell queries apart only after tens of thousands of masks; this product gives
-/// words a direct way to the cells they name, which the layers then sharpen.
-fn likeness<O: Ops>(
+/// The stride-16 embedding with the likeness laid over it, as SAM lays a mask prompt over its image embedding: what the
+/// words point at, and what they relate it to, is marked before the layers look, `[N·queries, (S/16)², mask_width]`.
+fn dense_prompt<O: Ops>(
     ops: &mut O,
     config: &Config,
     embed: &O::T,
-    place: &O::T,
-    seg: &O::T,
+    alike: &Likeness<O::T>,
     queries: usize,
 ) -> Result<O::T> {
-    let (width, side) = (config.mask_width, config.embed_side());
-    let cells = ops.add(embed, place)?;
-    let cells = ops.linear(&cells, "mask.likeness.image", width, true, Act::None)?;
-    let cells = ops.repeat_batch(&cells, queries)?;
-    let words = ops.linear(seg, "mask.likeness.seg", width, true, Act::None)?;
-    let words = ops.scale(&words, (width as f32).powf(-0.5))?;
-    let alike = ops.matmul_t(&cells, &words)?;
-    let alike = ops.to_map(&alike, side, side)?;
-    let alike = ops.upsample_nearest(&alike, 4)?;
-    ops.to_rows(&alike)
+    let mut marked = ops.repeat_batch(embed, queries)?;
+    for (likeness, name) in [(&alike.coarse, "mask.prompt"), (&alike.anchor, "mask.prompt_anchor")] {
+        let mark = ops.activate(likeness, Act::Sigmoid)?;
+        let mark = ops.linear(&mark, name, config.mask_width, false, Act::None)?;
+        marked = ops.add(&marked, &mark)?;
+    }
+    Ok(marked)
 }
 
-/// The picture's side of the decoder. Until the first update it is the same for all queries of a picture, so its
-/// projections are computed once and repeated (`pending` times) afterwards.
+/// The picture's side of the decoder.
 struct Picture<T> {
     rows: T,
     place: T,
-    pending: usize,
 }
 
 impl<T: Clone> Picture<T> {
@@ -93,7 +89,7 @@ impl<T: Clone> Picture<T> {
         let placed = self.placed(ops)?;
         let k = ops.linear(&placed, &format!("{name}.k_proj"), inner, true, Act::None)?;
         let v = ops.linear(&self.rows, &format!("{name}.v_proj"), inner, true, Act::None)?;
-        Ok((ops.repeat_batch(&k, self.pending)?, ops.repeat_batch(&v, self.pending)?))
+        Ok((k, v))
     }
 }
 
@@ -129,16 +125,13 @@ fn two_way<O: Ops>(
     let back = format!("{name}.image_to_token");
     let placed = picture.placed(ops)?;
     let q = ops.linear(&placed, &format!("{back}.q_proj"), inner, true, Act::None)?;
-    let q = ops.repeat_batch(&q, picture.pending)?;
     let k = ops.add(&tokens, prompt)?;
     let k = ops.linear(&k, &format!("{back}.k_proj"), inner, true, Act::None)?;
     let v = ops.linear(&tokens, &format!("{back}.v_proj"), inner, true, Act::None)?;
     let mixed = ops.attention(&q, &k, &v, config.mask_heads, config.mask_heads, None)?;
     let mixed = ops.linear(&mixed, &format!("{back}.out_proj"), width, true, Act::None)?;
-    let rows = ops.repeat_batch(&picture.rows, picture.pending)?;
-    let rows = ops.add(&rows, &mixed)?;
+    let rows = ops.add(&picture.rows, &mixed)?;
     picture.rows = ops.layer_norm(&rows, &format!("{name}.norm4"), EPS)?;
-    picture.pending = 1;
     Ok(tokens)
 }
 
@@ -156,7 +149,14 @@ fn head<O: Ops>(ops: &mut O, tokens: &O::T, token: usize, name: &str, width: usi
 }
 
 /// Per-query features at stride 4: the updated picture carries *which*, the fine features carry the edge.
-fn upscale<O: Ops>(ops: &mut O, config: &Config, rows: &O::T, fine: &O::T, queries: usize) -> Result<O::T> {
+fn upscale<O: Ops>(
+    ops: &mut O,
+    config: &Config,
+    rows: &O::T,
+    fine: &O::T,
+    alike: &O::T,
+    queries: usize,
+) -> Result<O::T> {
     let (side, width) = (config.embed_side(), config.fine_width);
     let x = ops.linear(rows, "mask.up.in", 2 * width, true, Act::Relu)?;
     let x = ops.to_map(&x, side, side)?;
@@ -168,6 +168,10 @@ fn upscale<O: Ops>(ops: &mut O, config: &Config, rows: &O::T, fine: &O::T, queri
     let fine = ops.to_map(&fine, 4 * side, 4 * side)?;
     let fine = ops.repeat_batch(&fine, queries)?;
     let x = ops.add(&x, &fine)?;
+    let marked = ops.activate(alike, Act::Sigmoid)?;
+    let marked = ops.linear(&marked, "mask.up.marked", width, false, Act::None)?;
+    let marked = ops.to_map(&marked, 4 * side, 4 * side)?;
+    let x = ops.add(&x, &marked)?;
     let x = ops.activate(&x, Act::Relu)?;
     let x = ops.depthwise(&x, "mask.up.smooth4", SMOOTH)?;
     let x = ops.linear(&x, "mask.up.mix4", width, true, Act::Relu)?;

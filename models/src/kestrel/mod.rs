@@ -6,14 +6,16 @@
 mod auxiliary;
 mod decoder;
 mod language;
+mod likeness;
 pub mod pack;
 mod positions;
 pub mod trunk;
 mod vision;
 
-pub use auxiliary::auxiliary;
+pub use auxiliary::{Names, names_of_anchors, names_of_places, names_of_tokens, names_of_wishes, reading};
 pub use decoder::mask;
 pub use language::language;
+pub use likeness::{Keys, Likeness, Wishes, blank, keys, likeness, product, wishes};
 pub use vision::vision;
 
 use serde::{Deserialize, Serialize};
@@ -46,7 +48,7 @@ pub struct Config {
     pub mask_layers: usize,
     /// Heads of its attentions, which run at half of `mask_width`.
     pub mask_heads: usize,
-    /// Outputs of the auxiliary dense head, dropped at export.
+    /// Names that places and words share in training; the heads that score them are dropped at export.
     pub auxiliary: usize,
 }
 

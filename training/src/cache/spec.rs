@@ -65,7 +65,7 @@ pub struct Spec {
 }
 
 /// The generation that this code makes.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 
 impl Default for Spec {
     fn default() -> Self {

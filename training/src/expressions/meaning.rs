@@ -101,6 +101,8 @@ pub struct Meaning {
     pub unsure: Vec<usize>,
     /// Everything that must be seen to answer: candidates and anchors.
     pub needs: Vec<usize>,
+    /// What the target is related to, where that is clear.
+    pub anchor: Option<usize>,
     /// An anchor is missing or not unique, or a superlative has no clear winner.
     pub undefined: bool,
 }
@@ -173,7 +175,7 @@ fn confusable(a: Category, b: Category) -> bool {
 
 /// Executes an expression.
 pub fn evaluate(facts: &Facts<'_>, expression: &Expression) -> Meaning {
-    let mut meaning = Meaning { yes: vec![], unsure: vec![], needs: vec![], undefined: false };
+    let mut meaning = Meaning { yes: vec![], unsure: vec![], needs: vec![], anchor: None, undefined: false };
     let mut anchor = None;
     if let Some((_, of)) = &expression.relation {
         let found = evaluate(facts, of);
@@ -190,6 +192,7 @@ pub fn evaluate(facts: &Facts<'_>, expression: &Expression) -> Meaning {
             Fit::No => {}
         }
     }
+    meaning.anchor = anchor;
     meaning.needs.extend(&meaning.yes);
     superlative(facts, expression, anchor, &mut meaning);
     meaning.needs.sort_unstable();

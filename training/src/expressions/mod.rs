@@ -2,7 +2,10 @@
 //!
 //! [`generate`] proposes an expression for a wanted stratum, [`meaning::evaluate`] executes it against the annotation,
 //! and only what is certainly unique, plural, ambiguous or absent is put into words.
+//! [`imagine`] makes requests without a picture, to learn reading from.
 
+mod chatter;
+mod imagined;
 pub mod meaning;
 mod nonsense;
 pub mod phrase;
@@ -17,10 +20,11 @@ mod tests;
 
 use std::collections::HashMap;
 
-use kestrel_link::Hint;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+pub use chatter::chat;
+pub use imagined::{Imagined, corpus, imagine};
 use meaning::{Expression, Facts, Meaning, evaluate, target};
 pub use phrase::Phrasing;
 
@@ -70,6 +74,8 @@ pub struct Proposed {
     pub expression: Option<Expression>,
     /// Instances that must be seen to answer it: targets, rivals and anchors.
     pub needs: Vec<usize>,
+    /// The instance that the target is related to.
+    pub anchor: Option<usize>,
 }
 
 /// Asks up to `options.count` questions about a picture; the same picture, options and generator state give the same.
@@ -154,7 +160,7 @@ fn one(
         held_out_phrasing: phrasing == Phrasing::HeldOut,
         slipped,
     };
-    Some(Proposed { ask, expression: Some(expression), needs: meaning.needs })
+    Some(Proposed { ask, expression: Some(expression), needs: meaning.needs, anchor: meaning.anchor })
 }
 
 fn senseless(facts: &Facts<'_>, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Proposed {
@@ -171,7 +177,7 @@ fn senseless(facts: &Facts<'_>, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Pro
         held_out_phrasing: phrasing == Phrasing::HeldOut,
         slipped: false,
     };
-    Proposed { ask, expression: None, needs: vec![] }
+    Proposed { ask, expression: None, needs: vec![], anchor: None }
 }
 
 /// Whether the answer is of the kind that the stratum asks for, and its cue does some work.
@@ -202,43 +208,4 @@ fn belongs(
         Stratum::Nonsense => *target == Target::NotUnderstood,
         Stratum::Unseeable => false,
     }
-}
-
-/// Training phrasings without pictures, for the tokenizer: `n` texts, the same for the same seed.
-pub fn corpus(seed: u64, n: usize) -> impl Iterator<Item = String> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    (0..n).map(move |_| imagined(&mut rng))
-}
-
-fn imagined(rng: &mut ChaCha8Rng) -> String {
-    let plain = |rng: &mut ChaCha8Rng| {
-        let category = words::CATEGORIES[rng.random_range(0..words::CATEGORIES.len())];
-        let road = category == crate::sample::Category::Vehicle;
-        let categories = if road { meaning::ROAD.to_vec() } else { vec![category] };
-        let colour = rng.random_bool(0.35).then(|| words::COLOURS[rng.random_range(0..words::COLOURS.len())]);
-        Expression { categories, colour, ..Expression::default() }
-    };
-    let mut expression = plain(rng);
-    match rng.random_range(0..8) {
-        0 => expression.plural = true,
-        1 => expression.position = Some(space::POSITIONS[rng.random_range(0..space::POSITIONS.len())]),
-        2 => {
-            let relation = space::RELATIONS[rng.random_range(0..space::RELATIONS.len())];
-            expression.relation = Some((relation, Box::new(plain(rng))));
-        }
-        3 => expression.size = Some(if rng.random() { meaning::Extreme::Largest } else { meaning::Extreme::Smallest }),
-        4 => {
-            let side = [space::Side::Left, space::Side::Right, space::Side::Top, space::Side::Bottom];
-            expression.ordinal = Some((rng.random_range(1..=5), side[rng.random_range(0..4)]));
-        }
-        5 => expression.hint = Some(Hint::Point { x: 0.5, y: 0.5 }),
-        6 if rng.random_bool(0.3) => {
-            let trained = words::FOREIGN.iter().filter(|w| !w.held_out).count();
-            expression = Expression { foreign: Some(rng.random_range(0..trained)), ..Expression::default() };
-        }
-        7 if rng.random_bool(0.3) => return nonsense::nonsense(&expression, Phrasing::Train, rng).0,
-        _ => {}
-    }
-    let text = phrase::sentence(&expression, Phrasing::Train, rng);
-    if rng.random_bool(0.15) { slips::slip(&text, Phrasing::Train, rng).unwrap_or(text) } else { text }
 }

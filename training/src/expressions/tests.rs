@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use image::{Rgb, RgbImage};
 use kestrel_link::Mask;
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
 
 use super::meaning::{Extreme, Fit};
 use super::space::{Position, Relation, Side};
@@ -178,7 +178,7 @@ proptest! {
         let facts = Facts::of(&scene);
         let options = Options { held_out_share: held_out, ..Options::default() };
         let mut said: HashMap<String, Target> = HashMap::new();
-        for Proposed { ask, expression, needs } in generate(&scene, &options, &mut ChaCha8Rng::seed_from_u64(seed)) {
+        for Proposed { ask, expression, needs, .. } in generate(&scene, &options, &mut ChaCha8Rng::seed_from_u64(seed)) {
             prop_assert!(ask.text.len() <= 512);
             prop_assert!(!ask.text.trim().is_empty() || ask.hint.is_some());
             for (from, to) in &ask.nonsense {

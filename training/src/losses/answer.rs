@@ -1,5 +1,7 @@
 //! What to answer: one of five tokens.
 
+use super::dense::one_of;
+
 /// Share of the cross-entropy over the whole vocabulary; it keeps the other pieces' logits below the answers'.
 const FULL_SHARE: f32 = 0.1;
 
@@ -17,6 +19,19 @@ pub fn cross_entropy(logits: &[f32], answers: &[u32; 5], class: usize, weight: f
         gradient[k] += weight * FULL_SHARE * (p - f32::from(k == target));
     }
     weight * (restricted + FULL_SHARE * full)
+}
+
+/// Whether the words make sense, all that can be told without a picture: `−weight · ln` of the probability that the
+/// answer among `answers` is, or is not, "not understood".
+pub fn sense(logits: &[f32], answers: &[u32; 5], sensible: bool, weight: f32, gradient: &mut [f32]) -> f32 {
+    const NOT_UNDERSTOOD: usize = 3;
+    let chosen = answers.map(|id| logits[id as usize]);
+    let mut slope = [0.0; 5];
+    let loss = one_of(&chosen, |k| (k == NOT_UNDERSTOOD) != sensible, weight, &mut slope);
+    for (id, slope) in answers.iter().zip(slope) {
+        gradient[*id as usize] += slope;
+    }
+    loss
 }
 
 /// Negative log-probability of `class`, and all probabilities.
@@ -51,6 +66,11 @@ mod tests {
             assert!(value > 0.0);
             let loss = |x: &[f32]| cross_entropy(x, &ANSWERS, class, 1.5, &mut vec![0.0; x.len()]);
             check::differences(&logits, &gradient, loss);
+        }
+        for sensible in [true, false] {
+            let mut gradient = vec![0.0; logits.len()];
+            sense(&logits, &ANSWERS, sensible, 1.5, &mut gradient);
+            check::differences(&logits, &gradient, |x| sense(x, &ANSWERS, sensible, 1.5, &mut vec![0.0; x.len()]));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The auxiliary dense heads: what stands in every stride-16 cell, in which colour, and where things' centres are.
+//! The auxiliary dense heads: what stands in every cell, in which colour, and where things' centres are.
 //!
 //! Words reach the trunk only through a few masks a picture; these labels teach every cell at once.
 
@@ -43,7 +43,7 @@ pub const COLOURS: [Colour; 9] = [
 ];
 
 const BACKGROUND: usize = CATEGORIES.len();
-const COLOUR_FROM: usize = BACKGROUND + 1;
+pub(super) const COLOUR_FROM: usize = BACKGROUND + 1;
 const CENTRE: usize = COLOUR_FROM + COLOURS.len() + 1;
 
 /// Outputs of the head: categories, background, colours, "no clear colour", centre.
@@ -57,6 +57,8 @@ const TOUCHED: f32 = 0.03;
 const CENTRE_SPREAD: f32 = 0.6;
 /// Background is most of any picture and easy.
 const BACKGROUND_WEIGHT: f32 = 0.15;
+/// A token holds few of all names.
+const PRESENT_WEIGHT: f32 = 4.0;
 
 /// What is known about one cell.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,16 +76,19 @@ pub struct Grid {
     side: usize,
     cells: Vec<Cell>,
     owner: Vec<f32>,
+    /// Centres of things; all zero where they are not asked for.
     heat: Vec<f32>,
+    centres: bool,
     exhaustive: [bool; CATEGORIES.len()],
 }
 
 impl Grid {
-    /// A grid without things in a picture where `exhaustive` categories are fully labelled.
-    pub fn new(side: usize, exhaustive: &[Category]) -> Self {
+    /// A grid without things in a picture where `exhaustive` categories are fully labelled; `centres` says whether the
+    /// centre output is taught too.
+    pub fn new(side: usize, exhaustive: &[Category], centres: bool) -> Self {
         let known = CATEGORIES.map(|c| exhaustive.contains(&c));
-        let cells = vec![Cell::Background; side * side];
-        Self { side, cells, owner: vec![0.0; side * side], heat: vec![0.0; side * side], exhaustive: known }
+        let (cells, zeros) = (vec![Cell::Background; side * side], vec![0.0; side * side]);
+        Self { side, cells, owner: zeros.clone(), heat: zeros, centres, exhaustive: known }
     }
 
     /// Adds a thing by the share of each cell it covers (`[side²]`). `outline` is false for a filled box, whose cells
@@ -91,10 +96,10 @@ impl Grid {
     pub fn add(&mut self, category: Category, colour: Option<Colour>, coverage: &[f32], outline: bool) {
         let Some((x, y)) = self.centre(coverage) else { return };
         let nearest = (y as usize).min(self.side - 1) * self.side + (x as usize).min(self.side - 1);
+        if self.centres {
+            self.warm(x, y);
+        }
         for (at, &share) in coverage.iter().enumerate() {
-            let (dx, dy) = ((at % self.side) as f32 + 0.5 - x, (at / self.side) as f32 + 0.5 - y);
-            let heat = (-(dx * dx + dy * dy) / (2.0 * CENTRE_SPREAD * CENTRE_SPREAD)).exp();
-            self.heat[at] = self.heat[at].max(if heat > 0.05 { heat } else { 0.0 });
             // The centre cell of a thing smaller than a cell still names it.
             let share = if at == nearest { share.max(OWNED) } else { share };
             let sure = share >= OWNED && (outline || share > 0.9 || at == nearest);
@@ -104,6 +109,15 @@ impl Grid {
             } else if share > TOUCHED && self.cells[at] == Cell::Background {
                 self.cells[at] = Cell::Unknown;
             }
+        }
+    }
+
+    /// Heat around a centre at `(x, y)` cells.
+    fn warm(&mut self, x: f32, y: f32) {
+        for (at, held) in self.heat.iter_mut().enumerate() {
+            let (dx, dy) = ((at % self.side) as f32 + 0.5 - x, (at / self.side) as f32 + 0.5 - y);
+            let heat = (-(dx * dx + dy * dy) / (2.0 * CENTRE_SPREAD * CENTRE_SPREAD)).exp();
+            *held = held.max(if heat > 0.05 { heat } else { 0.0 });
         }
     }
 
@@ -143,8 +157,42 @@ impl Grid {
             }
             let heat = self.heat[at];
             let share = if heat > 0.0 || matches!(cell, Cell::Thing(..)) { 1.0 } else { all_known };
-            if *cell != Cell::Unknown || heat > 0.0 {
+            if self.centres && (*cell != Cell::Unknown || heat > 0.0) {
                 sum += focal(z[CENTRE], heat, centre_scale * share, &mut g[CENTRE]);
+            }
+        }
+        sum
+    }
+
+    /// Loss of image tokens' `logits [(side/2)², outputs]`, each over a block of 2×2 cells: which categories and colours
+    /// are in it, yes or no.
+    pub fn token_loss(&self, logits: &[f32], outputs: usize, weight: f32, gradient: &mut [f32]) -> f32 {
+        let tokens = self.side / 2;
+        let scale = weight / (tokens * tokens) as f32;
+        let mut sum = 0.0;
+        for token in 0..tokens * tokens {
+            let first = token / tokens * 2 * self.side + token % tokens * 2;
+            let block = [first, first + 1, first + self.side, first + self.side + 1].map(|at| self.cells[at]);
+            let row = token * outputs;
+            let mut teach = |output: usize, holds: bool| {
+                let (loss, slope) = super::binary(logits[row + output], f32::from(holds));
+                let share = scale * if holds { PRESENT_WEIGHT } else { 1.0 };
+                gradient[row + output] += share * slope;
+                sum += share * loss;
+            };
+            let sure = !block.contains(&Cell::Unknown);
+            for (output, category) in CATEGORIES.iter().enumerate() {
+                let holds = block.iter().any(|c| matches!(c, Cell::Thing(k, _) if k == category));
+                if holds || (sure && self.exhaustive[output]) {
+                    teach(output, holds);
+                }
+            }
+            for (output, colour) in COLOURS.iter().enumerate() {
+                let holds = block.iter().any(|c| matches!(c, Cell::Thing(_, Some(k)) if k == colour));
+                let unclear = block.iter().any(|c| matches!(c, Cell::Thing(_, None)));
+                if holds || (sure && !unclear) {
+                    teach(COLOUR_FROM + output, holds);
+                }
             }
         }
         sum
@@ -152,7 +200,7 @@ impl Grid {
 }
 
 /// `−weight · ln Σ_{k allowed} softmax(z)_k`.
-fn one_of(z: &[f32], allowed: impl Fn(usize) -> bool, weight: f32, gradient: &mut [f32]) -> f32 {
+pub(super) fn one_of(z: &[f32], allowed: impl Fn(usize) -> bool, weight: f32, gradient: &mut [f32]) -> f32 {
     let top = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f32> = z.iter().map(|x| (x - top).exp()).collect();
     let all: f32 = powers.iter().sum();
@@ -176,7 +224,7 @@ mod tests {
     use super::*;
 
     fn grid() -> Grid {
-        let mut grid = Grid::new(4, &[Category::Car, Category::Building]);
+        let mut grid = Grid::new(4, &[Category::Car, Category::Building], true);
         let mut car = vec![0.0; 16];
         (car[5], car[6]) = (0.9, 0.2);
         grid.add(Category::Car, Some(Colour::Red), &car, true);
@@ -202,11 +250,15 @@ mod tests {
         let mut gradient = vec![0.0; logits.len()];
         grid.loss(&logits, OUTPUTS, 10.0, &mut gradient);
         check::differences(&logits, &gradient, |x| grid.loss(x, OUTPUTS, 10.0, &mut vec![0.0; x.len()]));
+        let logits = &logits[..4 * OUTPUTS];
+        let mut gradient = vec![0.0; logits.len()];
+        grid.token_loss(logits, OUTPUTS, 10.0, &mut gradient);
+        check::differences(logits, &gradient, |x| grid.token_loss(x, OUTPUTS, 10.0, &mut vec![0.0; x.len()]));
     }
 
     #[test]
     fn an_unlabelled_category_is_no_error_on_background() {
-        let grid = Grid::new(1, &[Category::Car]);
+        let grid = Grid::new(1, &[Category::Car], true);
         let cost = |k: usize| {
             let mut z = vec![-10.0; OUTPUTS];
             z[k] = 10.0;

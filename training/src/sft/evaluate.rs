@@ -163,7 +163,7 @@ fn answer(
         let target = if let Goal::Mask(target) = &question.goal { target } else { &nothing };
         let (both, either) = masks::overlap(z, target);
         let area = z.iter().filter(|z| **z > 0.0).count() as f32;
-        let ask = &sample.asks[question.ask];
+        let ask = &sample.asks[i];
         let margin = none_margin(row, &answers);
         let given = [Kind::Mask, Kind::Absent, Kind::Ambiguous, Kind::NotUnderstood, Kind::Unseeable][best];
         let answered = given == Kind::Mask && area > 0.0;

@@ -1,6 +1,6 @@
 //! From a sample to what one training pass needs: pixels, packed questions and their goals.
 
-use kestrel_link::Mask;
+use kestrel_link::{Hint, Mask};
 use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::QueryTokenizer;
 use kestrel_perception::{Scratch, SpecialIds, View, layout, preprocess};
@@ -9,11 +9,16 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Phase, Result, TrainError};
+use crate::expressions::{self, Options};
 use crate::losses::dense::Grid;
-use crate::sample::{Ask, Instance, Picture, Sample, Target};
+use crate::sample::{Ask, Instance, Picture, Sample, Stratum, Target};
 
 /// Share of decoded masks that goes to questions with something to show.
 const SHOWN_SHARE: f32 = 0.75;
+/// Share of questions with chatter around them.
+const CHATTER_SHARE: f64 = 0.25;
+/// Share of clear pictures that are asked anew.
+const FRESH_SHARE: f64 = 0.8;
 
 /// One picture, ready to be trained on.
 #[derive(Debug, Clone)]
@@ -24,8 +29,10 @@ pub struct Example {
     pub questions: Vec<Question>,
     /// How many masks are decoded.
     pub masks: usize,
-    /// Labels of the dense heads.
+    /// Labels of the dense heads at stride 16.
     pub grid: Grid,
+    /// Labels of the dense heads at stride 4.
+    pub fine_grid: Grid,
     /// A later frame, where the decoded questions are answered again.
     pub later: Option<Later>,
 }
@@ -50,8 +57,10 @@ pub struct Question {
     pub class: usize,
     /// What the mask should be.
     pub goal: Goal,
-    /// Which ask of the sample it is.
-    pub ask: usize,
+    /// Where the thing is that the words relate their target to: a heat of `[(side/16)²]` cells.
+    pub anchor: Option<Vec<f32>>,
+    /// Whether the words certainly relate their target to nothing.
+    pub plain: bool,
 }
 
 /// What a mask should be, at stride 4 of the input.
@@ -105,58 +114,81 @@ impl<'a> Maker<'a> {
         Self { config, phase, tokenizer, scratch: Scratch::default(), buffer: Array4::zeros((1, 3, side, side)) }
     }
 
-    /// An example with questions drawn by the phase's curriculum from `seed`.
+    /// An example with questions drawn by the phase's curriculum from `seed`. A clear picture is mostly asked anew, so
+    /// that no picture is tied to the words it was first stored with; a degraded one keeps its questions, since what can
+    /// still be seen in it was settled then.
     ///
     /// # Errors
     /// When a mask does not decode or the picture cannot be resized.
     pub fn draw(&mut self, sample: &Sample, seed: u64) -> Result<Example> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut keys: Vec<(f32, usize)> = Vec::with_capacity(sample.asks.len());
-        for (index, ask) in sample.asks.iter().enumerate() {
-            let unit: f32 = rng.random_range(1e-6..1.0);
-            let weight = self.phase.weight(ask.stratum);
-            if weight > 0.0 && self.large_enough(sample, ask) {
-                // The smallest of exponential draws with these rates: sampling without replacement by weight.
-                keys.push((-unit.ln() / weight, index));
-            }
-        }
-        keys.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut chosen: Vec<usize> = keys.iter().map(|k| k.1).take(self.phase.queries).collect();
+        let fresh = if self.phase.queries > 0 && sample.degradation.is_none() && rng.random_bool(FRESH_SHARE) {
+            let base = Options::default();
+            let weights = base.weights.iter().map(|&(stratum, w)| (stratum, w * self.phase.weight(stratum))).collect();
+            expressions::generate(&sample.picture, &Options { count: self.phase.queries, weights, ..base }, &mut rng)
+        } else {
+            Vec::new()
+        };
+        let asked: Vec<Asked<'_>> = match fresh.is_empty() {
+            false => fresh.iter().map(|p| Asked { ask: &p.ask, anchor: p.anchor }).collect(),
+            true => self.choose(sample, &mut rng),
+        };
+        let asked: Vec<(Ask, Option<usize>)> =
+            asked.into_iter().map(|Asked { ask, anchor }| (chatted(ask, &mut rng), anchor)).collect();
+        let asked = asked.iter().map(|(ask, anchor)| Asked { ask, anchor: *anchor });
+        let mut chosen: Vec<Asked<'_>> = asked.filter(|a| self.large_enough(sample, a.ask)).collect();
         let masks = self.phase.masks.min(chosen.len());
         let shown = (masks as f32 * SHOWN_SHARE).ceil() as usize;
-        front(&mut chosen, shown, |&ask| shows(&sample.asks[ask].target));
+        front(&mut chosen, shown, |asked| shows(&asked.ask.target));
         self.make(sample, &chosen, masks)
     }
 
-    /// An example with all questions of the sample and all their masks.
+    /// Stored questions, drawn by the curriculum.
+    fn choose<'s>(&self, sample: &'s Sample, rng: &mut ChaCha8Rng) -> Vec<Asked<'s>> {
+        let mut keys: Vec<(f32, &Ask)> = Vec::with_capacity(sample.asks.len());
+        for ask in &sample.asks {
+            let unit: f32 = rng.random_range(1e-6..1.0);
+            let weight = self.phase.weight(ask.stratum);
+            if weight > 0.0 {
+                // The smallest of exponential draws with these rates: sampling without replacement by weight.
+                keys.push((-unit.ln() / weight, ask));
+            }
+        }
+        keys.sort_by(|a, b| a.0.total_cmp(&b.0));
+        keys.into_iter().take(self.phase.queries).map(|(_, ask)| Asked { ask, anchor: None }).collect()
+    }
+
+    /// An example with all questions of the sample and all their masks, in their order.
     ///
     /// # Errors
     /// As [`Maker::draw`].
     pub fn all(&mut self, sample: &Sample) -> Result<Example> {
-        let chosen: Vec<usize> = (0..sample.asks.len()).collect();
+        let chosen: Vec<Asked<'_>> = sample.asks.iter().map(|ask| Asked { ask, anchor: None }).collect();
         self.make(sample, &chosen, chosen.len())
     }
 
-    fn make(&mut self, sample: &Sample, chosen: &[usize], masks: usize) -> Result<Example> {
+    fn make(&mut self, sample: &Sample, chosen: &[Asked<'_>], masks: usize) -> Result<Example> {
         let (config, picture) = (self.config, &sample.picture);
         let here = Coverage::of(picture, config.mask_side())?;
         let mut questions = Vec::with_capacity(chosen.len());
-        for &index in chosen {
-            let ask = &sample.asks[index];
-            let (ids, doubt) = self.tokens(ask)?;
+        for &Asked { ask, anchor } in chosen {
+            let (ids, doubt) = self.tokens(&ask.text, ask.hint.as_ref(), &ask.nonsense)?;
             let goal = here.goal(&ask.target);
-            questions.push(Question { ids, doubt, class: class(&ask.target), goal, ask: index });
+            let anchor = anchor.map(|at| Goal::Mask(here.union(&[at])).heat(config.embed_side()));
+            let plain = !matches!(ask.stratum, Stratum::Relation | Stratum::WrongRelation | Stratum::Unseeable);
+            questions.push(Question { ids, doubt, class: class(&ask.target), goal, anchor, plain });
         }
         let later = match &sample.later {
             Some(later) => {
                 let there = Coverage::of(later, config.mask_side())?;
-                let goals = questions[..masks].iter().map(|q| there.goal(&sample.asks[q.ask].target)).collect();
+                let goals = chosen[..masks].iter().map(|asked| there.goal(&asked.ask.target)).collect();
                 Some(Later { pixels: self.pixels(later)?, goals })
             }
             None => None,
         };
-        let grid = here.grid(picture, config.embed_side());
-        Ok(Example { pixels: self.pixels(picture)?, questions, masks, grid, later })
+        let grid = here.grid(picture, config.embed_side(), true);
+        let fine_grid = here.grid(picture, config.mask_side(), false);
+        Ok(Example { pixels: self.pixels(picture)?, questions, masks, grid, fine_grid, later })
     }
 
     /// The drone's own preprocessing, channel-last.
@@ -174,15 +206,20 @@ impl<'a> Maker<'a> {
         Ok(pixels)
     }
 
-    /// Token ids of a question up to `[SEG]`, and the doubt target of every word token.
-    fn tokens(&self, ask: &Ask) -> Result<(Vec<u32>, Vec<f32>)> {
-        let pieces = self.tokenizer.encode(&ask.text)?;
+    /// Token ids of a request up to `[SEG]`, and the doubt target of every word token.
+    pub(super) fn tokens(
+        &self,
+        text: &str,
+        hint: Option<&Hint>,
+        nonsense: &[(usize, usize)],
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        let pieces = self.tokenizer.encode(text)?;
         let words: Vec<u32> = pieces.iter().map(|p| p.0).collect();
-        let laid = layout(&words, ask.hint.as_ref(), &special(self.tokenizer), self.config.max_tokens);
+        let laid = layout(&words, hint, &special(self.tokenizer), self.config.max_tokens);
         let ids = laid.ids[..laid.used()].iter().map(|&id| id as u32).collect();
         let doubt = pieces[..words.len() - laid.cut]
             .iter()
-            .map(|(_, (from, to))| f32::from(ask.nonsense.iter().any(|(start, end)| from < end && to > start)))
+            .map(|(_, (from, to))| f32::from(nonsense.iter().any(|(start, end)| from < end && to > start)))
             .collect();
         Ok((ids, doubt))
     }
@@ -205,8 +242,24 @@ pub(super) fn pixels_of(instance: &Instance) -> f32 {
     }
 }
 
+/// A question that was chosen, and the instance that its target is related to where that is known.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    ask: &'a Ask,
+    anchor: Option<usize>,
+}
+
+/// The question with chatter around its words, now and then.
+fn chatted(ask: &Ask, rng: &mut ChaCha8Rng) -> Ask {
+    if ask.text.is_empty() || !rng.random_bool(CHATTER_SHARE) {
+        return ask.clone();
+    }
+    let (text, nonsense) = expressions::chat(&ask.text, &ask.nonsense, rng);
+    Ask { text, nonsense, ..ask.clone() }
+}
+
 /// Moves up to `count` items for which `holds` to the front; the order is otherwise kept.
-fn front(items: &mut Vec<usize>, count: usize, holds: impl Fn(&usize) -> bool) {
+fn front<T>(items: &mut Vec<T>, count: usize, holds: impl Fn(&T) -> bool) {
     let (mut first, mut rest) = (Vec::with_capacity(items.len()), Vec::new());
     for item in items.drain(..) {
         if first.len() < count && holds(&item) { first.push(item) } else { rest.push(item) }
@@ -305,8 +358,8 @@ impl Coverage {
         union
     }
 
-    fn grid(&self, picture: &Picture, side: usize) -> Grid {
-        let mut grid = Grid::new(side, &picture.exhaustive);
+    fn grid(&self, picture: &Picture, side: usize, centres: bool) -> Grid {
+        let mut grid = Grid::new(side, &picture.exhaustive, centres);
         for (instance, fine) in picture.instances.iter().zip(&self.instances) {
             grid.add(instance.category, instance.colour, &pool(fine, self.side, side), instance.mask.is_some());
         }

@@ -11,6 +11,7 @@ pub mod log;
 pub mod optimiser;
 pub mod order;
 pub mod pass;
+pub mod reading;
 pub mod recipe;
 mod settle;
 mod start;

@@ -7,6 +7,11 @@ use super::Result;
 use super::recipe::Optimiser;
 
 const EPSILON: f32 = 1e-8;
+/// Root mean square of a fresh layer's weights, roughly: what the learning rate is meant for.
+const FRESH_SIZE: f32 = 0.1;
+/// Bounds of a pretrained layer's size beside a fresh one's.
+const LEAST_SIZE: f32 = 0.01;
+const MOST_SIZE: f32 = 3.0;
 
 /// A parameter with its optimiser state.
 #[derive(Debug, Clone)]
@@ -37,6 +42,18 @@ impl Slot {
     /// Vectors (biases, norms) and learned tokens are not pulled to zero.
     fn decays(&self) -> bool {
         self.var.dims().len() > 1 && self.name.ends_with(".weight")
+    }
+
+    /// Share of the learning rate. A pretrained layer with batch norm folded in has weights of a size of its own, often
+    /// a fifth of a fresh layer's: a step of one size for all would rewrite the small ones within a hundred steps. Its
+    /// steps are relative to its size (Shazeer & Stern, Adafactor, arXiv 1804.04235).
+    fn share(&self, settings: &Optimiser) -> f32 {
+        if !self.name.starts_with("trunk.") {
+            return 1.0;
+        }
+        let squares: f64 = norm_square(&self.value);
+        let size = (squares / self.value.len().max(1) as f64).sqrt() as f32;
+        settings.trunk_share * (size / FRESH_SIZE).clamp(LEAST_SIZE, MOST_SIZE)
     }
 
     /// Gives the model the values.
@@ -89,7 +106,7 @@ impl AdamW {
         let average = settings.average_decay.min((1.0 + self.steps as f32) / (10.0 + self.steps as f32));
         for (slot, sum) in self.slots.iter_mut().zip(sums).filter(|(_, sum)| !sum.is_empty()) {
             slot.updates += 1;
-            let rate = if slot.name.starts_with("trunk.") { rate * settings.trunk_share } else { rate };
+            let rate = rate * slot.share(settings);
             let updates = slot.updates as i32;
             let update = Update {
                 clip,
@@ -158,7 +175,8 @@ mod tests {
         let a = &adam.slots[0].value;
         let expected = [0.999 - 0.01, -1.998 + 0.01, 2.997, 0.4995 - 0.01];
         assert!(a.iter().zip(expected).all(|(x, e)| (x - e).abs() < 1e-5), "{a:?}");
-        assert!((adam.slots[1].value[0] - 0.995).abs() < 1e-6, "half the rate and no decay for a trunk's bias");
+        let expected = 1.0 - 0.5 * MOST_SIZE * 0.01;
+        assert!((adam.slots[1].value[0] - expected).abs() < 1e-6, "relative to its size, no decay for a trunk's bias");
         let seen = params.tensors()["a.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(&seen, a, "the model sees the new values");
     }

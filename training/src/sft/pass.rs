@@ -7,8 +7,10 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::pack::{Packed, pack};
-use kestrel_models::kestrel::{Config, Masks, Seen, auxiliary, language, mask, vision};
-use kestrel_models::ops::{Act, Ops};
+use kestrel_models::kestrel::{
+    Config, Keys, Likeness, Masks, Seen, keys, language, likeness, mask, names_of_places, names_of_tokens, vision,
+    wishes,
+};
 use serde::Serialize;
 
 use super::Result;
@@ -17,7 +19,9 @@ use super::recipe::Weights;
 use crate::losses::{answer, attach, binary, mask as masks};
 
 /// Nonsense is rare: its tokens weigh so much more.
-const NONSENSE_WEIGHT: f32 = 3.0;
+pub(super) const NONSENSE_WEIGHT: f32 = 3.0;
+/// How much it matters that words without a relation mark no anchor.
+const NO_ANCHOR_SHARE: f32 = 0.1;
 /// Candidates of an ambiguous question matter less than targets.
 const CANDIDATES_SHARE: f32 = 0.3;
 
@@ -30,7 +34,7 @@ pub struct Values {
     pub answer: f32,
     /// Masks: focal and Dice, weak boxes, emptiness.
     pub mask: f32,
-    /// Matching of `[SEG]` states with cells.
+    /// Likeness of `[SEG]` states with places, coarse and fine.
     pub matching: f32,
     /// Object score.
     pub object: f32,
@@ -40,6 +44,12 @@ pub struct Values {
     pub doubt: f32,
     /// Dense heads.
     pub auxiliary: f32,
+    /// Where the thing is that words relate their target to.
+    pub anchor: f32,
+    /// What words say, without a picture.
+    pub reading: f32,
+    /// Share of requests without a picture whose category and colour were read right.
+    pub read: f32,
     /// Mask losses in later frames.
     pub later: f32,
     /// Share of right answers.
@@ -63,6 +73,9 @@ impl Values {
             iou: self.iou / n,
             doubt: self.doubt / n,
             auxiliary: self.auxiliary / n,
+            anchor: self.anchor / n,
+            reading: self.reading / n,
+            read: self.read / n,
             later: self.later / n,
             right: self.right / n,
             overlap: self.overlap / n,
@@ -81,6 +94,9 @@ impl AddAssign for Values {
         self.iou += other.iou;
         self.doubt += other.doubt;
         self.auxiliary += other.auxiliary;
+        self.anchor += other.anchor;
+        self.reading += other.reading;
+        self.read += other.read;
         self.later += other.later;
         self.right += other.right;
         self.overlap += other.overlap;
@@ -99,6 +115,8 @@ pub struct Times {
     pub language: f32,
     /// Mask graph.
     pub mask: f32,
+    /// Requests without a picture, forward.
+    pub reading: f32,
     /// Losses and auxiliary heads.
     pub loss: f32,
     /// Backward.
@@ -113,6 +131,7 @@ impl AddAssign for Times {
         self.vision += other.vision;
         self.language += other.language;
         self.mask += other.mask;
+        self.reading += other.reading;
         self.loss += other.loss;
         self.backward += other.backward;
         self.sum += other.sum;
@@ -128,6 +147,7 @@ impl Times {
             vision: self.vision / n,
             language: self.language / n,
             mask: self.mask / n,
+            reading: self.reading / n,
             loss: self.loss / n,
             backward: self.backward / n,
             sum: self.sum / n,
@@ -181,11 +201,12 @@ pub fn pass(setup: &Setup<'_>, example: &Example, times: &mut Times) -> Result<(
     let (config, weights) = (setup.config, setup.weights);
     let mut ops = Candle::new(setup.params);
     let device = setup.params.device();
-    let mut values = Values { pictures: 1.0, ..Values::default() };
+    let mut values = Values::default();
     let mut clock = Instant::now();
     let seen = vision(&mut ops, config, &image(&example.pixels, config.image, device)?)?;
     lap(&mut clock, &mut times.vision);
-    let mut total = dense_heads(&mut ops, setup, example, &seen, &mut values)?;
+    let keys = keys(&mut ops, config, &seen)?;
+    let mut total = dense_heads(&mut ops, setup, example, &seen, &keys, &mut values)?;
     lap(&mut clock, &mut times.loss);
     if !example.questions.is_empty() {
         let pack = packed(&example.questions, config, setup.pad);
@@ -194,8 +215,10 @@ pub fn pass(setup: &Setup<'_>, example: &Example, times: &mut Times) -> Result<(
         lap(&mut clock, &mut times.language);
         total = (total + answers(setup, example, &said.logits, &mut values)?)?;
         total = (total + doubts(setup, example, &pack, &said.doubt, &mut values)?)?;
-        let scores = matching(&mut ops, config, &seen, &said.seg)?;
-        total = (total + matches(setup, example, &scores, &mut values)?)?;
+        let wishes = wishes(&mut ops, config, &said.seg)?;
+        let alike = likeness(&mut ops, config, &keys, &wishes)?;
+        total = (total + matches(setup, example, &alike, &mut values)?)?;
+        total = (total + anchors(setup, example, &alike.anchor, &mut values)?)?;
         lap(&mut clock, &mut times.loss);
         let decoded = example.masks;
         let seg = said.seg.narrow(1, 0, decoded)?.reshape((decoded, 1, config.mask_width))?;
@@ -223,33 +246,65 @@ pub fn pass(setup: &Setup<'_>, example: &Example, times: &mut Times) -> Result<(
     Ok((grads, values))
 }
 
-/// How well each `[SEG]` state fits each stride-16 cell, `[1, Q, (S/16)²]`; a head of training only.
-///
-/// The mask decoder can lower its loss for long by drawing whatever stands out, the same for every question, and a
-/// `[SEG]` state that nobody reads never learns to name a thing. Here nothing but the state tells questions apart.
-pub(super) fn matching(ops: &mut Candle<'_>, config: &Config, seen: &Seen<Tensor>, seg: &Tensor) -> Result<Tensor> {
-    let keys = ops.linear(&seen.embed, "auxiliary.match", config.mask_width, true, Act::None)?;
-    let scores = ops.matmul_t(seg, &keys)?;
-    Ok(ops.scale(&scores, 1.0 / (config.mask_width as f32).sqrt())?)
+/// Likeness of every question's wish with every place, coarse and fine: the mask before the decoder's layers, and the
+/// only part of the model in which nothing but the words tells questions apart.
+fn matches(setup: &Setup<'_>, example: &Example, alike: &Likeness<Tensor>, values: &mut Values) -> Result<Tensor> {
+    let coarse = matched(setup, example, &alike.coarse, setup.config.embed_side(), 0.5, values)?;
+    let fine = matched(setup, example, &alike.mask, setup.config.mask_side(), 1.0, values)?;
+    Ok((coarse + fine)?)
 }
 
-fn matches(setup: &Setup<'_>, example: &Example, output: &Tensor, values: &mut Values) -> Result<Tensor> {
-    let logits = host(output)?;
+fn matched(
+    setup: &Setup<'_>,
+    example: &Example,
+    scores: &Tensor,
+    side: usize,
+    share: f32,
+    values: &mut Values,
+) -> Result<Tensor> {
+    let scores = scores.transpose(1, 2)?.contiguous()?;
+    let logits = host(&scores)?;
     let mut gradient = vec![0.0; logits.len()];
-    let side = setup.config.embed_side();
-    let each = setup.weights.matching / example.questions.len() as f32;
+    let weights = setup.weights;
+    let each = share * weights.matching / example.questions.len() as f32;
+    let coarse = side < setup.config.mask_side();
     let rows = logits.chunks_exact(side * side).zip(gradient.chunks_exact_mut(side * side));
-    let parts = |share: f32| masks::Parts { focal: each * share, dice: 0.5 * each * share };
+    let parts = |share: f32| masks::Parts { focal: each * share * weights.focal, dice: each * share * weights.dice };
     for (question, (z, g)) in example.questions.iter().zip(rows) {
-        let loss = match &question.goal {
-            Goal::Candidates(_) => masks::dense(z, &question.goal.heat(side), parts(CANDIDATES_SHARE), g),
-            Goal::Empty => masks::empty(z, 0.3 * each, g),
-            Goal::Mask(_) | Goal::Boxes(..) => masks::dense(z, &question.goal.heat(side), parts(1.0), g),
+        let goal = &question.goal;
+        let loss = match goal {
+            Goal::Empty => masks::empty(z, weights.empty * each, g),
+            Goal::Candidates(_) if coarse => masks::dense(z, &goal.heat(side), parts(CANDIDATES_SHARE), g),
+            Goal::Mask(_) | Goal::Boxes(..) if coarse => masks::dense(z, &goal.heat(side), parts(1.0), g),
+            Goal::Candidates(target) => masks::dense(z, target, parts(CANDIDATES_SHARE), g),
+            Goal::Mask(target) => masks::dense(z, target, parts(1.0), g),
+            Goal::Boxes(columns, rows) => masks::projections(z, columns, rows, each * weights.projection, g),
         };
         values.matching += loss;
         values.total += loss;
     }
-    Ok(attach(output, gradient)?)
+    Ok(attach(&scores, gradient)?)
+}
+
+/// Where the thing is that words relate their target to: without it a relation is a long way for a gradient.
+fn anchors(setup: &Setup<'_>, example: &Example, scores: &Tensor, values: &mut Values) -> Result<Tensor> {
+    let side = setup.config.embed_side();
+    let scores = scores.transpose(1, 2)?.contiguous()?;
+    let logits = host(&scores)?;
+    let mut gradient = vec![0.0; logits.len()];
+    let each = setup.weights.anchor / example.questions.len() as f32;
+    let rows = logits.chunks_exact(side * side).zip(gradient.chunks_exact_mut(side * side));
+    for (question, (z, g)) in example.questions.iter().zip(rows) {
+        // Words without a relation have no anchor; where the relation is not known, nothing is taught.
+        let loss = match &question.anchor {
+            Some(heat) => masks::dense(z, heat, masks::Parts { focal: 2.0 * each, dice: each }, g),
+            None if question.plain => masks::empty(z, NO_ANCHOR_SHARE * each, g),
+            None => continue,
+        };
+        values.anchor += loss;
+        values.total += loss;
+    }
+    Ok(attach(&scores, gradient)?)
 }
 
 fn dense_heads(
@@ -257,15 +312,24 @@ fn dense_heads(
     setup: &Setup<'_>,
     example: &Example,
     seen: &Seen<Tensor>,
+    keys: &Keys<Tensor>,
     values: &mut Values,
 ) -> Result<Tensor> {
-    let heads = auxiliary(ops, setup.config, seen)?;
-    let logits = host(&heads)?;
-    let mut gradient = vec![0.0; logits.len()];
-    let loss = example.grid.loss(&logits, setup.config.auxiliary, setup.weights.auxiliary, &mut gradient);
-    values.auxiliary += loss;
-    values.total += loss;
-    Ok(attach(&heads, gradient)?)
+    let (outputs, weight) = (setup.config.auxiliary, setup.weights.auxiliary);
+    let names = names_of_places(ops, setup.config, keys)?;
+    let tokens = names_of_tokens(ops, setup.config, seen)?;
+    let mut taught = |output: &Tensor, loss: &dyn Fn(&[f32], &mut [f32]) -> f32| -> Result<Tensor> {
+        let logits = host(output)?;
+        let mut gradient = vec![0.0; logits.len()];
+        let loss = loss(&logits, &mut gradient);
+        values.auxiliary += loss;
+        values.total += loss;
+        Ok(attach(output, gradient)?)
+    };
+    let coarse = taught(&names.coarse, &|z, g| example.grid.loss(z, outputs, weight, g))?;
+    let fine = taught(&names.fine, &|z, g| example.fine_grid.loss(z, outputs, weight, g))?;
+    let tokens = taught(&tokens, &|z, g| example.grid.token_loss(z, outputs, weight, g))?;
+    Ok(((coarse + fine)? + tokens)?)
 }
 
 fn answers(setup: &Setup<'_>, example: &Example, output: &Tensor, values: &mut Values) -> Result<Tensor> {

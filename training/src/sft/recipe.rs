@@ -87,7 +87,7 @@ pub struct Optimiser {
     pub weight_decay: f32,
     /// Largest norm of a step's whole gradient.
     pub clip_norm: f32,
-    /// The trunk's share of the learning rate.
+    /// The trunk's share of the learning rate, for weights of a fresh layer's size; others by their size.
     pub trunk_share: f32,
     /// Decay of the average that is evaluated and exported.
     pub average_decay: f32,
@@ -113,7 +113,7 @@ pub struct Weights {
     pub projection: f32,
     /// Emptiness of masks of what is not there.
     pub empty: f32,
-    /// Matching of `[SEG]` states with the picture's cells.
+    /// Likeness of `[SEG]` states with places; its focal and Dice parts weigh as those of masks.
     pub matching: f32,
     /// Object score.
     pub object: f32,
@@ -123,6 +123,10 @@ pub struct Weights {
     pub doubt: f32,
     /// Auxiliary dense heads.
     pub auxiliary: f32,
+    /// Where the thing is that words relate their target to.
+    pub anchor: f32,
+    /// What words say, without a picture.
+    pub reading: f32,
     /// Share of the mask losses of a later frame answered with the first frame's `[SEG]`.
     pub later: f32,
 }
@@ -140,6 +144,8 @@ impl Default for Weights {
             iou: 0.25,
             doubt: 0.5,
             auxiliary: 1.0,
+            anchor: 0.5,
+            reading: 1.0,
             later: 0.5,
         }
     }
@@ -157,7 +163,13 @@ pub struct Phase {
     pub steps: usize,
     /// Pictures a step.
     pub batch: usize,
-    /// Questions a picture at most.
+    /// Requests without a picture that are read beside each picture.
+    #[serde(default)]
+    pub texts: usize,
+    /// Whether there are no pictures at all: the phase learns to read.
+    #[serde(default)]
+    pub blind: bool,
+    /// Questions a picture at most; 0 teaches only what stands where.
     pub queries: usize,
     /// Of these, how many masks are decoded.
     pub masks: usize,
@@ -267,8 +279,11 @@ impl Recipe {
                 let expected = format!("a multiple of 32 whose quarter divides data.size {}", self.data.size);
                 return wrong(&at("image"), &expected, phase.image.to_string());
             }
-            if phase.batch == 0 || phase.steps == 0 || phase.queries == 0 || phase.masks == 0 {
-                return wrong(&at("batch, steps, queries, masks"), "at least 1 each", "0".into());
+            if phase.batch == 0 || phase.steps == 0 || (phase.queries > 0 && phase.masks == 0) {
+                return wrong(&at("batch, steps, masks"), "at least 1 each", "0".into());
+            }
+            if phase.blind && phase.texts == 0 {
+                return wrong(&at("texts"), "at least 1 in a phase without pictures", "0".into());
             }
             if !(phase.learning_rate > 0.0 && phase.learning_rate.is_finite()) {
                 return wrong(&at("learning_rate"), "a positive number", phase.learning_rate.to_string());

@@ -12,13 +12,7 @@ use super::Result;
 use super::pass::{host, image};
 
 /// Outputs that begin near zero, so that no question starts with a strong opinion.
-const TIMID: [&str; 5] = [
-    "auxiliary.out.weight",
-    "auxiliary.match.weight",
-    "mask.kernel.out.weight",
-    "mask.object.out.weight",
-    "mask.iou.out.weight",
-];
+const TIMID: [&str; 3] = ["mask.kernel.out.weight", "mask.object.out.weight", "mask.iou.out.weight"];
 const TIMID_SHARE: f64 = 0.1;
 
 /// Scales the fresh layers around the trunk so that what the heads see has about unit variance on `pictures`

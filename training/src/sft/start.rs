@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::pack::pack;
-use kestrel_models::kestrel::{Config, auxiliary, language, mask, vision};
+use kestrel_models::kestrel::{
+    Config, keys, language, mask, names_of_anchors, names_of_places, names_of_tokens, names_of_wishes, reading as read,
+    vision, wishes,
+};
 use kestrel_models::tokenizer::{self, QueryTokenizer};
 
 use super::example::Maker;
-use super::pass::matching;
 use super::{Options, Progress, Recipe, Result, TrainError, progress_words};
 use crate::cache::Cache;
 use crate::expressions::corpus;
+use crate::losses::reading;
 
 /// The tokenizer of a run, in its folder.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -113,11 +116,16 @@ fn touch(params: &Params, model: &Config) -> Result<()> {
     let mut ops = Candle::evaluating(params);
     let picture = Tensor::zeros((1, 64, 64, 3), candle_core::DType::F32, params.device())?;
     let seen = vision(&mut ops, &config, &picture)?;
-    auxiliary(&mut ops, &config, &seen)?;
+    let keys = keys(&mut ops, &config, &seen)?;
+    names_of_places(&mut ops, &config, &keys)?;
+    names_of_tokens(&mut ops, &config, &seen)?;
     let packed = pack(&[vec![vec![0, 1, 2]]], config.token_side().pow(2), 0, None);
     let tensors = packed.tensors(config.language_width / config.heads, params.device())?;
     let said = language(&mut ops, &config, &seen.tokens, &tensors)?;
-    matching(&mut ops, &config, &seen, &said.seg)?;
+    let wishes = wishes(&mut ops, &config, &said.seg)?;
+    names_of_wishes(&mut ops, &config, &wishes)?;
+    read(&mut ops, &said.seg, reading::OUTPUTS)?;
+    names_of_anchors(&mut ops, &config, &wishes)?;
     mask(&mut ops, &config, &seen, &said.seg, 1)?;
     Ok(())
 }

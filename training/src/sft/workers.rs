@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::example::Maker;
 use super::optimiser::Slot;
 use super::pass::{Setup, Times, Values, lap, pass};
-use super::{Result, TrainError};
+use super::{Result, TrainError, reading};
 use crate::cache::Cache;
 
 /// One thread's buffers.
@@ -45,17 +45,26 @@ impl<'a> Worker<'a> {
             sums.iter_mut().for_each(|sum| sum.fill(0.0));
             for &(index, seed) in mine {
                 let mut clock = Instant::now();
-                let example = maker.draw(&cache.get(index)?, seed)?;
-                lap(&mut clock, &mut measured.1.prepare);
-                let (grads, values) = pass(setup, &example, &mut measured.1)?;
-                measured.0 += values;
-                let mut clock = Instant::now();
-                for (slot, sum) in slots.iter().zip(sums.iter_mut()).filter(|(_, sum)| !sum.is_empty()) {
-                    if let Some(grad) = grads.get(slot.var.as_tensor()) {
-                        add(sum, grad)?;
-                    }
+                let mut stores = Vec::with_capacity(2);
+                if !maker.phase.blind {
+                    let example = maker.draw(&cache.get(index)?, seed)?;
+                    lap(&mut clock, &mut measured.1.prepare);
+                    stores.push(pass(setup, &example, &mut measured.1)?);
                 }
-                lap(&mut clock, &mut measured.1.sum);
+                if maker.phase.texts > 0 {
+                    stores.push(reading::pass(setup, maker, seed, &mut measured.1)?);
+                }
+                for (grads, values) in stores {
+                    measured.0 += values;
+                    let mut clock = Instant::now();
+                    for (slot, sum) in slots.iter().zip(sums.iter_mut()).filter(|(_, sum)| !sum.is_empty()) {
+                        if let Some(grad) = grads.get(slot.var.as_tensor()) {
+                            add(sum, grad)?;
+                        }
+                    }
+                    lap(&mut clock, &mut measured.1.sum);
+                }
+                measured.0.pictures += 1.0;
             }
             Ok(measured)
         })
