@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::evaluate::Evaluation;
-use super::pass::{Times, Values};
+use super::measured::{Times, Values};
 use super::{Result, TrainError};
 
 /// What one step did.

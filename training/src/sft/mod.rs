@@ -4,10 +4,12 @@
 //! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]).
 
 pub mod checkpoint;
+mod coverage;
 mod error;
 pub mod evaluate;
 pub mod example;
 pub mod log;
+pub mod measured;
 pub mod optimiser;
 pub mod order;
 pub mod pass;

@@ -10,8 +10,9 @@ use candle_core::{CpuStorage, Storage, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::example::Maker;
+use super::measured::{Times, Values, lap};
 use super::optimiser::Slot;
-use super::pass::{Setup, Times, Values, lap, pass};
+use super::pass::{Setup, pass};
 use super::{Result, TrainError, reading};
 use crate::cache::Cache;
 
