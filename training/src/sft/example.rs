@@ -141,6 +141,8 @@ impl<'a> Maker<'a> {
         let masks = self.phase.masks.min(chosen.len());
         let shown = (masks as f32 * SHOWN_SHARE).ceil() as usize;
         front(&mut chosen, shown, |asked| shows(&asked.ask.target));
+        // The likeness alone answers what a thing looks like; the decoder is there for what has to be compared.
+        front(&mut chosen, masks.div_ceil(2), |asked| shows(&asked.ask.target) && compares(asked.ask.stratum));
         self.make(sample, &chosen, masks)
     }
 
@@ -271,6 +273,11 @@ fn front<T>(items: &mut Vec<T>, count: usize, holds: impl Fn(&T) -> bool) {
 
 fn shows(target: &Target) -> bool {
     matches!(target, Target::Masks(_) | Target::Boxes(_))
+}
+
+/// Whether a question is answered by comparing things.
+fn compares(stratum: Stratum) -> bool {
+    matches!(stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size | Stratum::Position)
 }
 
 /// Index of the right answer among `[SEG]`, absent, ambiguous, not understood, unseeable.
