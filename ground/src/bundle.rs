@@ -79,7 +79,8 @@ fn canaries(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Looks through the canary scenes for one question each that this model answers as it should.
+/// Looks through the canary scenes for at most one question each that this model answers with a mask, or with a refusal,
+/// where that is wanted.
 fn find(segmenter: &mut Segmenter) -> Result<Vec<(RgbImage, CanarySpec)>> {
     let bar = ProgressBar::new(SCENES);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} canary scenes ({elapsed})")?);
