@@ -157,7 +157,8 @@ fn mask_threshold(records: &[&Record]) -> f32 {
     let mean = |threshold: f32| -> f64 {
         let at = |r: &&&Record| {
             let swept = r.sweep.iter().find(|s| s.threshold == threshold);
-            swept.map_or(0.0, |s| iou(s.predicted, s.intersection, r.target))
+            let shown = swept.filter(|s| s.predicted >= u64::from(MIN_AREA_PIXELS));
+            shown.map_or(0.0, |s| iou(s.predicted, s.intersection, r.target))
         };
         outlined.iter().map(at).sum()
     };

@@ -9,7 +9,7 @@ use kestrel_onboard::bundle::Bundle;
 use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions, union};
 use kestrel_perception::{Bitmap, policy};
 use kestrel_training::benchmark;
-use kestrel_training::metrics::{Figure, Kind, Masks, Record, Report, report};
+use kestrel_training::metrics::{Figure, Kind, Masks, Record, Report, Swept, report};
 use kestrel_training::sample::{Ask, Sample, Target};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -46,12 +46,18 @@ pub struct Arguments {
     engine: EngineArguments,
 }
 
+/// Mask thresholds among which `ground calibrate` chooses.
+const SWEEP: [f32; 8] = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5];
+
 /// Runs `ground eval`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let bundle = Bundle::open(&crate::engine::bundle_folder(arguments.bundle.as_deref())?)?;
     let mut options = SegmenterOptions::default();
     if arguments.without_gate {
         options.gate = None;
+    }
+    if arguments.records.is_some() {
+        options.sweep = SWEEP.to_vec();
     }
     let mut segmenter = Segmenter::open(&bundle, &arguments.engine.options(arguments.json), options)?;
     let records = judge(arguments, &mut segmenter)?;
@@ -114,7 +120,14 @@ pub fn record(set: &str, sample: &Sample, ask: &Ask, answer: &Answer) -> Result<
     let image = &sample.picture.image;
     let (target, weak) = truth(sample, ask)?;
     let shown = union(&answer.outcome)?.unwrap_or_else(|| Bitmap::new(image.width(), image.height()));
-    let overlap = shown.bits().iter().zip(target.bits()).filter(|(a, b)| **a && **b).count() as u64;
+    let overlap = overlap(&shown, &target);
+    let swept = answer.whole.iter().flat_map(|whole| SWEEP.iter().zip(&whole.sweep));
+    let sweep = swept.map(|(&threshold, mask)| Swept {
+        threshold,
+        predicted: mask.area(),
+        intersection: self::overlap(mask, &target),
+    });
+    let sweep = sweep.collect();
     let observation = answer.whole.as_ref().map(|whole| &whole.observation);
     let features = observation.map_or([0.0; 3], |o| policy::presence_features(&o.answers, o.object, o.iou));
     let presence = match &answer.outcome {
@@ -142,8 +155,12 @@ pub fn record(set: &str, sample: &Sample, ask: &Ask, answer: &Answer) -> Result<
         presence,
         features,
         doubt: doubts.iter().map(|word| word.logit).fold(f32::NEG_INFINITY, f32::max).max(-30.0),
-        sweep: Vec::new(),
+        sweep,
     })
+}
+
+fn overlap(a: &Bitmap, b: &Bitmap) -> u64 {
+    a.bits().iter().zip(b.bits()).filter(|(a, b)| **a && **b).count() as u64
 }
 
 /// The target's pixels, and whether they are only a weak box.

@@ -2,8 +2,10 @@
 //!
 //! Names and shapes are the contract with the runtime; batch is 1 and every shape is static.
 
+use kestrel_perception::proposals::{CODE, MOST, NAMES};
+
 use crate::error::Result;
-use crate::kestrel::{self, Config, PackedTensors, Seen, pack};
+use crate::kestrel::{self, Config, PackedTensors, Proposals, Seen, pack};
 use crate::onnx::Onnx;
 use crate::ops::Ops as _;
 use crate::weights::Weights;
@@ -11,11 +13,11 @@ use crate::weights::Weights;
 /// Serialised ONNX models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graphs {
-    /// `image [1,3,S,S]` → `tokens`, `embed`, `fine`.
+    /// `image [1,3,S,S]` → `tokens`, `embed`, `fine`, `spots [1,(S/8)²,SPOT]`.
     pub vision: Vec<u8>,
     /// `tokens`, `ids [1,L]`, `index [1,1]` → `logits [1,V]`, `seg [1,1,C]`, `doubt [1,L]`.
     pub language: Vec<u8>,
-    /// `embed`, `fine`, `seg` → `mask [1,S/4,S/4]`, `iou [1,1]`, `object [1,1]`.
+    /// `embed`, `fine`, `seg`, `names [1,K,NAMES]`, `codes`, `extents`, `attention` → `mask [1,S/4,S/4]`, `iou [1,1]`, `object [1,1]`.
     pub mask: Vec<u8>,
 }
 
@@ -28,7 +30,9 @@ fn vision(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
     let mut onnx = Onnx::new(weights);
     let image = onnx.input_map("image", &[1, config.image, config.image, 3])?;
     let seen = kestrel::vision(&mut onnx, config, &image)?;
-    for (name, value) in [("tokens", &seen.tokens), ("embed", &seen.embed), ("fine", &seen.fine)] {
+    for (name, value) in
+        [("tokens", &seen.tokens), ("embed", &seen.embed), ("fine", &seen.fine), ("spots", &seen.spots)]
+    {
         let shape = onnx.shape(value);
         onnx.output(name, value, &shape)?;
     }
@@ -65,13 +69,21 @@ fn mask(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
     let mut onnx = Onnx::new(weights);
     let embed = onnx.input_rows("embed", &[1, embed, config.mask_width]);
     let seen = Seen {
-        // The decoder never reads the image tokens; any tensor may stand in their place.
+        // The decoder never reads the image tokens nor the spots; any tensor may stand in their place.
         tokens: embed.clone(),
+        spots: embed.clone(),
         embed,
         fine: onnx.input_rows("fine", &[1, side * side, config.fine_width]),
     };
     let seg = onnx.input_rows("seg", &[1, 1, config.mask_width]);
-    let masks = kestrel::mask(&mut onnx, config, &seen, &seg, 1)?;
+    let cells = 2 * (config.embed_side() + side);
+    let proposals = Proposals {
+        names: onnx.input_rows("names", &[1, MOST, NAMES]),
+        codes: onnx.input_rows("codes", &[1, MOST, CODE]),
+        extents: onnx.input_rows("extents", &[1, cells, MOST]),
+        attention: onnx.input_rows("attention", &[1, MOST + 1, MOST + 1]),
+    };
+    let masks = kestrel::mask(&mut onnx, config, &seen, &proposals, &seg, 1)?;
     onnx.output("mask", &masks.mask, &[1, side, side])?;
     onnx.output("iou", &masks.iou, &[1, 1])?;
     onnx.output("object", &masks.object, &[1, 1])?;

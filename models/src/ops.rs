@@ -109,6 +109,8 @@ pub trait Ops {
     fn concat(&mut self, xs: &[Self::T], axis: usize) -> Result<Self::T>;
     /// `len` entries of rows from `start` along `axis`.
     fn narrow(&mut self, x: &Self::T, axis: usize, start: usize, len: usize) -> Result<Self::T>;
+    /// Rows of another shape `[N, L, D]` with the same numbers in the same order.
+    fn reshape(&mut self, x: &Self::T, shape: &[usize]) -> Result<Self::T>;
     /// Each batch entry `times` times in a row: `[N, …]` to `[N·times, …]`; times 1 is the identity.
     fn repeat_batch(&mut self, x: &Self::T, times: usize) -> Result<Self::T>;
 }

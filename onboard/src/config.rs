@@ -240,6 +240,7 @@ impl File {
                 segmenter: SegmenterOptions {
                     tiling: self.perception.tiling,
                     gate: self.perception.gate.then(GateThresholds::default),
+                    ..SegmenterOptions::default()
                 },
                 link: LinkOptions {
                     listen: self.link.listen,

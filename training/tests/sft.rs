@@ -9,7 +9,7 @@ use candle_core::Device;
 use kestrel_training::sft::{Options, Phase, Progress, Recipe, Summary, TrainError, checkpoint, train};
 
 fn smoke() -> Recipe {
-    Recipe::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml")).unwrap()
+    Recipe::load(&Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("recipes/smoke.toml")).unwrap()
 }
 
 fn options(runs: &Path, resume: bool) -> Options {

@@ -264,6 +264,11 @@ impl Ops for Candle<'_> {
         Ok(x.narrow(axis, start, len)?)
     }
 
+    fn reshape(&mut self, x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+        expect_rank("reshape", "", x, 3)?;
+        Ok(x.contiguous()?.reshape(shape)?)
+    }
+
     fn repeat_batch(&mut self, x: &Tensor, times: usize) -> Result<Tensor> {
         match (times, self.composed) {
             (1, _) => Ok(x.clone()),

@@ -5,6 +5,7 @@
 //! would add an error that words do not have. The mask begins as the likeness of words and places
 //! ([`super::likeness`]), which the layers see as a dense prompt and then sharpen.
 
+use super::compare::{Compared, Pointed, Proposals, compare, pointed};
 use super::likeness::{Keys, Likeness, keys, likeness, place, product, wishes};
 use super::{Config, Masks, Seen};
 use crate::error::Result;
@@ -15,11 +16,26 @@ const SMOOTH: Conv = Conv { kernel: 3, stride: 1, act: Act::None };
 /// Learned tokens before the prompt: object score, predicted IoU, mask.
 const LEARNED: usize = 3;
 
-/// Decodes `queries` masks for each picture from `[SEG]` states `seg [N·queries, 1, mask_width]`.
+/// Compares the proposals and decodes `queries` masks for each picture from `[SEG]` states `seg [N·queries, 1, mask_width]`.
 pub fn mask<O: Ops>(
     ops: &mut O,
     config: &Config,
     seen: &Seen<O::T>,
+    proposals: &Proposals<O::T>,
+    seg: &O::T,
+    queries: usize,
+) -> Result<Masks<O::T>> {
+    let compared = compare(ops, config, proposals, seg, queries)?;
+    decode(ops, config, seen, proposals, &compared, seg, queries)
+}
+
+/// The mask where the proposals have been compared.
+pub fn decode<O: Ops>(
+    ops: &mut O,
+    config: &Config,
+    seen: &Seen<O::T>,
+    proposals: &Proposals<O::T>,
+    compared: &Compared<O::T>,
     seg: &O::T,
     queries: usize,
 ) -> Result<Masks<O::T>> {
@@ -27,7 +43,8 @@ pub fn mask<O: Ops>(
     let count = ops.shape(seg)[0];
     let learned = ops.parameter("mask.tokens", &[1, LEARNED, width], Init::Normal(0.5))?;
     let learned = ops.repeat_batch(&learned, count)?;
-    let prompt = ops.concat(&[learned, seg.clone()], 1)?;
+    let prompt = ops.concat(&[learned, seg.clone(), compared.summary.clone()], 1)?;
+    let pointed = pointed(ops, config, proposals, &compared.pointer, queries)?;
 
     let keys = keys(ops, config, seen)?;
     let keys = Keys { coarse: ops.repeat_batch(&keys.coarse, queries)?, fine: ops.repeat_batch(&keys.fine, queries)? };
@@ -35,7 +52,7 @@ pub fn mask<O: Ops>(
     let alike = likeness(ops, config, &keys, &wishes)?;
 
     let place = place(ops, config)?;
-    let rows = dense_prompt(ops, config, &seen.embed, &alike, queries)?;
+    let rows = dense_prompt(ops, config, &seen.embed, &alike, &pointed, queries)?;
     let mut picture = Picture { rows, place };
     let mut tokens = prompt.clone();
     for layer in 0..config.mask_layers {
@@ -48,26 +65,32 @@ pub fn mask<O: Ops>(
     let tokens = ops.layer_norm(&tokens, "mask.final.norm", EPS)?;
 
     let object = head(ops, &tokens, 0, "mask.object", width, 1)?;
+    let object = ops.add(&object, &compared.found)?;
     let iou = head(ops, &tokens, 1, "mask.iou", width, 1)?;
     let kernel = head(ops, &tokens, 2, "mask.kernel", width, config.fine_width)?;
-    let features = upscale(ops, config, &picture.rows, &seen.fine, &alike.mask, queries)?;
+    let features = upscale(ops, config, &picture.rows, &seen.fine, [&alike.mask, &pointed.fine], queries)?;
     let sharp = product(ops, &features, &kernel, config.fine_width)?;
     Ok(Masks { mask: ops.add(&sharp, &alike.mask)?, iou, object })
 }
 
 /// The stride-16 embedding with the likeness laid over it, as SAM lays a mask prompt over its image embedding: what the
-/// words point at, and what they relate it to, is marked before the layers look, `[N·queries, (S/16)², mask_width]`.
+/// words point at, what they relate it to and which boxes are meant is marked before the layers look,
+/// `[N·queries, (S/16)², mask_width]`.
 fn dense_prompt<O: Ops>(
     ops: &mut O,
     config: &Config,
     embed: &O::T,
     alike: &Likeness<O::T>,
+    pointed: &Pointed<O::T>,
     queries: usize,
 ) -> Result<O::T> {
     let mut marked = ops.repeat_batch(embed, queries)?;
-    for (likeness, name) in [(&alike.coarse, "mask.prompt"), (&alike.anchor, "mask.prompt_anchor")] {
-        let mark = ops.activate(likeness, Act::Sigmoid)?;
-        let mark = ops.linear(&mark, name, config.mask_width, false, Act::None)?;
+    let coarse = ops.activate(&alike.coarse, Act::Sigmoid)?;
+    let anchor = ops.activate(&alike.anchor, Act::Sigmoid)?;
+    for (mark, name) in
+        [(&coarse, "mask.prompt"), (&anchor, "mask.prompt_anchor"), (&pointed.coarse, "mask.prompt_pointed")]
+    {
+        let mark = ops.linear(mark, name, config.mask_width, false, Act::None)?;
         marked = ops.add(&marked, &mark)?;
     }
     Ok(marked)
@@ -154,7 +177,7 @@ fn upscale<O: Ops>(
     config: &Config,
     rows: &O::T,
     fine: &O::T,
-    alike: &O::T,
+    [alike, pointed]: [&O::T; 2],
     queries: usize,
 ) -> Result<O::T> {
     let (side, width) = (config.embed_side(), config.fine_width);
@@ -168,8 +191,10 @@ fn upscale<O: Ops>(
     let fine = ops.to_map(&fine, 4 * side, 4 * side)?;
     let fine = ops.repeat_batch(&fine, queries)?;
     let x = ops.add(&x, &fine)?;
-    let marked = ops.activate(alike, Act::Sigmoid)?;
-    let marked = ops.linear(&marked, "mask.up.marked", width, false, Act::None)?;
+    let alike = ops.activate(alike, Act::Sigmoid)?;
+    let marked = ops.linear(&alike, "mask.up.marked", width, false, Act::None)?;
+    let boxed = ops.linear(pointed, "mask.up.pointed", width, false, Act::None)?;
+    let marked = ops.add(&marked, &boxed)?;
     let marked = ops.to_map(&marked, 4 * side, 4 * side)?;
     let x = ops.add(&x, &marked)?;
     let x = ops.activate(&x, Act::Relu)?;

@@ -1,9 +1,11 @@
 //! kestrel-s: a multimodal language model that answers with a mask, written once against [`Ops`](crate::ops::Ops).
 //!
 //! Topology (Sa2VA, arXiv 2501.04001): vision trunk → projector → decoder language model → hidden state at `[SEG]`
-//! → SAM-2-style mask decoder. Three functions, three graphs: [`vision`], [`language`], [`mask`].
+//! → SAM-2-style mask decoder. Three functions, three graphs: [`vision`], [`language`], [`mask`]; between the
+//! first and the last, [`kestrel_perception::proposals`] picks the things that stand out.
 
 mod auxiliary;
+mod compare;
 mod decoder;
 mod language;
 mod likeness;
@@ -13,7 +15,8 @@ pub mod trunk;
 mod vision;
 
 pub use auxiliary::{Names, names_of_anchors, names_of_places, names_of_tokens, names_of_wishes, reading};
-pub use decoder::mask;
+pub use compare::{Compared, Proposals, compare};
+pub use decoder::{decode, mask};
 pub use language::language;
 pub use likeness::{Keys, Likeness, Wishes, blank, keys, likeness, product, wishes};
 pub use vision::vision;
@@ -48,8 +51,15 @@ pub struct Config {
     pub mask_layers: usize,
     /// Heads of its attentions, which run at half of `mask_width`.
     pub mask_heads: usize,
+    /// Layers that compare proposals, with as many heads.
+    #[serde(default = "compare_layers")]
+    pub compare_layers: usize,
     /// Names that places and words share in training; the heads that score them are dropped at export.
     pub auxiliary: usize,
+}
+
+fn compare_layers() -> usize {
+    3
 }
 
 impl Config {
@@ -68,6 +78,7 @@ impl Config {
             fine_width: 32,
             mask_layers: 2,
             mask_heads: 4,
+            compare_layers: 3,
             auxiliary: 32,
         }
     }
@@ -87,6 +98,7 @@ impl Config {
             fine_width: 16,
             mask_layers: 1,
             mask_heads: 2,
+            compare_layers: 1,
             auxiliary: 32,
         }
     }
@@ -99,6 +111,11 @@ impl Config {
     /// Side of the mask decoder's embedding (stride 16).
     pub fn embed_side(&self) -> usize {
         self.image / 16
+    }
+
+    /// Side of the grid of spots (stride 8).
+    pub fn spot_side(&self) -> usize {
+        self.image / 8
     }
 
     /// Side of the mask logits (stride 4).
@@ -116,6 +133,8 @@ pub struct Seen<T> {
     pub embed: T,
     /// Stride-4 features, rows `[N, (S/4)², fine_width]`.
     pub fine: T,
+    /// What stands in every stride-8 cell, rows `[N, (S/8)², SPOT]`: see [`kestrel_perception::proposals`].
+    pub spots: T,
 }
 
 /// Packed queries as tensors, see [`pack::Packed`].

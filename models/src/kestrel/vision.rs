@@ -1,6 +1,6 @@
 //! Trunk, feature pyramid and projector.
 
-use super::{Config, Seen, positions, trunk::trunk};
+use super::{Config, Seen, compare::spots, positions, trunk::trunk};
 use crate::error::Result;
 use crate::ops::{Act, Conv, Ops};
 
@@ -18,6 +18,7 @@ pub fn vision<O: Ops>(ops: &mut O, config: &Config, image: &O::T) -> Result<Seen
     let p16 = merge(ops, &stages.s16, &p32, "16", wide)?;
     let p8 = merge(ops, &stages.s8, &p16, "8", half)?;
     let p4 = merge(ops, &stages.s4, &p8, "4", fine)?;
+    let spots = spots(ops, config, &p8)?;
 
     // Bottom-up once: colour and small things must reach the stride at which words are matched.
     let down = ops.depthwise(&p8, "neck.down", HALVE)?;
@@ -31,7 +32,7 @@ pub fn vision<O: Ops>(ops: &mut O, config: &Config, image: &O::T) -> Result<Seen
     let embed = ops.layer_norm(&embed, "neck.embed_norm", EPS)?;
     let fine = ops.to_rows(&p4)?;
     let fine = ops.layer_norm(&fine, "neck.fine_norm", EPS)?;
-    Ok(Seen { tokens, embed, fine })
+    Ok(Seen { tokens, embed, fine, spots })
 }
 
 fn merge<O: Ops>(ops: &mut O, lateral: &O::T, above: &O::T, level: &str, width: usize) -> Result<O::T> {

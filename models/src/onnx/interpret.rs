@@ -317,6 +317,14 @@ impl Ops for Onnx<'_> {
         Ok(self.slice(x, axis, start, len))
     }
 
+    fn reshape(&mut self, x: &Value, shape: &[usize]) -> Result<Value> {
+        expect_rows("reshape", &x.name, x)?;
+        if x.shape.iter().product::<usize>() != shape.iter().product::<usize>() {
+            return Err(misshapen("reshape", &x.name, &format!("what fits {shape:?}"), &x.shape));
+        }
+        Ok(Onnx::reshape(self, x, shape))
+    }
+
     fn repeat_batch(&mut self, x: &Value, times: usize) -> Result<Value> {
         match (times, x.shape.first()) {
             (1, _) => Ok(x.clone()),

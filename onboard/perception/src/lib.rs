@@ -14,6 +14,7 @@ pub mod overlay;
 pub mod policy;
 pub mod postprocess;
 pub mod preprocess;
+pub mod proposals;
 pub mod tiling;
 pub mod tokens;
 

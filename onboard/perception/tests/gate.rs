@@ -104,6 +104,29 @@ fn a_shore_along_the_rows_is_no_tear() {
     assert_eq!(verdict(&shore), None);
 }
 
+/// The frame between two grey bars, as video players and square data sets show a wide picture.
+fn between_bars(frame: &RgbImage) -> RgbImage {
+    let (width, height) = frame.dimensions();
+    let mut barred = RgbImage::from_pixel(width, width.max(height), Rgb([114; 3]));
+    imageops::replace(&mut barred, frame, 0, i64::from(width.saturating_sub(height) / 2));
+    barred
+}
+
+#[test]
+fn bars_above_and_below_are_no_tear_and_hide_none() {
+    // Light and dark columns: where the picture begins, some get lighter than the bar and some darker.
+    let plain = landscape(512, 300);
+    let striped = RgbImage::from_fn(512, 300, |x, y| {
+        let Rgb([r, g, b]) = *plain.get_pixel(x, y);
+        let shift = if x / 40 % 2 == 0 { 60 } else { 0 };
+        Rgb([r, g, b].map(|v: u8| v.saturating_sub(30).saturating_add(shift)))
+    });
+    let barred = between_bars(&striped);
+    assert_eq!(verdict(&barred), None);
+    let torn = degrade(&landscape(512, 300), Family::Tear, 1.0, 5);
+    assert_eq!(verdict(&between_bars(&torn)), Some(Verdict::Truncated));
+}
+
 #[test]
 fn false_colour_is_refused_and_red_earth_is_not() {
     let mut infrared = landscape(512, 384);
@@ -167,6 +190,9 @@ fn real_colour_photographs_pass() {
         let Some(pictures) = real(set, every) else { continue };
         let refused: Vec<_> = pictures.iter().filter_map(|(file, picture)| Some((file, verdict(picture)?))).collect();
         assert!(refused.len() * 50 <= pictures.len(), "{set}: {refused:?}");
+        let barred = |(file, picture)| Some((file, verdict(&between_bars(picture))?));
+        let refused: Vec<_> = pictures.iter().map(|(file, picture)| (file, picture)).filter_map(barred).collect();
+        assert!(refused.len() * 50 <= pictures.len(), "{set} between bars: {refused:?}");
     }
 }
 

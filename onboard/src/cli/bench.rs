@@ -53,7 +53,7 @@ impl Bench {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let bundle = self.model.open_bundle()?;
         // Measured apart, so that a frame which the gate would refuse is measured to the end.
-        let options = SegmenterOptions { tiling: Tiling::Never, gate: None };
+        let options = SegmenterOptions { tiling: Tiling::Never, gate: None, ..Default::default() };
         let mut segmenter = Segmenter::open(&bundle, &self.model.engine(self.json), options)
             .map_err(|error| hinted(&error, error.hint()))?;
         let picture = match &self.image {

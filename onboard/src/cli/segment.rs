@@ -79,8 +79,11 @@ impl Segment {
             .map_err(|error| hinted(&error, "ask in one short sentence, for example: the red car left of the truck"))?;
         let picture = camera::load(&self.image).map_err(|error| hinted(&error, error.hint()))?;
         let bundle = self.model.open_bundle()?;
-        let options =
-            SegmenterOptions { tiling: self.tiling.into(), gate: (!self.no_gate).then(GateThresholds::default) };
+        let options = SegmenterOptions {
+            tiling: self.tiling.into(),
+            gate: (!self.no_gate).then(GateThresholds::default),
+            ..Default::default()
+        };
         let mut segmenter = Segmenter::open(&bundle, &self.model.engine(self.json), options)
             .map_err(|error| hinted(&error, error.hint()))?;
         let answer = segmenter.segment(&picture, &query).map_err(|error| hinted(&error, error.hint()))?;

@@ -25,7 +25,7 @@ pub enum Graph {
     Vision,
     /// Image tokens and words to the answer and the `[SEG]` state.
     Language,
-    /// Features and the `[SEG]` state to a mask.
+    /// Features, proposals and the `[SEG]` state to a mask.
     Mask,
 }
 
@@ -49,7 +49,7 @@ impl Graph {
         match self {
             Self::Vision => &["image"],
             Self::Language => &["tokens", "ids", "index"],
-            Self::Mask => &["embed", "fine", "seg"],
+            Self::Mask => &["embed", "fine", "seg", "names", "codes", "extents", "attention"],
         }
     }
 
@@ -57,7 +57,7 @@ impl Graph {
     #[must_use]
     pub fn outputs(self) -> &'static [&'static str] {
         match self {
-            Self::Vision => &["tokens", "embed", "fine"],
+            Self::Vision => &["tokens", "embed", "fine", "spots"],
             Self::Language => &["logits", "seg", "doubt"],
             Self::Mask => &["mask", "iou", "object"],
         }
@@ -127,7 +127,7 @@ pub trait Engine: Send {
     ///
     /// # Errors
     /// When the number, type or shape of the inputs is not the graph's, or the engine fails.
-    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor; 3]) -> Result<(), EngineError>;
+    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError>;
 }
 
 /// The three graphs as ONNX bytes.

@@ -229,7 +229,7 @@ impl Engine for RuntimeEngine {
         &self.name
     }
 
-    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor; 3]) -> Result<(), EngineError> {
+    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
         check_inputs(graph, inputs)?;
         let name = &self.name;
         let failed = |error: ort::Error| EngineError::Run { engine: name.clone(), graph, why: error.to_string() };

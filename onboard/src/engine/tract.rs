@@ -66,7 +66,7 @@ impl Plan {
         Ok(Self { model, inputs, outputs })
     }
 
-    fn run(&self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor; 3]) -> Result<(), EngineError> {
+    fn run(&self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
         let failed = |error: TractError| EngineError::Run { engine: NAME.into(), graph, why: chain(&error) };
         let mut values: TVec<TValue> = tvec!();
         for &place in &self.inputs {
@@ -96,7 +96,7 @@ impl Engine for TractEngine {
         NAME
     }
 
-    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor; 3]) -> Result<(), EngineError> {
+    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
         check_inputs(graph, inputs)?;
         self.plans[graph.index()].run(graph, inputs, outputs)
     }

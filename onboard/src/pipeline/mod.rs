@@ -33,11 +33,13 @@ pub struct SegmenterOptions {
     pub tiling: Tiling,
     /// Thresholds of the gate; `None` admits every frame (for measuring the model alone).
     pub gate: Option<GateThresholds>,
+    /// Probabilities at which the mask of the whole frame is cut besides the model's own, for fitting that.
+    pub sweep: Vec<f32>,
 }
 
 impl Default for SegmenterOptions {
     fn default() -> Self {
-        Self { tiling: Tiling::Auto, gate: Some(GateThresholds::default()) }
+        Self { tiling: Tiling::Auto, gate: Some(GateThresholds::default()), sweep: Vec::new() }
     }
 }
 
@@ -73,12 +75,15 @@ pub struct Whole {
     pub observation: Observation,
     /// The mask in pixels of the frame, shown or not.
     pub mask: Bitmap,
+    /// The mask cut at each probability of [`SegmenterOptions::sweep`].
+    pub sweep: Vec<Bitmap>,
 }
 
 /// The model's word on one view, and the policy's on that.
 struct Glance {
     observation: Observation,
     mask: Bitmap,
+    sweep: Vec<Bitmap>,
     decision: Decision,
 }
 
@@ -284,7 +289,8 @@ impl Look<'_> {
                 None => refused(refusal, words_cut),
             },
         };
-        Ok((outcome, Whole { observation: whole.observation, mask: whole.mask }, words_cut))
+        let Glance { observation, mask, sweep, .. } = whole;
+        Ok((outcome, Whole { observation, mask, sweep }, words_cut))
     }
 
     /// Runs language and mask, and vision if need be, on one view and lets the policy decide.
@@ -295,14 +301,17 @@ impl Look<'_> {
         hint: Option<&kestrel_link::Hint>,
         timings: &mut Timings,
     ) -> Result<Glance, SegmentError> {
-        let Segmenter { engine, words, thresholds, answers, views, .. } = &mut *self.segmenter;
+        let Segmenter { engine, words, thresholds, answers, views, options, .. } = &mut *self.segmenter;
         let layout = words.layout(tokens, hint);
         views.see(view, self.frame, engine.as_mut(), timings)?;
         let said = views.say(view, &layout, engine.as_mut(), timings)?;
         timed(&mut timings.postprocess, || {
             let (observation, mask) = said.observe(self.frame, answers, thresholds, tokens)?;
             let decision = decide(&observation, thresholds);
-            Ok(Glance { observation, mask, decision })
+            let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
+            let sweep =
+                levels.iter().map(|&level| said.mask(self.frame, level, thresholds)).collect::<Result<_, _>>()?;
+            Ok(Glance { observation, mask, sweep, decision })
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 use kestrel_link::{AnswerTokens, Manifest, Thresholds};
+use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, ProposalInputs, SPOT};
 use kestrel_perception::{
     AnswerLogits, Bitmap, Letterbox, Observation, Scratch, Tiling, TokenLayout, View, plan, postprocess, preprocess,
     upsample, word_doubts,
@@ -41,6 +42,12 @@ impl Shapes {
         }
     }
 
+    /// Side of the grid of spots.
+    #[must_use]
+    pub fn spot_side(&self) -> usize {
+        self.size / 8
+    }
+
     /// Side of the mask logits.
     #[must_use]
     pub fn mask_side(&self) -> usize {
@@ -49,16 +56,17 @@ impl Shapes {
 
     /// Shapes of a graph's outputs.
     #[must_use]
-    pub fn outputs(&self, graph: Graph) -> [Vec<usize>; 3] {
+    pub fn outputs(&self, graph: Graph) -> Vec<Vec<usize>> {
         let side = self.mask_side();
         match graph {
-            Graph::Vision => [
+            Graph::Vision => vec![
                 vec![1, (self.size / 32).pow(2), self.language],
                 vec![1, (self.size / 16).pow(2), self.mask],
                 vec![1, side * side, self.fine],
+                vec![1, self.spot_side().pow(2), SPOT],
             ],
-            Graph::Language => [vec![1, self.vocabulary], vec![1, 1, self.mask], vec![1, self.tokens]],
-            Graph::Mask => [vec![1, side, side], vec![1, 1], vec![1, 1]],
+            Graph::Language => vec![vec![1, self.vocabulary], vec![1, 1, self.mask], vec![1, self.tokens]],
+            Graph::Mask => vec![vec![1, side, side], vec![1, 1], vec![1, 1]],
         }
     }
 }
@@ -67,7 +75,33 @@ impl Shapes {
 struct Slot {
     letterbox: Letterbox,
     seen: bool,
-    features: [Tensor; 3],
+    features: [Tensor; 4],
+    proposed: Proposed,
+}
+
+/// The things that stand out in a view, as the mask graph takes them.
+#[derive(Default)]
+struct Proposed {
+    inputs: ProposalInputs,
+    /// Logits of names `[MOST, NAMES]`.
+    names: Vec<f32>,
+    boxes: Vec<[f32; 4]>,
+}
+
+impl Proposed {
+    /// Picks what stands out among `spots`.
+    fn fill(&mut self, spots: &[f32], shapes: &Shapes) -> Result<(), kestrel_perception::Error> {
+        let picked = proposals::pick(spots, shapes.spot_side())?;
+        self.boxes.clear();
+        self.boxes.extend(picked.iter().map(|proposal| proposal.edges));
+        self.inputs.fill(&self.boxes, &[shapes.size / 16, shapes.mask_side()]);
+        self.names.clear();
+        self.names.resize(MOST * NAMES, 0.0);
+        for (names, proposal) in self.names.chunks_exact_mut(NAMES).zip(&picked) {
+            names.copy_from_slice(&spots[proposal.cell * SPOT + GEOMETRY..][..NAMES]);
+        }
+        Ok(())
+    }
 }
 
 /// Views of the frame at hand.
@@ -115,7 +149,7 @@ impl Views {
         let layout = TokenLayout { ids: vec![0; self.shapes.tokens], answer_index: 0, cut: 0 };
         self.say(0, &layout, engine, &mut timings)?;
         for graph in Graph::ALL {
-            let outputs = match graph {
+            let outputs: &[Tensor] = match graph {
                 Graph::Vision => &self.slots[0].features,
                 Graph::Language => &self.language,
                 Graph::Mask => &self.mask,
@@ -151,7 +185,10 @@ impl Views {
                     slot.letterbox = letterbox;
                     slot.seen = false;
                 }
-                None => self.slots.push(Slot { letterbox, seen: false, features: Default::default() }),
+                None => {
+                    let (features, proposed) = Default::default();
+                    self.slots.push(Slot { letterbox, seen: false, features, proposed });
+                }
             }
         }
     }
@@ -184,6 +221,7 @@ impl Views {
         let data = self.image.as_slice().unwrap_or_default();
         let inputs = [Input::F32(self.image.shape(), data)];
         run(engine, Graph::Vision, &inputs, &mut slot.features, timings)?;
+        timed(&mut timings.postprocess, || slot.proposed.fill(&slot.features[3].data, &self.shapes))?;
         slot.seen = true;
         Ok(())
     }
@@ -198,12 +236,22 @@ impl Views {
     ) -> Result<Said<'_>, SegmentError> {
         self.last_layout.clone_from(layout);
         let slot = &self.slots[view];
-        let [tokens, embed, fine] = &slot.features;
+        let [tokens, embed, fine, _] = &slot.features;
         let index = [layout.answer_index as i64];
         let ids_shape = [1, layout.ids.len()];
         let inputs = [tokens.as_input(), Input::I64(&ids_shape, &layout.ids), Input::I64(&[1, 1], &index)];
         run(engine, Graph::Language, &inputs, &mut self.language, timings)?;
-        let inputs = [embed.as_input(), fine.as_input(), self.language[1].as_input()];
+        let Proposed { inputs: proposed, names, .. } = &slot.proposed;
+        let extents = [1, proposed.extents.len() / MOST, MOST];
+        let inputs = [
+            embed.as_input(),
+            fine.as_input(),
+            self.language[1].as_input(),
+            Input::F32(&[1, MOST, NAMES], names),
+            Input::F32(&[1, MOST, CODE], &proposed.codes),
+            Input::F32(&extents, &proposed.extents),
+            Input::F32(&[1, MOST + 1, MOST + 1], &proposed.attention),
+        ];
         run(engine, Graph::Mask, &inputs, &mut self.mask, timings)?;
         Ok(Said {
             letterbox: slot.letterbox,
@@ -218,7 +266,7 @@ fn run(
     engine: &mut dyn Engine,
     graph: Graph,
     inputs: &[Input<'_>],
-    outputs: &mut [Tensor; 3],
+    outputs: &mut [Tensor],
     timings: &mut Timings,
 ) -> Result<(), SegmentError> {
     let mut time = std::time::Duration::ZERO;
@@ -228,6 +276,19 @@ fn run(
 }
 
 impl Said<'_> {
+    /// The mask in pixels of the frame, cut at a probability, without specks.
+    pub(super) fn mask(&self, frame: &RgbImage, level: f32, thresholds: &Thresholds) -> Result<Bitmap, SegmentError> {
+        let mut mask = Bitmap::new(frame.width(), frame.height());
+        upsample(&self.mask[0].data, self.side, &self.letterbox, level, &mut mask)?;
+        mask.remove_specks((self.least_area(thresholds) * SPECK_SHARE).round() as u64);
+        Ok(mask)
+    }
+
+    /// The least area of a mask in pixels of the frame.
+    fn least_area(&self, thresholds: &Thresholds) -> f32 {
+        thresholds.min_area_pixels as f32 / (self.letterbox.scale_x * self.letterbox.scale_y)
+    }
+
     /// The numbers that the policy wants, and the mask in pixels of the frame.
     pub(super) fn observe(
         &self,
@@ -237,12 +298,10 @@ impl Said<'_> {
         tokens: &Tokens,
     ) -> Result<(Observation, Bitmap), SegmentError> {
         let [logits, _, doubt] = self.language;
-        let [mask_logits, iou, object] = self.mask;
+        let [_, iou, object] = self.mask;
         let answers = AnswerLogits::read(&logits.data, ids)?;
-        let mut mask = Bitmap::new(frame.width(), frame.height());
-        upsample(&mask_logits.data, self.side, &self.letterbox, thresholds.mask_threshold, &mut mask)?;
-        let least = thresholds.min_area_pixels as f32 / (self.letterbox.scale_x * self.letterbox.scale_y);
-        mask.remove_specks((least * SPECK_SHARE).round() as u64);
+        let mask = self.mask(frame, thresholds.mask_threshold, thresholds)?;
+        let least = self.least_area(thresholds);
         // A scalar that is not there is as good as one that is not a number: the policy refuses both.
         let scalar = |tensor: &Tensor| tensor.data.first().copied().unwrap_or(f32::NAN);
         let mut observation = Observation {

@@ -35,6 +35,8 @@ impl Small {
             .node("Mul", &["image", "two"], "embed")
             .node("Add", &["image", "two"], "tokens")
             .node("Sub", &["image", "two"], "fine")
+            .node("Div", &["image", "two"], "spots")
+            .output("spots", &[1, 2])
             .output("fine", &[1, 2])
             .output("tokens", &[1, 2])
             .output("embed", &[1, 2]);
@@ -53,9 +55,17 @@ impl Small {
             .input("embed", &[1, 2])
             .input("fine", &[1, 2])
             .input("seg", &[1, 2])
-            .node("Add", &["embed", "fine"], "mask")
+            .input("names", &[1, 2])
+            .input("codes", &[1, 2])
+            .input("extents", &[1, 2])
+            .input("attention", &[1, 2])
+            .node("Sub", &["names", "codes"], "first")
+            .node("Sub", &["extents", "attention"], "second")
+            .node("Add", &["embed", "fine"], "sum")
+            .node("Add", &["sum", "first"], "mask")
             .node("Mul", &["embed", "seg"], "iou")
-            .node("Sub", &["fine", "seg"], "object")
+            .node("Sub", &["fine", "seg"], "difference")
+            .node("Add", &["difference", "second"], "object")
             .output("mask", &[1, 2])
             .output("iou", &[1, 2])
             .output("object", &[1, 2]);
@@ -72,12 +82,13 @@ const PAIR: &[usize] = &[1, 2];
 #[test]
 fn outputs_come_in_the_order_of_their_names() {
     for mut engine in every(&Small::new().bytes()) {
-        let mut outputs: [Tensor; 3] = Default::default();
+        let mut outputs: [Tensor; 4] = Default::default();
         engine.run(Graph::Vision, &[Input::F32(PAIR, &[1.0, -3.0])], &mut outputs).unwrap();
         let name = engine.name();
         assert_eq!(outputs[0].data, [3.0, -1.0], "{name}: tokens");
         assert_eq!(outputs[1].data, [2.0, -6.0], "{name}: embed");
         assert_eq!(outputs[2].data, [-1.0, -5.0], "{name}: fine");
+        assert_eq!(outputs[3].data, [0.5, -1.5], "{name}: spots");
         assert_eq!(outputs[0].shape, [1, 2], "{name}");
     }
 }
@@ -90,11 +101,12 @@ fn integers_choose_and_inputs_keep_their_places() {
         engine.run(Graph::Language, &inputs, &mut outputs).unwrap();
         assert_eq!(outputs[0].data, [40.5, 20.25], "{}", engine.name());
         assert_eq!(outputs[1].data, [30.0], "{}", engine.name());
-        let inputs = [Input::F32(PAIR, &[1.0, 2.0]), Input::F32(PAIR, &[10.0, 20.0]), Input::F32(PAIR, &[3.0, 4.0])];
+        let inputs = [[1.0, 2.0], [10.0, 20.0], [3.0, 4.0], [2.0, 2.0], [1.0, 1.0], [5.0, 5.0], [1.0, 1.0]];
+        let inputs: Vec<Input<'_>> = inputs.iter().map(|pair| Input::F32(PAIR, pair)).collect();
         engine.run(Graph::Mask, &inputs, &mut outputs).unwrap();
-        assert_eq!(outputs[0].data, [11.0, 22.0], "{}: old contents must not shine through", engine.name());
+        assert_eq!(outputs[0].data, [12.0, 23.0], "{}: old contents must not shine through", engine.name());
         assert_eq!(outputs[1].data, [3.0, 8.0], "{}", engine.name());
-        assert_eq!(outputs[2].data, [7.0, 16.0], "{}", engine.name());
+        assert_eq!(outputs[2].data, [11.0, 20.0], "{}", engine.name());
     }
 }
 

@@ -14,6 +14,7 @@ use kestrel_onboard::bundle::{Bundle, seal};
 use kestrel_onboard::engine::{EngineChoice, EngineOptions};
 use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions};
 use kestrel_perception::Tiling;
+use kestrel_perception::proposals::{CODE, MOST, NAMES, SPOT};
 
 use crate::graphs::Builder;
 
@@ -56,7 +57,7 @@ pub(crate) fn tract() -> EngineOptions {
 
 /// No gate: drawn pictures are not photographs.
 pub(crate) fn options(tiling: Tiling) -> SegmenterOptions {
-    SegmenterOptions { tiling, gate: None }
+    SegmenterOptions { tiling, gate: None, ..SegmenterOptions::default() }
 }
 
 /// Writes the bundle; `version` makes one model differ from another, and with a key it is signed and has canaries.
@@ -168,8 +169,10 @@ fn vision() -> Vec<u8> {
         .floats("colours", &[3, F], &colours)
         .floats("one", &[F], &one)
         .floats("to_embed", &[3, C], &vec![0.1; 3 * C])
-        .floats("to_tokens", &[3, D], &vec![0.1; 3 * D]);
+        .floats("to_tokens", &[3, D], &vec![0.1; 3 * D])
+        .floats("to_spots", &[3, SPOT], &vec![0.1; 3 * SPOT]);
     let builder = pool(builder, "fine", 4, 16384);
+    let builder = pool(builder, "spots", 8, 4096);
     let builder = pool(builder, "embed", 16, 1024);
     let builder = pool(builder, "tokens", 32, 256);
     builder
@@ -177,9 +180,11 @@ fn vision() -> Vec<u8> {
         .node("Add", &["fine_colours", "one"], "fine")
         .node("MatMul", &["embed_flat", "to_embed"], "embed")
         .node("MatMul", &["tokens_flat", "to_tokens"], "tokens")
+        .node("MatMul", &["spots_flat", "to_spots"], "spots")
         .output("tokens", &[1, 256, D])
         .output("embed", &[1, 1024, C])
         .output("fine", &[1, 16384, F])
+        .output("spots", &[1, 4096, SPOT])
         .bytes()
 }
 
@@ -242,6 +247,10 @@ fn mask() -> Vec<u8> {
         .input("embed", &[1, 1024, C])
         .input("fine", &[1, 16384, F])
         .input("seg", &[1, 1, C])
+        .input("names", &[1, MOST, NAMES])
+        .input("codes", &[1, MOST, CODE])
+        .input("extents", &[1, 320, MOST])
+        .input("attention", &[1, MOST + 1, MOST + 1])
         .floats("cut", &[C, F], &cut)
         .floats("nothing", &[1], &[0.0])
         .floats("three", &[1], &[3.0])
@@ -251,7 +260,17 @@ fn mask() -> Vec<u8> {
         .node_with("Transpose", &["weights"], "column", &[("perm", &[0, 2, 1], true)])
         .node("MatMul", &["fine", "column"], "pixels")
         .node_with("ReduceMean", &["embed"], "mean", &[("axes", &[1, 2], true), ("keepdims", &[1], false)])
-        .node("Mul", &["mean", "nothing"], "unread")
+        // What a real model would read of these counts for nothing here.
+        .node("Mul", &["mean", "nothing"], "unread_embed")
+        .node_with("ReduceMean", &["names"], "m0", &[("axes", &[1, 2], true), ("keepdims", &[1], false)])
+        .node_with("ReduceMean", &["codes"], "m1", &[("axes", &[1, 2], true), ("keepdims", &[1], false)])
+        .node_with("ReduceMean", &["extents"], "m2", &[("axes", &[1, 2], true), ("keepdims", &[1], false)])
+        .node_with("ReduceMean", &["attention"], "m3", &[("axes", &[1, 2], true), ("keepdims", &[1], false)])
+        .node("Add", &["m0", "m1"], "m01")
+        .node("Add", &["m2", "m3"], "m23")
+        .node("Add", &["m01", "m23"], "mean_proposals")
+        .node("Mul", &["mean_proposals", "nothing"], "unread_proposals")
+        .node("Add", &["unread_embed", "unread_proposals"], "unread")
         .node("Add", &["pixels", "unread"], "read")
         .node("Reshape", &["read", "mask_shape"], "mask")
         .node_with("ReduceMax", &["read"], "surest", &[("axes", &[1, 2], true), ("keepdims", &[0], false)])

@@ -119,7 +119,7 @@ fn pasting_adds_one_and_takes_covered_pixels_away() {
 
 fn data() -> Option<PathBuf> {
     let named = std::env::var_os("KESTREL_DATA").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let beside = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../shared/data");
     let found = named.or(Some(beside)).filter(|p| p.join("nwpu_vhr10").is_dir());
     if found.is_none() {
         eprintln!("SKIPPED: no data sets; set KESTREL_DATA to their folder");

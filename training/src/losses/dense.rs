@@ -211,7 +211,7 @@ pub(super) fn one_of(z: &[f32], allowed: impl Fn(usize) -> bool, weight: f32, gr
     weight * (all.ln() - right.ln())
 }
 
-fn focal(z: f32, target: f32, weight: f32, gradient: &mut f32) -> f32 {
+pub(super) fn focal(z: f32, target: f32, weight: f32, gradient: &mut f32) -> f32 {
     let (entropy, miss) = super::binary(z, target);
     let p = sigmoid(z);
     *gradient += weight * (2.0 * miss * p * (1.0 - p) * entropy + miss * miss * miss);

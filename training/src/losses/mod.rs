@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod dense;
 pub mod mask;
+pub mod proposals;
 pub mod reading;
 
 use candle_core::{Result, Tensor};

@@ -95,6 +95,9 @@ pub enum TrainError {
         /// The word of the drone's own preprocessing.
         source: kestrel_perception::Error,
     },
+    /// What stands out cannot be picked: the numbers are not finite.
+    #[error("picking proposals: {0}")]
+    Proposals(#[from] kestrel_perception::Error),
     /// A mask of a sample does not decode.
     #[error("mask of instance {instance} of {picture}: {got}")]
     Mask {

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::example::{Example, Goal, Maker};
 use super::optimiser::AdamW;
 use super::pass::{host, image, packed};
-use super::{Phase, Result, TrainError};
+use super::{Phase, Result, TrainError, propose};
 use crate::benchmark;
 use crate::losses::answer::none_margin;
 use crate::losses::{mask as masks, sigmoid};
@@ -146,7 +146,8 @@ fn answer(
     let tensors = pack.tensors(config.language_width / config.heads, &Device::Cpu)?;
     let said = language(&mut ops, config, &seen.tokens, &tensors)?;
     let seg = said.seg.reshape((count, 1, config.mask_width))?;
-    let shown = mask(&mut ops, config, &seen, &seg, count)?;
+    let proposals = propose::tensors(&mut ops, config, &seen, &propose::found(&seen, config)?)?;
+    let shown = mask(&mut ops, config, &seen, &proposals, &seg, count)?;
     let (logits, doubts) = (host(&said.logits)?, host(&said.doubt)?);
     let (pixels, objects, ious) = (host(&shown.mask)?, host(&shown.object)?, host(&shown.iou)?);
     let cells = pixels.len() / count;

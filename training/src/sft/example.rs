@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use super::coverage::{Coverage, pool};
 use super::{Phase, Result, TrainError};
 use crate::expressions::{self, Options};
-use crate::losses::dense::Grid;
+use crate::losses::dense::{CATEGORIES, Grid};
+use crate::losses::proposals::{Spots, Thing};
 use crate::sample::{Ask, Instance, Picture, Sample, Stratum, Target};
 
 /// Share of decoded masks that goes to questions with something to show.
@@ -34,6 +35,12 @@ pub struct Example {
     pub grid: Grid,
     /// Labels of the dense heads at stride 4.
     pub fine_grid: Grid,
+    /// Labels of the spots, at stride 8.
+    pub spots: Spots,
+    /// The labelled things, in the order of the picture's instances.
+    pub things: Vec<Thing>,
+    /// Whether the labelled things are among the proposals, found or not.
+    pub given: bool,
     /// A later frame, where the decoded questions are answered again.
     pub later: Option<Later>,
 }
@@ -58,10 +65,14 @@ pub struct Question {
     pub class: usize,
     /// What the mask should be.
     pub goal: Goal,
+    /// The things that are meant; several for an ambiguous question.
+    pub targets: Vec<usize>,
     /// Where the thing is that the words relate their target to: a heat of `[(side/16)²]` cells.
     pub anchor: Option<Vec<f32>>,
     /// Whether the words certainly relate their target to nothing.
     pub plain: bool,
+    /// Whether only comparing things tells the target from others like it.
+    pub compared: bool,
 }
 
 /// What a mask should be, at stride 4 of the input.
@@ -143,7 +154,8 @@ impl<'a> Maker<'a> {
         front(&mut chosen, shown, |asked| shows(&asked.ask.target));
         // The likeness alone answers what a thing looks like; the decoder is there for what has to be compared.
         front(&mut chosen, masks.div_ceil(2), |asked| shows(&asked.ask.target) && compares(asked.ask.stratum));
-        self.make(sample, &chosen, masks)
+        let given = rng.random::<f32>() < self.phase.teacher_forcing;
+        Ok(Example { given, ..self.make(sample, &chosen, masks)? })
     }
 
     /// Stored questions, drawn by the curriculum.
@@ -179,7 +191,9 @@ impl<'a> Maker<'a> {
             let goal = here.goal(&ask.target);
             let anchor = anchor.map(|at| Goal::Mask(here.union(&[at])).heat(config.embed_side()));
             let plain = !matches!(ask.stratum, Stratum::Relation | Stratum::WrongRelation | Stratum::Unseeable);
-            questions.push(Question { ids, doubt, class: class(&ask.target), goal, anchor, plain });
+            let (class, targets) = (class(&ask.target), targets(&ask.target).to_vec());
+            let compared = matches!(ask.stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size);
+            questions.push(Question { ids, doubt, class, goal, targets, anchor, plain, compared });
         }
         let later = match &sample.later {
             Some(later) => {
@@ -191,7 +205,11 @@ impl<'a> Maker<'a> {
         };
         let grid = here.grid(picture, config.embed_side(), true);
         let fine_grid = here.grid(picture, config.mask_side(), false);
-        Ok(Example { pixels: self.pixels(picture)?, questions, masks, grid, fine_grid, later })
+        let things = things(picture);
+        let known = picture.exhaustive.len() as f32 / CATEGORIES.len() as f32;
+        let spots = Spots::new(config.spot_side(), things.clone(), known.min(1.0));
+        let pixels = self.pixels(picture)?;
+        Ok(Example { pixels, questions, masks, grid, fine_grid, spots, things, given: false, later })
     }
 
     /// The drone's own preprocessing, channel-last.
@@ -233,6 +251,24 @@ impl<'a> Maker<'a> {
         let scale = (self.config.image as f32 / side).powi(2);
         let area: f32 = targets.iter().filter_map(|&i| sample.picture.instances.get(i)).map(pixels_of).sum();
         area * scale >= self.phase.smallest_target_pixels
+    }
+}
+
+/// The picture's instances as things; what left the view has an empty box.
+pub(super) fn things(picture: &Picture) -> Vec<Thing> {
+    let side = picture.image.width() as f32;
+    let thing = |instance: &Instance| {
+        let [x, y, w, h] = instance.bounding_box.map(|v| v / side);
+        Thing { category: instance.category, colour: instance.colour, edges: [x, y, x + w, y + h] }
+    };
+    picture.instances.iter().map(thing).collect()
+}
+
+/// The instances that a question is about.
+pub(super) fn targets(target: &Target) -> &[usize] {
+    match target {
+        Target::Masks(of) | Target::Boxes(of) | Target::Ambiguous(of) => of,
+        Target::Absent | Target::NotUnderstood | Target::Unseeable => &[],
     }
 }
 

@@ -26,6 +26,16 @@ pub struct Values {
     pub auxiliary: f32,
     /// Where the thing is that words relate their target to.
     pub anchor: f32,
+    /// What stands out.
+    pub proposals: f32,
+    /// Which proposals are meant, and whether any.
+    pub pointing: f32,
+    /// Share of questions with exactly the right proposals meant.
+    pub pointed: f32,
+    /// Which things of a layout are meant, and whether any.
+    pub layouts: f32,
+    /// Share of questions about layouts with exactly the right things meant.
+    pub located: f32,
     /// What words say, without a picture.
     pub reading: f32,
     /// Share of requests without a picture whose category and colour were read right.
@@ -54,6 +64,11 @@ impl Values {
             doubt: self.doubt / n,
             auxiliary: self.auxiliary / n,
             anchor: self.anchor / n,
+            proposals: self.proposals / n,
+            pointing: self.pointing / n,
+            pointed: self.pointed / n,
+            layouts: self.layouts / n,
+            located: self.located / n,
             reading: self.reading / n,
             read: self.read / n,
             later: self.later / n,
@@ -75,6 +90,11 @@ impl AddAssign for Values {
         self.doubt += other.doubt;
         self.auxiliary += other.auxiliary;
         self.anchor += other.anchor;
+        self.proposals += other.proposals;
+        self.pointing += other.pointing;
+        self.pointed += other.pointed;
+        self.layouts += other.layouts;
+        self.located += other.located;
         self.reading += other.reading;
         self.read += other.read;
         self.later += other.later;
@@ -95,7 +115,7 @@ pub struct Times {
     pub language: f32,
     /// Mask graph.
     pub mask: f32,
-    /// Requests without a picture, forward.
+    /// Requests without a picture, and questions about layouts, forward.
     pub reading: f32,
     /// Losses and auxiliary heads.
     pub loss: f32,

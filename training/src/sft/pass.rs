@@ -7,14 +7,18 @@ use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::pack::{Packed, pack};
 use kestrel_models::kestrel::{
-    Config, Keys, Likeness, Masks, Seen, keys, language, likeness, mask, names_of_places, names_of_tokens, vision,
-    wishes,
+    Compared, Config, Keys, Likeness, Masks, Seen, compare, decode, keys, language, likeness, mask, names_of_places,
+    names_of_tokens, vision, wishes,
 };
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use super::Result;
 use super::example::{Example, Goal, Question};
 use super::measured::{Times, Values, lap};
+use super::propose;
 use super::recipe::Weights;
+use crate::losses::proposals::{found, owners, pointing};
 use crate::losses::{answer, attach, binary, mask as masks};
 
 /// Nonsense is rare: its tokens weigh so much more.
@@ -23,6 +27,13 @@ pub(super) const NONSENSE_WEIGHT: f32 = 3.0;
 const NO_ANCHOR_SHARE: f32 = 0.1;
 /// Candidates of an ambiguous question matter less than targets.
 const CANDIDATES_SHARE: f32 = 0.3;
+/// Likeness cannot tell the largest from the others: taught to, it learns to be unsure of all.
+const COMPARED_SHARE: f32 = 0.2;
+/// The answer to a question that several things fit.
+const AMBIGUOUS: usize = 2;
+
+/// Sets the random numbers of given boxes apart from those that drew the example.
+const GIVEN: u64 = 0x6769_7665;
 
 /// What stays the same from pass to pass.
 #[derive(Debug, Clone, Copy)]
@@ -55,11 +66,11 @@ pub(super) fn packed(questions: &[Question], config: &Config, pad: u32) -> Packe
     pack(&[ids], config.token_side() * config.token_side(), pad, None)
 }
 
-/// Runs one example forward and backward.
+/// Runs one example forward and backward; `seed` moves the boxes of given things.
 ///
 /// # Errors
 /// When the model or candle fails.
-pub fn pass(setup: &Setup<'_>, example: &Example, times: &mut Times) -> Result<(GradStore, Values)> {
+pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) -> Result<(GradStore, Values)> {
     let (config, weights) = (setup.config, setup.weights);
     let mut ops = Candle::new(setup.params);
     let device = setup.params.device();
@@ -82,9 +93,28 @@ pub fn pass(setup: &Setup<'_>, example: &Example, times: &mut Times) -> Result<(
         total = (total + matches(setup, example, &alike, &mut values)?)?;
         total = (total + anchors(setup, example, &alike.anchor, &mut values)?)?;
         lap(&mut clock, &mut times.loss);
-        let decoded = example.masks;
-        let seg = said.seg.narrow(1, 0, decoded)?.reshape((decoded, 1, config.mask_width))?;
-        let shown = mask(&mut ops, config, &seen, &seg, decoded)?;
+        let picked = propose::found(&seen, config)?;
+        let picked = match example.given {
+            true => {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed ^ GIVEN);
+                propose::given(&example.things, &picked, config.spot_side(), &mut rng)
+            }
+            false => picked,
+        };
+        let proposals = propose::tensors(&mut ops, config, &seen, &picked)?;
+        let (asked, decoded) = (example.questions.len(), example.masks);
+        let seg = said.seg.reshape((asked, 1, config.mask_width))?;
+        let compared = compare(&mut ops, config, &proposals, &seg, asked)?;
+        let owners = owners(&picked, &example.things);
+        total = (total + points(setup, example, &owners, &compared, &mut values)?)?;
+        let seg = seg.narrow(0, 0, decoded)?;
+        let first = |x: &Tensor| x.narrow(0, 0, decoded);
+        let compared = Compared {
+            pointer: first(&compared.pointer)?,
+            found: first(&compared.found)?,
+            summary: first(&compared.summary)?,
+        };
+        let shown = decode(&mut ops, config, &seen, &proposals, &compared, &seg, decoded)?;
         lap(&mut clock, &mut times.mask);
         let goals: Vec<&Goal> = example.questions[..decoded].iter().map(|q| &q.goal).collect();
         let (term, judged) = judge(setup, &shown, &goals, 1.0)?;
@@ -94,7 +124,8 @@ pub fn pass(setup: &Setup<'_>, example: &Example, times: &mut Times) -> Result<(
         if let Some(later) = &example.later {
             let seen = vision(&mut ops, config, &image(&later.pixels, config.image, device)?)?;
             lap(&mut clock, &mut times.vision);
-            let shown = mask(&mut ops, config, &seen, &seg, decoded)?;
+            let proposals = propose::tensors(&mut ops, config, &seen, &propose::found(&seen, config)?)?;
+            let shown = mask(&mut ops, config, &seen, &proposals, &seg, decoded)?;
             lap(&mut clock, &mut times.mask);
             let (term, judged) = judge(setup, &shown, &later.goals.iter().collect::<Vec<_>>(), weights.later)?;
             values.later += judged.total;
@@ -131,9 +162,11 @@ fn matched(
     let each = share * weights.matching / example.questions.len() as f32;
     let coarse = side < setup.config.mask_side();
     let rows = logits.chunks_exact(side * side).zip(gradient.chunks_exact_mut(side * side));
-    let parts = |share: f32| masks::Parts { focal: each * share * weights.focal, dice: each * share * weights.dice };
     for (question, (z, g)) in example.questions.iter().zip(rows) {
         let goal = &question.goal;
+        let each = each * if question.compared { COMPARED_SHARE } else { 1.0 };
+        let parts =
+            |share: f32| masks::Parts { focal: each * share * weights.focal, dice: each * share * weights.dice };
         let loss = match goal {
             Goal::Empty => masks::empty(z, weights.empty * each, g),
             Goal::Candidates(_) if coarse => masks::dense(z, &goal.heat(side), parts(CANDIDATES_SHARE), g),
@@ -169,6 +202,35 @@ fn anchors(setup: &Setup<'_>, example: &Example, scores: &Tensor, values: &mut V
     Ok(attach(&scores, gradient)?)
 }
 
+/// Which proposals are meant: all questions at once, for the price of a few tokens.
+fn points(
+    setup: &Setup<'_>,
+    example: &Example,
+    owners: &[Option<usize>],
+    compared: &Compared<Tensor>,
+    values: &mut Values,
+) -> Result<Tensor> {
+    let (pointers, founds) = (host(&compared.pointer)?, host(&compared.found)?);
+    let (mut pointer_gradient, mut found_gradient) = (vec![0.0; pointers.len()], vec![0.0; founds.len()]);
+    let most = pointers.len() / founds.len().max(1);
+    let count = example.questions.len() as f32;
+    for (i, question) in example.questions.iter().enumerate() {
+        let row = i * most..(i + 1) * most;
+        let share = if question.class == AMBIGUOUS { CANDIDATES_SHARE } else { 1.0 };
+        let weight = share * setup.weights.pointing / count;
+        let pointing = pointing(&pointers[row.clone()], owners, &question.targets, weight, &mut pointer_gradient[row]);
+        values.pointing += pointing.loss;
+        values.total += pointing.loss;
+        values.pointed += f32::from(pointing.right) / count;
+        if question.class != AMBIGUOUS {
+            let loss = found(founds[i], question.class == 0, weight, &mut found_gradient[i]);
+            values.pointing += loss;
+            values.total += loss;
+        }
+    }
+    Ok((attach(&compared.pointer, pointer_gradient)? + attach(&compared.found, found_gradient)?)?)
+}
+
 fn dense_heads(
     ops: &mut Candle<'_>,
     setup: &Setup<'_>,
@@ -180,18 +242,20 @@ fn dense_heads(
     let (outputs, weight) = (setup.config.auxiliary, setup.weights.auxiliary);
     let names = names_of_places(ops, setup.config, keys)?;
     let tokens = names_of_tokens(ops, setup.config, seen)?;
-    let mut taught = |output: &Tensor, loss: &dyn Fn(&[f32], &mut [f32]) -> f32| -> Result<Tensor> {
+    let taught = |output: &Tensor, loss: &dyn Fn(&[f32], &mut [f32]) -> f32| -> Result<(Tensor, f32)> {
         let logits = host(output)?;
         let mut gradient = vec![0.0; logits.len()];
         let loss = loss(&logits, &mut gradient);
-        values.auxiliary += loss;
-        values.total += loss;
-        Ok(attach(output, gradient)?)
+        Ok((attach(output, gradient)?, loss))
     };
-    let coarse = taught(&names.coarse, &|z, g| example.grid.loss(z, outputs, weight, g))?;
-    let fine = taught(&names.fine, &|z, g| example.fine_grid.loss(z, outputs, weight, g))?;
-    let tokens = taught(&tokens, &|z, g| example.grid.token_loss(z, outputs, weight, g))?;
-    Ok(((coarse + fine)? + tokens)?)
+    let (coarse, a) = taught(&names.coarse, &|z, g| example.grid.loss(z, outputs, weight, g))?;
+    let (fine, b) = taught(&names.fine, &|z, g| example.fine_grid.loss(z, outputs, weight, g))?;
+    let (tokens, c) = taught(&tokens, &|z, g| example.grid.token_loss(z, outputs, weight, g))?;
+    let (spots, d) = taught(&seen.spots, &|z, g| example.spots.loss(z, setup.weights.proposals, g))?;
+    values.auxiliary += a + b + c;
+    values.proposals += d;
+    values.total += a + b + c + d;
+    Ok((((coarse + fine)? + tokens)? + spots)?)
 }
 
 fn answers(setup: &Setup<'_>, example: &Example, output: &Tensor, values: &mut Values) -> Result<Tensor> {

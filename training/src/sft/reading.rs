@@ -24,7 +24,7 @@ use crate::losses::{answer, attach, binary, reading};
 /// Sets the requests' random numbers apart from those of the picture with the same seed.
 const STREAM: u64 = 0x7265_6164;
 /// Image tokens of noise that stand where a picture would be: what words say does not depend on what is seen.
-const IMAGES: usize = 4;
+pub(super) const IMAGES: usize = 4;
 /// Weight of the places of a blank picture beside the names.
 const PLACES: f32 = 2.0;
 
@@ -35,9 +35,13 @@ struct Read {
     doubt: Vec<f32>,
 }
 
-/// Numbers of mean 0 and variance 1: sums of three uniform ones, near enough to normal.
-fn noise(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
-    (0..count).map(|_| 2.0 * (0..3).map(|_| rng.random::<f32>() - 0.5).sum::<f32>()).collect()
+/// A number of mean 0 and variance 1: the sum of three uniform ones, near enough to normal.
+pub(super) fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    2.0 * (0..3).map(|_| rng.random::<f32>() - 0.5).sum::<f32>()
+}
+
+pub(super) fn noise(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| normal(rng)).collect()
 }
 
 /// Runs the phase's number of requests, drawn from `seed`, forward and backward.

@@ -125,6 +125,10 @@ pub struct Weights {
     pub auxiliary: f32,
     /// Where the thing is that words relate their target to.
     pub anchor: f32,
+    /// What stands out: centres, boxes and names of proposals.
+    pub proposals: f32,
+    /// Which proposals are meant, and whether any.
+    pub pointing: f32,
     /// What words say, without a picture.
     pub reading: f32,
     /// Share of the mask losses of a later frame answered with the first frame's `[SEG]`.
@@ -145,6 +149,8 @@ impl Default for Weights {
             doubt: 0.5,
             auxiliary: 1.0,
             anchor: 0.5,
+            proposals: 1.0,
+            pointing: 1.0,
             reading: 1.0,
             later: 0.5,
         }
@@ -166,9 +172,18 @@ pub struct Phase {
     /// Requests without a picture that are read beside each picture.
     #[serde(default)]
     pub texts: usize,
-    /// Whether there are no pictures at all: the phase learns to read.
+    /// Pictures whose things, not pixels, are asked about beside each picture.
+    #[serde(default)]
+    pub layouts: usize,
+    /// Questions about each of these.
+    #[serde(default = "layout_queries")]
+    pub layout_queries: usize,
+    /// Whether there are no pictures at all: the phase learns to read and to compare.
     #[serde(default)]
     pub blind: bool,
+    /// Share of pictures in which the labelled things are among the proposals, found or not.
+    #[serde(default)]
+    pub teacher_forcing: f32,
     /// Questions a picture at most; 0 teaches only what stands where.
     pub queries: usize,
     /// Of these, how many masks are decoded.
@@ -193,6 +208,10 @@ pub struct Phase {
 
 fn final_share() -> f32 {
     0.05
+}
+
+fn layout_queries() -> usize {
+    16
 }
 
 fn smallest_target() -> f32 {
@@ -282,8 +301,14 @@ impl Recipe {
             if phase.batch == 0 || phase.steps == 0 || (phase.queries > 0 && phase.masks == 0) {
                 return wrong(&at("batch, steps, masks"), "at least 1 each", "0".into());
             }
-            if phase.blind && phase.texts == 0 {
-                return wrong(&at("texts"), "at least 1 in a phase without pictures", "0".into());
+            if phase.blind && phase.texts == 0 && phase.layouts == 0 {
+                return wrong(&at("texts, layouts"), "at least 1 of one in a phase without pictures", "0".into());
+            }
+            if !(0.0..=1.0).contains(&phase.teacher_forcing) {
+                return wrong(&at("teacher_forcing"), "a share from 0 to 1", phase.teacher_forcing.to_string());
+            }
+            if phase.layouts > 0 && phase.layout_queries == 0 {
+                return wrong(&at("layout_queries"), "at least 1", "0".into());
             }
             if !(phase.learning_rate > 0.0 && phase.learning_rate.is_finite()) {
                 return wrong(&at("learning_rate"), "a positive number", phase.learning_rate.to_string());
@@ -322,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_shipped_recipes_are_valid() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("recipes");
         let mut seen = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             Recipe::load(&entry.unwrap().path()).unwrap();

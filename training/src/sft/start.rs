@@ -14,7 +14,7 @@ use kestrel_models::kestrel::{
 use kestrel_models::tokenizer::{self, QueryTokenizer};
 
 use super::example::Maker;
-use super::{Options, Progress, Recipe, Result, TrainError, progress_words};
+use super::{Options, Progress, Recipe, Result, TrainError, progress_words, propose};
 use crate::cache::Cache;
 use crate::expressions::corpus;
 use crate::losses::reading;
@@ -126,7 +126,8 @@ fn touch(params: &Params, model: &Config) -> Result<()> {
     names_of_wishes(&mut ops, &config, &wishes)?;
     read(&mut ops, &said.seg, reading::OUTPUTS)?;
     names_of_anchors(&mut ops, &config, &wishes)?;
-    mask(&mut ops, &config, &seen, &said.seg, 1)?;
+    let proposals = propose::none(&config, params.device())?;
+    mask(&mut ops, &config, &seen, &proposals, &said.seg, 1)?;
     Ok(())
 }
 

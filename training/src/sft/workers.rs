@@ -13,7 +13,7 @@ use super::example::Maker;
 use super::measured::{Times, Values, lap};
 use super::optimiser::Slot;
 use super::pass::{Setup, pass};
-use super::{Result, TrainError, reading};
+use super::{Result, TrainError, layouts, reading};
 use crate::cache::Cache;
 
 /// One thread's buffers.
@@ -46,14 +46,17 @@ impl<'a> Worker<'a> {
             sums.iter_mut().for_each(|sum| sum.fill(0.0));
             for &(index, seed) in mine {
                 let mut clock = Instant::now();
-                let mut stores = Vec::with_capacity(2);
+                let mut stores = Vec::with_capacity(3);
                 if !maker.phase.blind {
                     let example = maker.draw(&cache.get(index)?, seed)?;
                     lap(&mut clock, &mut measured.1.prepare);
-                    stores.push(pass(setup, &example, &mut measured.1)?);
+                    stores.push(pass(setup, &example, seed, &mut measured.1)?);
                 }
                 if maker.phase.texts > 0 {
                     stores.push(reading::pass(setup, maker, seed, &mut measured.1)?);
+                }
+                if maker.phase.layouts > 0 {
+                    stores.push(layouts::pass(setup, maker, cache, seed, &mut measured.1)?);
                 }
                 for (grads, values) in stores {
                     measured.0 += values;

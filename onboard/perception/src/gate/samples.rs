@@ -77,10 +77,12 @@ pub(super) fn read(frame: &RgbImage) -> Samples {
     }
     samples.magenta = magenta as f32 / (2.0 * 255.0 * total.max(1) as f32);
     samples.warm_share = warm as f32 / total.max(1) as f32;
-    samples.constant_bottom = constant_share(rows.iter().rev(), rows.len());
-    samples.constant_top = constant_share(rows.iter(), rows.len());
-    // Rows that are not neighbours tell nothing of a tear.
-    samples.tear = if stride == 1 { tear(&rows) } else { 0.0 };
+    let (top, bottom) = (constant(rows.iter()), constant(rows.iter().rev()));
+    let share = |count: usize| count as f32 / rows.len().max(1) as f32;
+    (samples.constant_top, samples.constant_bottom) = (share(top), share(bottom));
+    // Rows that are not neighbours tell nothing of a tear, and where a letterbox's bars end the picture begins.
+    let pictured = rows.get(top..rows.len().saturating_sub(bottom)).unwrap_or_default();
+    samples.tear = if stride == 1 { tear(pictured) } else { 0.0 };
     samples
 }
 
@@ -118,17 +120,15 @@ impl Row {
     }
 }
 
-/// Share of rows before the first that varies or leaves the first one's level.
-fn constant_share<'a>(rows: impl Iterator<Item = &'a Row>, count: usize) -> f32 {
+/// Rows before the first that varies or leaves the first one's level.
+fn constant<'a>(rows: impl Iterator<Item = &'a Row>) -> usize {
     let (mut least, mut greatest) = (u8::MAX, 0);
-    let constant = rows
-        .take_while(|row| {
-            least = least.min(row.least);
-            greatest = greatest.max(row.greatest);
-            greatest - least <= CONSTANT_SPAN
-        })
-        .count();
-    constant as f32 / count.max(1) as f32
+    rows.take_while(|row| {
+        least = least.min(row.least);
+        greatest = greatest.max(row.greatest);
+        greatest - least <= CONSTANT_SPAN
+    })
+    .count()
 }
 
 /// The strongest row-to-row jump over most of the width, relative to the strongest of the eight around it.

@@ -1,0 +1,171 @@
+//! Questions about things without their pixels: the model learns to compare apart from learning to see, at hundreds of
+//! questions a second instead of a dozen.
+//!
+//! The things are those of real pictures and scenes, their names as a detector would give them.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use kestrel_models::candle::Candle;
+use kestrel_models::kestrel::{Proposals, compare, language, pack::pack};
+use kestrel_perception::proposals::{CODE, MOST, NAMES, Proposal, ProposalInputs};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::Result;
+use super::example::{Maker, class, targets, things};
+use super::measured::{Times, Values, lap};
+use super::pass::{Setup, host};
+use super::propose;
+use super::reading::{IMAGES, noise, normal};
+use crate::cache::Cache;
+use crate::expressions::{self, Options};
+use crate::losses::attach;
+use crate::losses::proposals::{Pointing, Thing, found, imagined_names, owners, pointing};
+use crate::sample::{Category, Colour, Stratum};
+
+/// Sets the layouts' random numbers apart from those of the picture with the same seed.
+const STREAM: u64 = 0x6c61_796f;
+/// Things that are not there, at most.
+const FALSE_ALARMS: usize = 5;
+
+/// One question about one layout.
+struct Row {
+    ids: Vec<u32>,
+    names: Vec<f32>,
+    inputs: ProposalInputs,
+    owners: Vec<Option<usize>>,
+    targets: Vec<usize>,
+    class: usize,
+}
+
+/// Runs the phase's number of layouts, drawn from `seed`, forward and backward.
+///
+/// # Errors
+/// When a sample cannot be read, or the model or candle fails.
+pub(super) fn pass(
+    setup: &Setup<'_>,
+    maker: &Maker<'_>,
+    cache: &Cache,
+    seed: u64,
+    times: &mut Times,
+) -> Result<(GradStore, Values)> {
+    let mut clock = Instant::now();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ STREAM);
+    let mut rows = Vec::with_capacity(maker.phase.layouts * maker.phase.layout_queries);
+    for _ in 0..maker.phase.layouts {
+        ask(maker, cache, &mut rng, &mut rows)?;
+    }
+    lap(&mut clock, &mut times.prepare);
+    let (config, device) = (setup.config, setup.params.device());
+    let mut ops = Candle::new(setup.params);
+    let texts: Vec<Vec<Vec<u32>>> = rows.iter().map(|row| vec![row.ids.clone()]).collect();
+    let packed = pack(&texts, IMAGES, setup.pad, None).tensors(config.language_width / config.heads, device)?;
+    let noise = noise(&mut rng, rows.len() * IMAGES * config.language_width);
+    let noise = Tensor::from_vec(noise, (rows.len(), IMAGES, config.language_width), device)?;
+    let said = language(&mut ops, config, &noise, &packed)?;
+    let compared = compare(&mut ops, config, &proposals(&rows, device)?, &said.seg, 1)?;
+    lap(&mut clock, &mut times.reading);
+    let (total, values) = teach(setup, &rows, &compared.pointer, &compared.found)?;
+    lap(&mut clock, &mut times.loss);
+    let grads = total.backward()?;
+    lap(&mut clock, &mut times.backward);
+    Ok((grads, values))
+}
+
+/// Questions about a picture of the cache.
+fn ask(maker: &Maker<'_>, cache: &Cache, rng: &mut ChaCha8Rng, rows: &mut Vec<Row>) -> Result<()> {
+    let sample = cache.get(rng.random_range(0..cache.len()))?;
+    let things = things(&sample.picture);
+    let side = maker.config.spot_side();
+    let base = Options::default();
+    // Nonsense is learnt by reading.
+    let weight = |stratum| if stratum == Stratum::Nonsense { 0.0 } else { maker.phase.weight(stratum) };
+    let weights = base.weights.iter().map(|&(stratum, w)| (stratum, w * weight(stratum))).collect();
+    let options = Options { count: maker.phase.layout_queries, weights, ..base };
+    for proposed in expressions::generate(&sample.picture, &options, rng) {
+        let ask = &proposed.ask;
+        let mut seen = propose::given(&things, &false_alarms(side, rng), side, rng);
+        let mut owners = owners(&seen, &things);
+        shuffle(&mut seen, &mut owners, rng);
+        let mut names = Vec::with_capacity(MOST * NAMES);
+        for owner in &owners {
+            let thing = owner.map_or_else(|| random_thing(rng), |of| things[of]);
+            let drawn: Vec<f32> = (0..NAMES).map(|_| normal(rng)).collect();
+            let mut drawn = drawn.into_iter();
+            let blurred = if owner.is_none() { 1.5 } else { 0.0 };
+            let chance = rng.random::<f32>();
+            let named = imagined_names(&thing, || drawn.next().unwrap_or_default(), || chance);
+            names.extend(named.map(|name| name - blurred));
+        }
+        names.resize(MOST * NAMES, 0.0);
+        let mut inputs = ProposalInputs::default();
+        let boxes: Vec<[f32; 4]> = seen.iter().map(|p| p.edges).collect();
+        inputs.fill(&boxes, &[]);
+        let (ids, _) = maker.tokens(&ask.text, ask.hint.as_ref(), &ask.nonsense)?;
+        let targets = targets(&ask.target).to_vec();
+        rows.push(Row { ids, names, inputs, owners, targets, class: class(&ask.target) });
+    }
+    Ok(())
+}
+
+fn shuffle(seen: &mut Vec<Proposal>, owners: &mut Vec<Option<usize>>, rng: &mut ChaCha8Rng) {
+    let mut both: Vec<_> = std::mem::take(seen).into_iter().zip(std::mem::take(owners)).collect();
+    both.shuffle(rng);
+    (*seen, *owners) = both.into_iter().unzip();
+}
+
+/// Proposals where nothing is.
+fn false_alarms(side: usize, rng: &mut ChaCha8Rng) -> Vec<Proposal> {
+    let count = rng.random_range(0..=FALSE_ALARMS);
+    let mut alarm = || {
+        let (x, y) = (rng.random_range(0.05..0.95f32), rng.random_range(0.05..0.95f32));
+        let (w, h) = (rng.random_range(0.02..0.1f32), rng.random_range(0.02..0.1f32));
+        let cell = (y * side as f32) as usize * side + (x * side as f32) as usize;
+        Proposal { cell, score: 0.2, edges: [x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0] }
+    };
+    (0..count).map(|_| alarm()).collect()
+}
+
+/// What a false alarm looks like.
+fn random_thing(rng: &mut ChaCha8Rng) -> Thing {
+    use crate::losses::dense::{CATEGORIES, COLOURS};
+    let category: Category = CATEGORIES[rng.random_range(0..CATEGORIES.len())];
+    let colour: Colour = COLOURS[rng.random_range(0..COLOURS.len())];
+    Thing { category, colour: rng.random_bool(0.5).then_some(colour), edges: [0.0; 4] }
+}
+
+fn proposals(rows: &[Row], device: &candle_core::Device) -> Result<Proposals<Tensor>> {
+    let joined = |part: fn(&Row) -> &[f32], shape: (usize, usize, usize)| {
+        Tensor::from_vec(rows.iter().flat_map(|row| part(row).iter().copied()).collect::<Vec<f32>>(), shape, device)
+    };
+    let count = rows.len();
+    Ok(Proposals {
+        names: joined(|row| &row.names, (count, MOST, NAMES))?,
+        codes: joined(|row| &row.inputs.codes, (count, MOST, CODE))?,
+        // No mask is decoded, so no box is laid over a grid.
+        extents: Tensor::zeros((1, 1, MOST), candle_core::DType::F32, device)?,
+        attention: joined(|row| &row.inputs.attention, (count, MOST + 1, MOST + 1))?,
+    })
+}
+
+fn teach(setup: &Setup<'_>, rows: &[Row], pointer: &Tensor, anything: &Tensor) -> Result<(Tensor, Values)> {
+    let (pointers, founds) = (host(pointer)?, host(anything)?);
+    let (mut pointer_gradient, mut found_gradient) = (vec![0.0; pointers.len()], vec![0.0; founds.len()]);
+    let each = setup.weights.pointing / rows.len().max(1) as f32;
+    let mut values = Values::default();
+    for (i, row) in rows.iter().enumerate() {
+        let z = &pointers[i * MOST..(i + 1) * MOST];
+        let g = &mut pointer_gradient[i * MOST..(i + 1) * MOST];
+        let Pointing { loss, right } = pointing(z, &row.owners, &row.targets, each, g);
+        values.layouts += loss;
+        values.located += f32::from(right) / rows.len() as f32;
+        if row.class <= 1 {
+            values.layouts += found(founds[i], row.class == 0, each, &mut found_gradient[i]);
+        }
+    }
+    values.total = values.layouts;
+    Ok(((attach(pointer, pointer_gradient)? + attach(anything, found_gradient)?)?, values))
+}
