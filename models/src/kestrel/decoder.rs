@@ -70,7 +70,18 @@ pub fn decode<O: Ops>(
     let kernel = head(ops, &tokens, 2, "mask.kernel", width, config.fine_width)?;
     let features = upscale(ops, config, &picture.rows, &seen.fine, [&alike.mask, &pointed.fine], queries)?;
     let sharp = product(ops, &features, &kernel, config.fine_width)?;
-    Ok(Masks { mask: ops.add(&sharp, &alike.mask)?, iou, object })
+    let drawn = ops.add(&sharp, &alike.mask)?;
+    let boxed = trusted(ops, &pointed.fine, &compared.summary)?;
+    Ok(Masks { mask: ops.add(&drawn, &boxed)?, iou, object })
+}
+
+/// The boxes that are meant as logits: how much a query trusts them, and what stands against every pixel outside them.
+/// "The second truck" should hear nothing but its box, "all trucks" may be more than were proposed.
+fn trusted<O: Ops>(ops: &mut O, pointed: &O::T, summary: &O::T) -> Result<O::T> {
+    let trust = ops.linear(summary, "mask.trust", 1, true, Act::None)?;
+    let against = ops.linear(summary, "mask.against", 1, true, Act::None)?;
+    let boxed = ops.mul(pointed, &trust)?;
+    ops.add(&boxed, &against)
 }
 
 /// The stride-16 embedding with the likeness laid over it, as SAM lays a mask prompt over its image embedding: what the

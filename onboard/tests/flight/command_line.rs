@@ -117,3 +117,28 @@ fn bench_splits_the_time_and_doctor_checks_the_bundle() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("thresholds.json"));
 }
+
+/// What would break: documentation of flags that are no more. `KESTREL_WRITE=1` writes the page anew.
+#[test]
+fn the_reference_says_what_the_commands_say() {
+    let mut page =
+        String::from("# onboard\n\nWhat `onboard --help` and its commands say; a test holds this page to it.\n");
+    for command in [None, Some("run"), Some("segment"), Some("bench"), Some("doctor")] {
+        let mut arguments: Vec<&str> = command.into_iter().collect();
+        let name = ["onboard"].into_iter().chain(command).collect::<Vec<_>>().join(" ");
+        arguments.push("--help");
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_onboard")).args(arguments).env_remove("KESTREL_BUNDLE").output().unwrap();
+        assert!(output.status.success());
+        let help = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        page += &format!("\n## {name}\n\n```text\n{}\n```\n", lines.join("\n").trim_end());
+    }
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let file = Path::new(&manifest).join("../docs/reference/onboard.md");
+    if std::env::var_os("KESTREL_WRITE").is_some() {
+        std::fs::write(&file, &page).unwrap();
+    }
+    let held = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(held == page, "docs/reference/onboard.md is out of date: run this test once with KESTREL_WRITE=1");
+}

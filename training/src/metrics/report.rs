@@ -9,6 +9,8 @@ use super::{Record, Size};
 use crate::sample::Stratum;
 
 const BINS: usize = 10;
+/// Area from which a target is large enough that missing it is no matter of resolution.
+const PLAIN_PIXELS: u64 = 24 * 24;
 
 /// Figures of masks, over questions whose target has an outline.
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +52,8 @@ pub struct Report {
     pub giou: Figure,
     /// One particular thing was asked for.
     pub specific: Masks,
+    /// The same, where the target has at least the area of a square of 24 pixels at the model's input.
+    pub specific_from_24: Masks,
     /// All things of a kind were asked for.
     pub general: Masks,
     /// Nothing was there.
@@ -86,6 +90,7 @@ pub fn report(records: &[Record], seed: u64) -> Report {
         records: records.len(),
         giou: mean(&all, seed, |r| (!r.weak).then(|| r.iou())),
         specific: part(&|r| r.stratum != Stratum::Plural),
+        specific_from_24: part(&|r| r.stratum != Stratum::Plural && r.target >= PLAIN_PIXELS),
         general: part(&|r| r.stratum == Stratum::Plural),
         hard_negative: hard_negative(&all, seed),
         present: Present { false_refusal_rate: mean(&all, seed, refused_present) },

@@ -3,13 +3,13 @@
 //! It judges masks at the decoder's own resolution and takes the likeliest answer; the full evaluation runs the flying
 //! runtime instead.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::thread;
 
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
-use kestrel_models::kestrel::{Config, language, mask, vision};
+use kestrel_models::kestrel::{Config, compare, decode, language, vision};
 use kestrel_models::tokenizer::QueryTokenizer;
 use rayon::ThreadPoolBuilder;
 use serde::Serialize;
@@ -20,9 +20,10 @@ use super::pass::{host, image, packed};
 use super::{Phase, Result, TrainError, propose};
 use crate::benchmark;
 use crate::losses::answer::none_margin;
+use crate::losses::proposals::{owners, pointing};
 use crate::losses::{mask as masks, sigmoid};
 use crate::metrics::{Figure, Kind, Record, report};
-use crate::sample::{Sample, Target};
+use crate::sample::{Sample, Stratum, Target};
 
 /// What one evaluation found.
 #[derive(Debug, Clone, Serialize)]
@@ -42,7 +43,9 @@ pub struct Evaluation {
     /// Share of refusals with the right reason.
     pub reasons: Figure,
     /// All figures by stratum.
-    pub strata: std::collections::BTreeMap<crate::sample::Stratum, Figure>,
+    pub strata: BTreeMap<Stratum, Figure>,
+    /// Share of questions of a stratum for which exactly the right proposals are meant, found ones only.
+    pub pointed: BTreeMap<Stratum, f32>,
 }
 
 /// Samples of the named sets, shared evenly.
@@ -77,12 +80,12 @@ pub fn evaluate(
         tensors.insert(slot.name.clone(), Tensor::from_slice(&slot.average, slot.var.dims(), &Device::Cpu)?);
     }
     let params = Params::from_tensors(tensors)?;
-    let results: Vec<Result<Vec<(Record, f64)>>> = thread::scope(|scope| {
+    let results: Vec<Result<Vec<Judged>>> = thread::scope(|scope| {
         let part = |number: usize| samples.iter().skip(number).step_by(workers);
         let started: Vec<_> = (0..workers)
             .map(|number| {
                 let params = &params;
-                scope.spawn(move || -> Result<Vec<(Record, f64)>> {
+                scope.spawn(move || -> Result<Vec<Judged>> {
                     let pool = ThreadPoolBuilder::new()
                         .num_threads(1)
                         .build()
@@ -104,12 +107,15 @@ pub fn evaluate(
     });
     let mut records = Vec::new();
     let (mut sum, mut count) = (0.0, 0usize);
+    let mut points: BTreeMap<Stratum, (f32, f32)> = BTreeMap::new();
     for result in results {
-        for (record, shape) in result? {
-            if shape.is_finite() {
+        for Judged { record, shape, pointed } in result? {
+            if let Some(shape) = shape {
                 sum += shape;
                 count += 1;
             }
+            let (right, all) = points.entry(record.stratum).or_default();
+            (*right, *all) = (*right + f32::from(pointed), *all + 1.0);
             records.push(record);
         }
     }
@@ -123,18 +129,28 @@ pub fn evaluate(
         il_mcc: all.il_mcc,
         reasons: all.reason_accuracy,
         strata: all.strata,
+        pointed: points.into_iter().map(|(stratum, (right, all))| (stratum, right / all)).collect(),
     };
     Ok((evaluation, records))
 }
 
-/// Records of all questions of a sample, each with the IoU of its mask irrespective of the answer.
+/// A question's record, and what it hides.
+struct Judged {
+    record: Record,
+    /// IoU of the mask irrespective of the answer, where there is an outline.
+    shape: Option<f64>,
+    /// Whether exactly the right proposals are meant.
+    pointed: bool,
+}
+
+/// Judges all questions of a sample.
 fn answer(
     params: &Params,
     config: &Config,
     tokenizer: &QueryTokenizer,
     (set, sample): (&str, &Sample),
     example: &Example,
-) -> Result<Vec<(Record, f64)>> {
+) -> Result<Vec<Judged>> {
     let count = example.questions.len();
     if count == 0 {
         return Ok(Vec::new());
@@ -146,8 +162,12 @@ fn answer(
     let tensors = pack.tensors(config.language_width / config.heads, &Device::Cpu)?;
     let said = language(&mut ops, config, &seen.tokens, &tensors)?;
     let seg = said.seg.reshape((count, 1, config.mask_width))?;
-    let proposals = propose::tensors(&mut ops, config, &seen, &propose::found(&seen, config)?)?;
-    let shown = mask(&mut ops, config, &seen, &proposals, &seg, count)?;
+    let picked = propose::found(&seen, config)?;
+    let proposals = propose::tensors(&mut ops, config, &seen, &picked)?;
+    let compared = compare(&mut ops, config, &proposals, &seg, count)?;
+    let shown = decode(&mut ops, config, &seen, &proposals, &compared, &seg, count)?;
+    let (owners, pointers) = (owners(&picked, &example.things), host(&compared.pointer)?);
+    let most = pointers.len() / count;
     let (logits, doubts) = (host(&said.logits)?, host(&said.doubt)?);
     let (pixels, objects, ious) = (host(&shown.mask)?, host(&shown.object)?, host(&shown.iou)?);
     let cells = pixels.len() / count;
@@ -192,7 +212,9 @@ fn answer(
             sweep: Vec::new(),
         };
         let shape = matches!(question.goal, Goal::Mask(_)).then(|| f64::from(both / either.max(1.0)));
-        records.push((record, shape.unwrap_or(f64::NAN)));
+        let z = &pointers[i * most..(i + 1) * most];
+        let pointed = pointing(z, &owners, &question.targets, 1.0, &mut vec![0.0; most]).right;
+        records.push(Judged { record, shape, pointed });
     }
     Ok(records)
 }

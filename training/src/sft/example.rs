@@ -311,9 +311,9 @@ fn shows(target: &Target) -> bool {
     matches!(target, Target::Masks(_) | Target::Boxes(_))
 }
 
-/// Whether a question is answered by comparing things.
+/// Whether a question singles out one of several things alike.
 fn compares(stratum: Stratum) -> bool {
-    matches!(stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size | Stratum::Position)
+    matches!(stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size | Stratum::Hint)
 }
 
 /// Index of the right answer among `[SEG]`, absent, ambiguous, not understood, unseeable.

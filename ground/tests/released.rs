@@ -1,0 +1,126 @@
+//! The bundle that ships: the same masks in both engines, and it can be pushed. Skipped, loudly, where none has been
+//! released.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use kestrel_link::signature::{SigningKey, public_key_text};
+use kestrel_link::{DroneId, Query};
+use kestrel_onboard::bundle::{Bundle, seal};
+use kestrel_onboard::engine::{EngineChoice, EngineError, EngineOptions};
+use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig};
+use kestrel_onboard::pipeline::{SegmentError, Segmenter, SegmenterOptions, union};
+use kestrel_onboard::released::RELEASED;
+use kestrel_training::expressions::{Options, generate};
+use kestrel_training::scenes;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// Scenes outside every other range of seeds.
+const FIRST_SEED: u64 = 6_000_000;
+const FRAMES: u64 = 50;
+
+fn released() -> Option<PathBuf> {
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let bundle = Path::new(&manifest).parent().unwrap().join(RELEASED);
+    if !bundle.join("manifest.json").is_file() {
+        eprintln!("SKIPPED: no model has been released in {}", bundle.display());
+        return None;
+    }
+    Some(bundle)
+}
+
+#[test]
+fn both_engines_draw_the_same_masks() {
+    let Some(folder) = released() else { return };
+    let bundle = Bundle::open(&folder).unwrap();
+    let open = |choice| Segmenter::open(&bundle, &EngineOptions::of(choice), SegmenterOptions::default());
+    let mut runtime = match open(EngineChoice::Ort(kestrel_onboard::engine::Provider::Cpu)) {
+        Ok(segmenter) => segmenter,
+        Err(SegmentError::Engine(EngineError::NoLibrary { why })) => {
+            eprintln!("SKIPPED: no ONNX Runtime to compare with: {why}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut tract = open(EngineChoice::Tract).unwrap();
+    let mut shown = 0;
+    for seed in FIRST_SEED..FIRST_SEED + FRAMES {
+        let picture = scenes::render(seed, 512);
+        let asked =
+            generate(&picture, &Options { count: 1, ..Options::default() }, &mut ChaCha8Rng::seed_from_u64(seed));
+        let Some(proposed) = asked.into_iter().next() else { continue };
+        let query = Query { id: "engines".into(), text: proposed.ask.text, hint: proposed.ask.hint, frames: 1 };
+        let mask =
+            |segmenter: &mut Segmenter| union(&segmenter.segment(&picture.image, &query).unwrap().outcome).unwrap();
+        match (mask(&mut runtime), mask(&mut tract)) {
+            (Some(a), Some(b)) => {
+                let overlap = a.iou(&b).unwrap();
+                assert!(overlap >= 0.99, "scene {seed}, “{}”: the masks overlap by {overlap}", query.text);
+                shown += 1;
+            }
+            (None, None) => {}
+            _ => panic!("scene {seed}, “{}”: one engine shows a mask, the other refuses", query.text),
+        }
+    }
+    assert!(shown >= 20, "only {shown} masks were compared");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { std::fs::copy(&path, &target).map(drop).unwrap() }
+    }
+}
+
+/// Setup: a drone that flies the released model and trusts a key. What is done: the operator's command pushes a newer
+/// one, signed. Expected: committed, and the drone says that it flies it. Invariant: one model flies all along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_model_is_pushed_and_flies() {
+    let Some(folder) = released() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let newer = root.path().join("newer");
+    copy(&folder, &newer);
+    let key = SigningKey::from_bytes(&[3; 32]);
+    let mut manifest = Bundle::open(&newer).unwrap().manifest;
+    manifest.version = format!("{}1", manifest.version);
+    let model = manifest.model();
+    seal(&newer, manifest, Some(&key)).unwrap();
+    println!("pushing {model}, signed with {}", public_key_text(&key.verifying_key()));
+
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let endpoint = format!("tcp/{address}");
+    let slots = root.path().join("slots");
+    let model_source =
+        ModelSource::Slots { dir: slots, trusted: vec![key.verifying_key()], first: Some(folder.clone()) };
+    let node = Node::start(NodeConfig {
+        drone: DroneId::new("kestrel-9").unwrap(),
+        model: model_source,
+        trial_latency: Duration::from_secs(60),
+        engine: EngineOptions::of(EngineChoice::Auto),
+        segmenter: SegmenterOptions::default(),
+        link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
+        limits: Limits::default(),
+    })
+    .await
+    .unwrap();
+    assert_ne!(node.health().model, model);
+    let pushed = tokio::task::spawn_blocking(move || {
+        Command::new(env!("CARGO_BIN_EXE_ground"))
+            .args(["push", "kestrel-9"])
+            .arg(newer)
+            .args(["--connect", &endpoint, "--timeout-seconds", "120"])
+            .output()
+            .unwrap()
+    })
+    .await
+    .unwrap();
+    let (out, error) = (String::from_utf8_lossy(&pushed.stdout), String::from_utf8_lossy(&pushed.stderr));
+    assert!(pushed.status.success() && out.contains("committed"), "{out}{error}");
+    assert_eq!(node.health().model, model);
+    node.stop().await.unwrap();
+}
