@@ -32,6 +32,32 @@ pub enum Category {
     Trailer,
 }
 
+impl Category {
+    /// All of them, in order.
+    pub const ALL: [Self; 20] = [
+        Self::Car,
+        Self::Van,
+        Self::Truck,
+        Self::Bus,
+        Self::Vehicle,
+        Self::Boat,
+        Self::Airplane,
+        Self::StorageTank,
+        Self::Building,
+        Self::Tree,
+        Self::Pool,
+        Self::TennisCourt,
+        Self::BasketballCourt,
+        Self::BaseballDiamond,
+        Self::GroundTrackField,
+        Self::Harbor,
+        Self::Bridge,
+        Self::Person,
+        Self::Bicycle,
+        Self::Trailer,
+    ];
+}
+
 /// The colours that words name, by the rule of median HSV inside the mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,6 +72,21 @@ pub enum Colour {
     Green,
     Blue,
     Brown,
+}
+
+impl Colour {
+    /// All of them, in order.
+    pub const ALL: [Self; 9] = [
+        Self::White,
+        Self::Black,
+        Self::Grey,
+        Self::Red,
+        Self::Orange,
+        Self::Yellow,
+        Self::Green,
+        Self::Blue,
+        Self::Brown,
+    ];
 }
 
 /// One labelled thing.

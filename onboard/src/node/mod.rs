@@ -121,8 +121,8 @@ impl Inner {
     }
 
     /// Says that another model flies from now on.
-    fn announce(&self, flying: &Flying) {
-        *self.about.lock().unwrap_or_else(PoisonError::into_inner) = About::of(flying);
+    fn announce(&self, about: About) {
+        *self.about.lock().unwrap_or_else(PoisonError::into_inner) = about;
         self.health_changed();
     }
 

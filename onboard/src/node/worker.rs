@@ -19,7 +19,6 @@ pub(super) fn run(inner: &Inner, mut flying: Flying) {
         match next {
             Wake::Stop => return,
             Wake::Switch(model) => {
-                inner.announce(&model);
                 flying = model;
                 next = inner.mailbox.wait(at_hand.as_deref());
             }

@@ -60,16 +60,17 @@ pub fn chat(text: &str, nonsense: &[(usize, usize)], rng: &mut ChaCha8Rng) -> (S
 mod tests {
     use super::super::words;
     use super::*;
+    use crate::sample::{Category, Colour};
     use rand::SeedableRng;
 
     #[test]
     fn chatter_holds_nothing_that_is_asked_for_and_no_held_out_verb() {
         let verbs = ["spot", "identify", "isolate", "pick", "eyes", "cut", "tell", "would", "want", "see", "mark"];
-        let nouns: Vec<&str> = words::CATEGORIES.iter().flat_map(|c| words::nouns(*c)).map(|w| w.singular).collect();
+        let nouns: Vec<&str> = Category::ALL.iter().flat_map(|c| words::nouns(*c)).map(|w| w.singular).collect();
         for word in [WORDS, MODIFIERS].iter().flat_map(|list| list.split([' ', ','])) {
             assert!(!verbs.contains(&word), "{word} carries a held-out way of asking");
             assert!(!nouns.contains(&word), "{word} is asked for");
-            assert!(words::COLOURS.iter().all(|c| !words::colour_words(*c).contains(&word)), "{word} is a colour");
+            assert!(Colour::ALL.iter().all(|c| !words::colour_words(*c).contains(&word)), "{word} is a colour");
         }
     }
 

@@ -10,7 +10,7 @@ use super::meaning::{Expression, Extreme, ROAD};
 use super::phrase::{self, Phrasing};
 use super::space::{POSITIONS, RELATIONS, Side};
 use super::{nonsense, slips, words};
-use crate::sample::Category;
+use crate::sample::{Category, Colour};
 
 /// Share of requests with chatter.
 const CHATTER_SHARE: f64 = 0.35;
@@ -74,7 +74,7 @@ fn request(rng: &mut ChaCha8Rng) -> Imagined {
 }
 
 fn noun(rng: &mut ChaCha8Rng) -> Expression {
-    let category = words::CATEGORIES[rng.random_range(0..words::CATEGORIES.len())];
+    let category = Category::ALL[rng.random_range(0..Category::ALL.len())];
     let categories = match category {
         Category::Vehicle => ROAD.to_vec(),
         Category::TennisCourt | Category::BasketballCourt if rng.random_bool(0.2) => {
@@ -82,7 +82,7 @@ fn noun(rng: &mut ChaCha8Rng) -> Expression {
         }
         one => vec![one],
     };
-    let colour = rng.random_bool(0.35).then(|| words::COLOURS[rng.random_range(0..words::COLOURS.len())]);
+    let colour = rng.random_bool(0.35).then(|| Colour::ALL[rng.random_range(0..Colour::ALL.len())]);
     Expression { categories, colour, ..Expression::default() }
 }
 

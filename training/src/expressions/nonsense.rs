@@ -8,6 +8,7 @@ use super::meaning::Expression;
 use super::phrase::{Phrasing, noun_phrase};
 use super::slips::is_known;
 use super::words;
+use crate::sample::{Category, Colour};
 
 const STARTS: [&str; 30] = [
     "bl", "fl", "gn", "kr", "pl", "qu", "sn", "tw", "v", "z", "dr", "gl", "sm", "sk", "w", "j", "m", "n", "th", "sh",
@@ -107,8 +108,8 @@ fn pseudo(rng: &mut ChaCha8Rng) -> String {
 
 /// Within an edit or two of a noun or colour: that would be a typing slip.
 fn near_known(word: &str) -> bool {
-    let nouns = words::CATEGORIES.iter().flat_map(|c| words::nouns(*c)).flat_map(|w| w.singular.split(' '));
-    let colours = words::COLOURS.iter().flat_map(|c| words::colour_words(*c)).copied();
+    let nouns = Category::ALL.iter().flat_map(|c| words::nouns(*c)).flat_map(|w| w.singular.split(' '));
+    let colours = Colour::ALL.iter().flat_map(|c| words::colour_words(*c)).copied();
     nouns.chain(colours).any(|known| distance(word, known) <= 2.min(known.len() / 2))
 }
 

@@ -10,7 +10,7 @@ use super::phrase::Phrasing;
 use super::space::{self, POSITIONS, RELATIONS, Side};
 use super::words;
 use crate::datasets::raster;
-use crate::sample::{Category, Stratum};
+use crate::sample::{Category, Colour, Stratum};
 
 /// What can be named without further cues: anchors of relations.
 pub(super) fn anchors(facts: &Facts<'_>) -> Vec<(usize, Expression)> {
@@ -86,7 +86,7 @@ pub(super) fn propose(
         Stratum::AbsentCategory => absent_category(facts, phrasing, rng),
         Stratum::AbsentColour => {
             let target = some(rng)?;
-            let colour = words::COLOURS.choose(rng).copied();
+            let colour = Colour::ALL.choose(rng).copied();
             Some(Expression { colour, plural: rng.random_bool(0.25), ..named(facts, target, rng) })
         }
         Stratum::WrongRelation => {
@@ -217,7 +217,7 @@ fn absent_category(facts: &Facts<'_>, phrasing: Phrasing, rng: &mut ChaCha8Rng) 
         expression.categories = if road { ROAD.to_vec() } else { vec![category] };
     }
     if rng.random_bool(0.2) {
-        expression.colour = words::COLOURS.choose(rng).copied();
+        expression.colour = Colour::ALL.choose(rng).copied();
     }
     if rng.random_bool(0.15) {
         expression.position = POSITIONS.choose(rng).copied();

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::phrase::Phrasing;
 use super::words;
+use crate::sample::{Category, Colour};
 
 /// Puts one or two slips into a text, or `None` when no word offers itself.
 ///
@@ -44,10 +45,10 @@ pub fn slip(text: &str, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Option<Stri
 fn known() -> &'static BTreeSet<&'static str> {
     static KNOWN: OnceLock<BTreeSet<&'static str>> = OnceLock::new();
     KNOWN.get_or_init(|| {
-        let nouns = words::CATEGORIES.iter().flat_map(|c| words::nouns(*c));
+        let nouns = Category::ALL.iter().flat_map(|c| words::nouns(*c));
         let nouns = nouns.chain(words::VEHICLE).chain(words::COURT).chain(words::FOREIGN);
         let mut all: BTreeSet<&str> = nouns.flat_map(|w| w.singular.split(' ').chain(w.plural.split(' '))).collect();
-        all.extend(words::COLOURS.iter().flat_map(|c| words::colour_words(*c)));
+        all.extend(Colour::ALL.iter().flat_map(|c| words::colour_words(*c)));
         all.extend(words::TEMPLATES.iter().chain(words::HELD_OUT_TEMPLATES).flat_map(|t| t.split(' ')));
         all.extend([
             "left",

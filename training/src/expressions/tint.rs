@@ -2,7 +2,6 @@
 
 use image::RgbImage;
 
-use super::words::COLOURS;
 use crate::sample::Colour;
 
 /// A set of colours.
@@ -16,11 +15,11 @@ impl Tint {
     /// Every colour that at least a third of the pixels could be called by, with margins much wider than those inside
     /// which a colour is named: what is not in the set can be denied.
     pub fn of(pixels: impl Iterator<Item = [u8; 3]>) -> Self {
-        let mut votes = [0u32; COLOURS.len()];
+        let mut votes = [0u32; Colour::ALL.len()];
         let mut all = 0u32;
         for pixel in pixels {
             all += 1;
-            for (vote, colour) in votes.iter_mut().zip(COLOURS) {
+            for (vote, colour) in votes.iter_mut().zip(Colour::ALL) {
                 *vote += u32::from(may_be(pixel, colour));
             }
         }
@@ -38,7 +37,7 @@ impl Tint {
 
     /// Whether the colour is possible.
     pub fn allows(self, colour: Colour) -> bool {
-        COLOURS.iter().position(|c| *c == colour).is_none_or(|i| self.0 & 1 << i != 0)
+        Colour::ALL.iter().position(|c| *c == colour).is_none_or(|i| self.0 & 1 << i != 0)
     }
 }
 

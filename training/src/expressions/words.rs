@@ -24,43 +24,6 @@ const fn kept(singular: &'static str, plural: &'static str) -> Word {
     Word { singular, plural, held_out: true }
 }
 
-/// Every category, in the order of the enumeration.
-pub const CATEGORIES: [Category; 20] = [
-    Category::Car,
-    Category::Van,
-    Category::Truck,
-    Category::Bus,
-    Category::Vehicle,
-    Category::Boat,
-    Category::Airplane,
-    Category::StorageTank,
-    Category::Building,
-    Category::Tree,
-    Category::Pool,
-    Category::TennisCourt,
-    Category::BasketballCourt,
-    Category::BaseballDiamond,
-    Category::GroundTrackField,
-    Category::Harbor,
-    Category::Bridge,
-    Category::Person,
-    Category::Bicycle,
-    Category::Trailer,
-];
-
-/// Colours that words name.
-pub const COLOURS: [Colour; 9] = [
-    Colour::White,
-    Colour::Black,
-    Colour::Grey,
-    Colour::Red,
-    Colour::Orange,
-    Colour::Yellow,
-    Colour::Green,
-    Colour::Blue,
-    Colour::Brown,
-];
-
 /// Nouns of one category; the first is the commonest.
 pub fn nouns(category: Category) -> &'static [Word] {
     match category {

@@ -5,46 +5,9 @@
 use super::sigmoid;
 use crate::sample::{Category, Colour};
 
-/// All categories, in the order of the head's first outputs.
-pub const CATEGORIES: [Category; 20] = [
-    Category::Car,
-    Category::Van,
-    Category::Truck,
-    Category::Bus,
-    Category::Vehicle,
-    Category::Boat,
-    Category::Airplane,
-    Category::StorageTank,
-    Category::Building,
-    Category::Tree,
-    Category::Pool,
-    Category::TennisCourt,
-    Category::BasketballCourt,
-    Category::BaseballDiamond,
-    Category::GroundTrackField,
-    Category::Harbor,
-    Category::Bridge,
-    Category::Person,
-    Category::Bicycle,
-    Category::Trailer,
-];
-
-/// All colours, in the order of the head's second outputs.
-pub const COLOURS: [Colour; 9] = [
-    Colour::White,
-    Colour::Black,
-    Colour::Grey,
-    Colour::Red,
-    Colour::Orange,
-    Colour::Yellow,
-    Colour::Green,
-    Colour::Blue,
-    Colour::Brown,
-];
-
-const BACKGROUND: usize = CATEGORIES.len();
+const BACKGROUND: usize = Category::ALL.len();
 pub(super) const COLOUR_FROM: usize = BACKGROUND + 1;
-const CENTRE: usize = COLOUR_FROM + COLOURS.len() + 1;
+const CENTRE: usize = COLOUR_FROM + Colour::ALL.len() + 1;
 
 /// Outputs of the head: categories, background, colours, "no clear colour", centre.
 pub const OUTPUTS: usize = CENTRE + 1;
@@ -79,14 +42,14 @@ pub struct Grid {
     /// Centres of things; all zero where they are not asked for.
     heat: Vec<f32>,
     centres: bool,
-    exhaustive: [bool; CATEGORIES.len()],
+    exhaustive: [bool; Category::ALL.len()],
 }
 
 impl Grid {
     /// A grid without things in a picture where `exhaustive` categories are fully labelled; `centres` says whether the
     /// centre output is taught too.
     pub fn new(side: usize, exhaustive: &[Category], centres: bool) -> Self {
-        let known = CATEGORIES.map(|c| exhaustive.contains(&c));
+        let known = Category::ALL.map(|c| exhaustive.contains(&c));
         let (cells, zeros) = (vec![Cell::Background; side * side], vec![0.0; side * side]);
         Self { side, cells, owner: zeros.clone(), heat: zeros, centres, exhaustive: known }
     }
@@ -136,7 +99,7 @@ impl Grid {
         let things = self.cells.iter().filter(|c| matches!(c, Cell::Thing(..))).count() as f32;
         let scale = weight / (things + BACKGROUND_WEIGHT * self.cells.len() as f32);
         let centre_scale = weight / (self.heat.iter().sum::<f32>() + 0.02 * self.cells.len() as f32);
-        let all_known = self.exhaustive.iter().filter(|k| **k).count() as f32 / CATEGORIES.len() as f32;
+        let all_known = self.exhaustive.iter().filter(|k| **k).count() as f32 / Category::ALL.len() as f32;
         let mut sum = 0.0;
         for (at, cell) in self.cells.iter().enumerate() {
             let row = at * outputs..(at + 1) * outputs;
@@ -149,9 +112,9 @@ impl Grid {
                     sum += one_of(&z[..=BACKGROUND], allowed, scale * BACKGROUND_WEIGHT, &mut g[..=BACKGROUND]);
                 }
                 Cell::Thing(category, colour) => {
-                    let is = |k: usize| CATEGORIES.get(k) == Some(&category);
+                    let is = |k: usize| Category::ALL.get(k) == Some(&category);
                     sum += one_of(&z[..=BACKGROUND], is, scale, &mut g[..=BACKGROUND]);
-                    let named = |k: usize| COLOURS.get(k).copied() == colour;
+                    let named = |k: usize| Colour::ALL.get(k).copied() == colour;
                     sum += one_of(&z[COLOUR_FROM..CENTRE], named, 0.5 * scale, &mut g[COLOUR_FROM..CENTRE]);
                 }
             }
@@ -181,13 +144,13 @@ impl Grid {
                 sum += share * loss;
             };
             let sure = !block.contains(&Cell::Unknown);
-            for (output, category) in CATEGORIES.iter().enumerate() {
+            for (output, category) in Category::ALL.iter().enumerate() {
                 let holds = block.iter().any(|c| matches!(c, Cell::Thing(k, _) if k == category));
                 if holds || (sure && self.exhaustive[output]) {
                     teach(output, holds);
                 }
             }
-            for (output, colour) in COLOURS.iter().enumerate() {
+            for (output, colour) in Colour::ALL.iter().enumerate() {
                 let holds = block.iter().any(|c| matches!(c, Cell::Thing(_, Some(k)) if k == colour));
                 let unclear = block.iter().any(|c| matches!(c, Cell::Thing(_, None)));
                 if holds || (sure && !unclear) {

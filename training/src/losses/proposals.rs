@@ -2,7 +2,7 @@
 
 use kestrel_perception::proposals::{GEOMETRY, NAMES, Proposal, SPOT, geometry, iou};
 
-use super::dense::{CATEGORIES, COLOURS, focal};
+use super::dense::focal;
 use super::{binary, softplus};
 use crate::sample::{Category, Colour};
 
@@ -129,13 +129,13 @@ fn names(thing: &Thing, z: &[f32], weight: f32, gradient: &mut [f32]) -> f32 {
         gradient[at] += share * slope;
         sum += share * loss;
     };
-    for (at, &category) in CATEGORIES.iter().enumerate() {
+    for (at, &category) in Category::ALL.iter().enumerate() {
         if category == thing.category || excluded(thing.category, category) {
             teach(at, category == thing.category);
         }
     }
     if let Some(colour) = thing.colour {
-        COLOURS.iter().enumerate().for_each(|(at, c)| teach(CATEGORIES.len() + at, *c == colour));
+        Colour::ALL.iter().enumerate().for_each(|(at, c)| teach(Category::ALL.len() + at, *c == colour));
     }
     sum
 }
@@ -192,7 +192,7 @@ pub fn imagined_names(
     let mut names = [0.0; NAMES];
     // Now and then the wrong name.
     let mistaken = uniform() < 0.04;
-    for (name, category) in names.iter_mut().zip(CATEGORIES) {
+    for (name, category) in names.iter_mut().zip(Category::ALL) {
         let mean = match (category == thing.category, excluded(thing.category, category)) {
             (true, _) if !mistaken => 2.5,
             (_, false) => 0.0,
@@ -200,7 +200,7 @@ pub fn imagined_names(
         };
         *name = mean + 1.3 * normal();
     }
-    for (name, colour) in names[CATEGORIES.len()..].iter_mut().zip(COLOURS) {
+    for (name, colour) in names[Category::ALL.len()..].iter_mut().zip(Colour::ALL) {
         let mean = match thing.colour {
             Some(own) if own == colour => 2.2,
             Some(_) => -3.2,
@@ -273,6 +273,6 @@ mod tests {
         };
         let vehicle = things()[1];
         assert!(!is_taught(0, &vehicle) && is_taught(4, &vehicle) && is_taught(8, &vehicle));
-        assert!(!is_taught(CATEGORIES.len(), &vehicle), "its colour is not known");
+        assert!(!is_taught(Category::ALL.len(), &vehicle), "its colour is not known");
     }
 }

@@ -2,11 +2,11 @@
 
 use kestrel_link::Hint;
 
-use super::dense::{CATEGORIES, COLOUR_FROM, COLOURS, one_of};
+use super::dense::{COLOUR_FROM, one_of};
 use super::{binary, sigmoid};
 use crate::expressions::meaning::{Expression, Extreme, Fit};
 use crate::expressions::space::{self, POSITIONS, Position, RELATIONS, Side};
-use crate::sample::Colour;
+use crate::sample::{Category, Colour};
 
 const SIDES: [Side; 4] = [Side::Left, Side::Right, Side::Top, Side::Bottom];
 /// Highest number counted to; further ones share the last output.
@@ -19,10 +19,10 @@ const SIDE: usize = NUMBER + COUNTED + 1;
 const RELATION: usize = SIDE + SIDES.len() + 1;
 const POSITION: usize = RELATION + RELATIONS.len() + 1;
 const ANCHOR_COLOUR: usize = POSITION + POSITIONS.len() + 1;
-const ANCHOR: usize = ANCHOR_COLOUR + COLOURS.len() + 1;
+const ANCHOR: usize = ANCHOR_COLOUR + Colour::ALL.len() + 1;
 /// Outputs of the reading head: plural, size, count and side, relation, position, the anchor's colour and category;
 /// the first output of each group but the last means "not said".
-pub const OUTPUTS: usize = ANCHOR + CATEGORIES.len();
+pub const OUTPUTS: usize = ANCHOR + Category::ALL.len();
 
 /// Share of a colour or category that is not named: most are not.
 const UNNAMED: f32 = 0.3;
@@ -44,11 +44,11 @@ pub fn names(expression: &Expression, names: &[f32], weight: f32, gradient: &mut
     let mut read = Read { loss: 0.0, right: true };
     // "This" may be anything.
     if !expression.categories.is_empty() || expression.foreign.is_some() {
-        let wanted = CATEGORIES.map(|c| expression.categories.contains(&c));
+        let wanted = Category::ALL.map(|c| expression.categories.contains(&c));
         read.right &= all_of(&names[..wanted.len()], &wanted, weight, gradient, &mut read.loss);
     }
-    let wanted = COLOURS.map(|c| Some(c) == expression.colour);
-    let range = COLOUR_FROM..COLOUR_FROM + COLOURS.len();
+    let wanted = Colour::ALL.map(|c| Some(c) == expression.colour);
+    let range = COLOUR_FROM..COLOUR_FROM + Colour::ALL.len();
     read.right &= all_of(&names[range.clone()], &wanted, weight, &mut gradient[range], &mut read.loss);
     read
 }
@@ -85,8 +85,8 @@ pub fn parts(expression: &Expression, outputs: &[f32], weight: f32, gradient: &m
     ];
     let mut loss = 0.0;
     if let Some((_, anchor)) = &expression.relation {
-        groups.push((ANCHOR_COLOUR..ANCHOR, said(anchor.colour.and_then(|c| index::<Colour>(&COLOURS, c)))));
-        let named = |k: usize| anchor.categories.contains(&CATEGORIES[k]);
+        groups.push((ANCHOR_COLOUR..ANCHOR, said(anchor.colour.and_then(|c| index::<Colour>(&Colour::ALL, c)))));
+        let named = |k: usize| anchor.categories.contains(&Category::ALL[k]);
         loss += one_of(&outputs[ANCHOR..OUTPUTS], named, weight, &mut gradient[ANCHOR..OUTPUTS]);
     }
     for (range, choice) in groups {
@@ -155,7 +155,6 @@ mod tests {
     use super::super::check;
     use super::*;
     use crate::expressions::space::Relation;
-    use crate::sample::Category;
 
     fn expression() -> Expression {
         let anchor = Expression { categories: vec![Category::Bus], colour: Some(Colour::Red), ..Expression::default() };

@@ -39,27 +39,10 @@ use random::Dice;
 use raster::{OVERSAMPLING, SAMPLES, Seen, SunMap};
 
 /// Every category that the renderer draws; all of them are labelled wherever they are seen.
-pub const CATEGORIES: [Category; 19] = [
-    Category::Car,
-    Category::Van,
-    Category::Truck,
-    Category::Bus,
-    Category::Boat,
-    Category::Airplane,
-    Category::StorageTank,
-    Category::Building,
-    Category::Tree,
-    Category::Pool,
-    Category::TennisCourt,
-    Category::BasketballCourt,
-    Category::BaseballDiamond,
-    Category::GroundTrackField,
-    Category::Harbor,
-    Category::Bridge,
-    Category::Person,
-    Category::Bicycle,
-    Category::Trailer,
-];
+pub fn categories() -> impl Iterator<Item = Category> {
+    // "Vehicle" is what other data call a car whose kind they do not tell.
+    Category::ALL.into_iter().filter(|c| *c != Category::Vehicle)
+}
 
 /// What to render.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +110,7 @@ impl Shot {
         Picture {
             image: self.image,
             instances,
-            exhaustive: CATEGORIES.to_vec(),
+            exhaustive: categories().collect(),
             origin: Origin { dataset: "scenes".into(), scene: seed.to_string(), frame: frame.to_string() },
         }
     }

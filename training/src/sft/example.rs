@@ -11,9 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use super::coverage::{Coverage, pool};
 use super::{Phase, Result, TrainError};
 use crate::expressions::{self, Options};
-use crate::losses::dense::{CATEGORIES, Grid};
+use crate::losses::dense::Grid;
 use crate::losses::proposals::{Spots, Thing};
-use crate::sample::{Ask, Instance, Picture, Sample, Stratum, Target};
+use crate::sample::{Ask, Category, Instance, Picture, Sample, Stratum, Target};
 
 /// Share of decoded masks that goes to questions with something to show.
 const SHOWN_SHARE: f32 = 0.75;
@@ -206,7 +206,7 @@ impl<'a> Maker<'a> {
         let grid = here.grid(picture, config.embed_side(), true);
         let fine_grid = here.grid(picture, config.mask_side(), false);
         let things = things(picture);
-        let known = picture.exhaustive.len() as f32 / CATEGORIES.len() as f32;
+        let known = picture.exhaustive.len() as f32 / Category::ALL.len() as f32;
         let spots = Spots::new(config.spot_side(), things.clone(), known.min(1.0));
         let pixels = self.pixels(picture)?;
         Ok(Example { pixels, questions, masks, grid, fine_grid, spots, things, given: false, later })

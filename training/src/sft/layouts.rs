@@ -131,9 +131,8 @@ fn false_alarms(side: usize, rng: &mut ChaCha8Rng) -> Vec<Proposal> {
 
 /// What a false alarm looks like.
 fn random_thing(rng: &mut ChaCha8Rng) -> Thing {
-    use crate::losses::dense::{CATEGORIES, COLOURS};
-    let category: Category = CATEGORIES[rng.random_range(0..CATEGORIES.len())];
-    let colour: Colour = COLOURS[rng.random_range(0..COLOURS.len())];
+    let category: Category = Category::ALL[rng.random_range(0..Category::ALL.len())];
+    let colour: Colour = Colour::ALL[rng.random_range(0..Colour::ALL.len())];
     Thing { category, colour: rng.random_bool(0.5).then_some(colour), edges: [0.0; 4] }
 }
 
