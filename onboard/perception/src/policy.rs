@@ -132,19 +132,26 @@ pub fn decide(observation: &Observation, thresholds: &Thresholds) -> Decision {
         }
         return refuse(Verdict::TargetTooSmall, evidence);
     }
-    let unsure = presence >= thresholds.presence_threshold * UNSURE_BAND;
+    let unsure = presence >= thresholds.presence_threshold * UNSURE_BAND && shows_something(observation);
     if unsure && answers.seg >= answers.largest() {
         return refuse(Verdict::LowConfidence, evidence);
     }
     refuse(most_likely_refusal(observation), evidence)
 }
 
+/// Whether a single pixel was found. "Something may be there" and "several things fit" are said of something: where the
+/// words alone say so and the picture shows nothing, it is not there.
+fn shows_something(observation: &Observation) -> bool {
+    observation.area_pixels > 0.0
+}
+
 /// The best of the reasons that the model knows, the query being understood.
 fn most_likely_refusal(observation: &Observation) -> Verdict {
     let answers = &observation.answers;
-    if answers.absent >= answers.ambiguous && answers.absent >= answers.unseeable {
+    let several = answers.ambiguous > answers.absent && shows_something(observation);
+    if !several && answers.absent >= answers.unseeable {
         Verdict::TargetAbsent
-    } else if answers.ambiguous >= answers.unseeable {
+    } else if several && answers.ambiguous >= answers.unseeable {
         let candidates = observation.candidates.iter().take(crate::postprocess::MOST_CANDIDATES).cloned().collect();
         Verdict::TargetAmbiguous { candidates }
     } else {

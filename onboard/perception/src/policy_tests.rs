@@ -87,6 +87,12 @@ fn every_reason_is_reached() {
     let p = presence(&unsure.answers, unsure.object, unsure.iou, &thresholds());
     assert!((0.3..0.6).contains(&p), "{p}");
     assert_eq!(verdict(&unsure), Verdict::LowConfidence);
+
+    // Neither of the two is said of nothing.
+    ambiguous.area_pixels = 0.0;
+    assert_eq!(verdict(&ambiguous), Verdict::TargetAbsent);
+    unsure.area_pixels = 0.0;
+    assert_eq!(verdict(&unsure), Verdict::TargetAbsent);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::sample::{Ask, Category, Instance, Picture, Sample, Stratum, Target};
 /// Share of decoded masks that goes to questions with something to show.
 const SHOWN_SHARE: f32 = 0.75;
 /// Share of questions with chatter around them.
-const CHATTER_SHARE: f64 = 0.25;
+const CHATTER_SHARE: f64 = 0.35;
 /// Share of clear pictures that are asked anew.
 const FRESH_SHARE: f64 = 0.8;
 
@@ -238,10 +238,11 @@ impl<'a> Maker<'a> {
         let words: Vec<u32> = pieces.iter().map(|p| p.0).collect();
         let laid = layout(&words, hint, &special(self.tokenizer), self.config.max_tokens);
         let ids = laid.ids[..laid.used()].iter().map(|&id| id as u32).collect();
-        let doubt = pieces[..words.len() - laid.cut]
-            .iter()
-            .map(|(_, (from, to))| f32::from(nonsense.iter().any(|(start, end)| from < end && to > start)))
-            .collect();
+        // Doubt is about words. Of "the meaning of life" every word is known: that it asks for nothing is the answer's.
+        let unknown = |range: &&(usize, usize)| text.get(range.0..range.1).is_some_and(|word| !word.contains(' '));
+        let doubted = |from: &usize, to: &usize| nonsense.iter().filter(unknown).any(|(a, b)| from < b && to > a);
+        let doubt =
+            pieces[..words.len() - laid.cut].iter().map(|(_, (from, to))| f32::from(doubted(from, to))).collect();
         Ok((ids, doubt))
     }
 
