@@ -17,25 +17,25 @@ const WORDS: &str = "a, able, about, after, again, ah, aim, all right, along, al
     circle, claim, classify, clearly, close in, collect, come, command, concentrate, concern, confirm, consider, \
     contact, control, copy, could, count, cover, crop, curious, deal, delineate, describe, detect, determine, did, \
     direct, discover, distinguish, do, does, draw, drone, easy, emphasise, engage, enough, ensure, er, even, \
-    everyone, exactly, examine, expect, explore, extract, eye, fast, favour, feed, feel, fetch, figure out, fill, \
-    fine, first of all, flag, fly, focus, follow, for, form, forward, frame, from here, get, give, glance, go, \
-    going, good, got, grab, guess, guide, had, happen, has, have, have a look, he, head, heads up, hear, hello, \
-    help, here we go, hey, hm, hold, how, how about, hunt, hurry, i, i guess, i think, i'd, i'll, i'm, identifying, \
-    if possible, if you can, image, important, in view, include, indicate, information, inspect, interested, into, \
-    introduce, is, it, job, join, just, keep, kestrel, kind, kindly, know, label, later, lead, learn, let, like, \
-    list, listen, lock, looking, looks, love, made, make, mask, matter, may, maybe, me, mean, meet, mention, might, \
-    mind, moment, monitor, more, move, must, my, name, need, next, nice, note, notice, now, observe, obtain, \
-    obviously, of course, often, ok, okay, on, one more time, only, open, operator, or, order, our, out, outlines, \
-    over, own, paint, part, patrol, pay, perfect, perhaps, picture, pilot, pinpoint, place, plan, please, pleased, \
-    point, position, possibly, prefer, present, probably, proceed, provide, pull, put, quick, quickly, quiet, \
-    rather, reach, ready, really, recognise, refer, regard, register, remember, render, report, request, require, \
-    return, reveal, right away, right  now, roger, run, save, say, scan, screen, search, seek, seem, segmenting, \
-    send, set, shade, share, she, shoot, should, showing, signal, simply, since, sir, so, somehow, soon, sort, \
-    speak, specify, start, state, still, stop, study, such, suppose, sure, surely, survey, tag, take, target, task, \
-    team, than, thanks, that's it, then, there, they, thing is, think, thought, thread, time, to, today, together, \
-    took, touch, toward, trace, track, trail, try, trying, turn, under control, understand, until, up, urgent, use, \
-    very, view, visit, wait, walk me through, wanted, was, watching, way, we, well, were, what we need, whatever, \
-    when, whether, while, who, why, will, wish, with, without, wonder, work, worth, write, yes, yet, you, your, zoom";
+    everyone, exactly, examine, expect, explore, extract, fast, favour, feed, feel, fetch, figure out, fill, fine, \
+    first of all, flag, fly, focus, follow, for, form, forward, frame, from here, get, give, glance, go, going, \
+    good, got, grab, guess, guide, had, happen, has, have, have a look, he, head, heads up, hear, hello, help, here \
+    we go, hey, hm, hold, how, how about, hunt, hurry, i, i guess, i think, i'd, i'll, i'm, if possible, if you can, \
+    image, important, in view, include, indicate, information, inspect, interested, into, introduce, is, it, job, \
+    join, just, keep, kestrel, kind, kindly, know, label, later, lead, learn, let, like, list, listen, lock, \
+    looking, looks, love, made, make, mask, matter, may, maybe, me, mean, meet, mention, might, mind, moment, \
+    monitor, more, move, must, my, name, need, next, nice, note, notice, now, observe, obtain, obviously, of course, \
+    often, ok, okay, on, one more time, only, open, operator, or, order, our, out, outlines, over, own, paint, part, \
+    patrol, pay, perfect, perhaps, picture, pilot, pinpoint, place, plan, please, pleased, point, position, \
+    possibly, prefer, present, probably, proceed, provide, pull, put, quick, quickly, quiet, rather, reach, ready, \
+    really, recognise, refer, regard, register, remember, render, report, request, require, return, reveal, right \
+    away, right  now, roger, run, save, say, scan, screen, search, seek, seem, segmenting, send, set, shade, share, \
+    she, shoot, should, showing, signal, simply, since, sir, so, somehow, soon, sort, speak, specify, start, state, \
+    still, stop, study, such, suppose, sure, surely, survey, tag, take, target, task, team, than, thanks, that's it, \
+    then, there, they, thing is, think, thought, thread, time, to, today, together, took, touch, toward, trace, \
+    track, trail, try, trying, turn, under control, understand, until, up, urgent, use, very, view, visit, wait, \
+    walk me through, was, watching, way, we, well, were, what we need, whatever, when, whether, while, who, why, \
+    will, wish, with, without, wonder, work, worth, write, yes, yet, you, your, zoom";
 /// Adjectives that tell nothing apart.
 const MODIFIERS: &str = "parked, visible, old, new, nearby, single, lonely, strange, interesting, suspicious, modern, dirty, \
     clean, wooden, metal, public, private, empty, typical, ordinary";
@@ -100,10 +100,11 @@ mod tests {
 
     #[test]
     fn chatter_holds_nothing_that_is_asked_for_and_no_held_out_verb() {
-        let verbs = ["spot", "identify", "isolate", "pick", "eyes", "cut", "tell", "would", "want", "see", "mark"];
+        let verbs = ["spot", "identif", "isolat", "pick", "eye", "cut", "tell", "told", "would", "want", "mark"];
         let nouns: Vec<&str> = Category::ALL.iter().flat_map(|c| words::nouns(*c)).map(|w| w.singular).collect();
         for word in [WORDS, MODIFIERS].iter().flat_map(|list| list.split([' ', ','])) {
-            assert!(!verbs.contains(&word), "{word} carries a held-out way of asking");
+            let carries = word == "see" || verbs.iter().any(|verb| word.starts_with(verb));
+            assert!(!carries, "{word} carries a held-out way of asking");
             assert!(!nouns.contains(&word), "{word} is asked for");
             assert!(Colour::ALL.iter().all(|c| !words::colour_words(*c).contains(&word)), "{word} is a colour");
         }
