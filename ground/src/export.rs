@@ -26,6 +26,9 @@ pub struct Arguments {
     /// Folder of the bundle; made if it is not there.
     #[arg(long)]
     out: PathBuf,
+    /// Also write the parameters in half precision and the tokenizer into this folder, for `ground train --from`.
+    #[arg(long, requires = "checkpoint")]
+    start: Option<PathBuf>,
     /// Version of the model in the manifest.
     #[arg(long, default_value = "0.1.0")]
     model_version: String,
@@ -43,6 +46,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.checkpoint {
         Some(path) => {
             let (config, weights, tokenizer) = trained(path)?;
+            if let Some(folder) = &arguments.start {
+                write_start(folder, &config, &weights, &tokenizer)?;
+            }
             let provenance = arguments.provenance.iter().cloned().collect();
             write(&arguments.out, &config, weights, &tokenizer, &arguments.model_version, provenance)?;
         }
@@ -63,6 +69,14 @@ fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
     let config = Config { image: kestrel_link::manifest::INPUT_SIZE as usize, ..serde_json::from_str(config)? };
     let tokenizer = QueryTokenizer::load(&path.with_file_name(TOKENIZER))?;
     Ok((config, weights, tokenizer))
+}
+
+/// What further training begins from.
+fn write_start(folder: &Path, config: &Config, weights: &Weights, tokenizer: &QueryTokenizer) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let metadata = [("config".to_owned(), serde_json::to_string(config)?)];
+    checkpoint::save_half(&folder.join(sft::checkpoint::MODEL), weights, &metadata.into())?;
+    Ok(tokenizer.save(&folder.join(TOKENIZER))?)
 }
 
 /// Exports a model that was never trained.

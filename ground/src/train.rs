@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Go on from the last checkpoint.
     #[arg(long)]
     resume: bool,
+    /// Begin from the model in this folder (`model.safetensors` and `tokenizer.json`) instead of from nothing.
+    #[arg(long, conflicts_with = "resume")]
+    from: Option<PathBuf>,
     /// Train on the samples that the cache holds already instead of completing it.
     #[arg(long)]
     partial_cache: bool,
@@ -50,6 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         runs: runs(arguments.runs.clone())?,
         data: arguments.data.clone(),
         trunk: recipe.pretrained_trunk.then(|| trunk(!arguments.json)).transpose()?,
+        from: arguments.from.clone(),
         resume: arguments.resume,
         partial_cache: arguments.partial_cache,
     };

@@ -93,6 +93,30 @@ fn a_few_steps_lower_the_loss_and_frozen_parameters_stay() {
 }
 
 #[test]
+fn a_run_begins_from_a_trained_model_and_not_from_another() {
+    let runs = tempfile::tempdir().unwrap();
+    let first = smoke();
+    run(&first, runs.path(), false, 2).unwrap();
+    let folder = runs.path().join(&first.name);
+    let mut second = Recipe { name: "second".into(), seed: 9, ..smoke() };
+    let phase = Phase { learning_rate: 1e-9, warm_up_steps: 0, ..second.phases[0].clone() };
+    second.phases = vec![phase];
+    second.optimiser.weight_decay = 0.0;
+    let from = Options { from: Some(folder.clone()), ..options(runs.path(), false) };
+    let stop = |_: Progress<'_>| ControlFlow::Break(());
+    train(&second, &from, &stop).unwrap();
+    let (was, is) = (model(runs.path(), &first), model(runs.path(), &second));
+    for (name, values) in &was {
+        assert!(values.iter().zip(&is[name]).all(|(a, b)| (a - b).abs() < 1e-5), "{name} did not come along");
+    }
+
+    let mut wider = Recipe { name: "wider".into(), ..smoke() };
+    wider.model.mask_width *= 2;
+    let error = train(&wider, &from, &stop).unwrap_err().to_string();
+    assert!(error.contains("[model]"), "{error}");
+}
+
+#[test]
 fn a_pretrained_trunk_is_demanded_when_the_recipe_says_so() {
     let runs = tempfile::tempdir().unwrap();
     let recipe = Recipe { pretrained_trunk: true, ..smoke() };

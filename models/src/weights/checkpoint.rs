@@ -60,14 +60,19 @@ pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<(Weights, BTreeMap<Strin
 /// # Errors
 /// When the header would be beyond the format's limit.
 pub fn to_bytes(weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    serialise(weights.iter().map(|(name, tensor)| (name, F32(tensor))), metadata)
+}
+
+fn serialise<'a, V: View>(
+    tensors: impl Iterator<Item = (&'a String, V)>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
     let info: HashMap<String, String> = metadata.clone().into_iter().collect();
     let info = (!info.is_empty()).then_some(info);
-    safetensors::serialize(weights.iter().map(|(name, tensor)| (name, F32(tensor))), info).map_err(|error| {
-        Error::Format {
-            path: "safetensors".into(),
-            expected: "a header within the format's limit".into(),
-            got: error.to_string(),
-        }
+    safetensors::serialize(tensors, info).map_err(|error| Error::Format {
+        path: "safetensors".into(),
+        expected: "a header within the format's limit".into(),
+        got: error.to_string(),
     })
 }
 
@@ -76,12 +81,23 @@ pub fn to_bytes(weights: &Weights, metadata: &BTreeMap<String, String>) -> Resul
 /// # Errors
 /// When the file cannot be written.
 pub fn save(path: &Path, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<()> {
-    let bytes = to_bytes(weights, metadata)?;
+    write(path, &to_bytes(weights, metadata)?)
+}
+
+/// As [`save`], rounded to half precision: for weights to begin from, where the last bits do not matter.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_half(path: &Path, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<()> {
+    write(path, &serialise(weights.iter().map(|(name, tensor)| (name, F16(tensor))), metadata)?)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |operation| move |source| Error::Io { operation, path: path.display().to_string(), source };
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let mut file = File::create(&partial).map_err(failed("create"))?;
-    file.write_all(&bytes).map_err(failed("write"))?;
+    file.write_all(bytes).map_err(failed("write"))?;
     file.sync_all().map_err(failed("write"))?;
     std::fs::rename(&partial, path).map_err(failed("rename to"))
 }
@@ -106,6 +122,26 @@ impl View for F32<'_> {
     }
 }
 
+struct F16<'a>(&'a Tensor);
+
+impl View for F16<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F16
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.0
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.0.1.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.1.len() * 2
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -127,6 +163,19 @@ mod tests {
         save(&path, &weights, &metadata).unwrap();
         assert_eq!(load(&path).unwrap(), (weights, metadata));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the partial file stayed");
+    }
+
+    #[test]
+    fn halves_are_read_as_the_nearest_numbers() {
+        let (weights, metadata) = sample();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("h.safetensors");
+        save_half(&path, &weights, &metadata).unwrap();
+        let (read, info) = load(&path).unwrap();
+        assert_eq!(info, metadata);
+        for ((name, was), (_, is)) in weights.iter().zip(read.iter()) {
+            assert!(was.1.iter().zip(&is.1).all(|(a, b)| (a - b).abs() <= 1e-3 * a.abs() + 1e-7), "{name}");
+        }
     }
 
     #[test]

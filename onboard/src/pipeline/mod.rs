@@ -280,8 +280,7 @@ impl Look<'_> {
         let outcome = match whole.decision.clone() {
             Decision::Segment { presence, predicted_iou } => {
                 let refined = self.refined(&whole, predicted_iou, tokens, timings)?;
-                let (mask, predicted_iou) =
-                    refined.as_ref().map_or((&whole.mask, predicted_iou), |(mask, iou)| (mask, *iou));
+                let mask = refined.as_ref().unwrap_or(&whole.mask);
                 timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))?
             }
             Decision::Refuse(refusal) => match self.tiles_instead(query, &refusal, tokens, timings)? {

@@ -62,26 +62,27 @@ impl Look<'_> {
     /// The mask of the whole frame, drawn again by the tiles that it touches; `None` when the overview's stands.
     ///
     /// Each is asked with the words and the box of what the overview found in it, so it looks for the same thing;
-    /// a tile that does not see it leaves the overview's word standing.
+    /// a tile that does not see it, or is less sure of its outline, leaves the overview's word standing: a thing that a
+    /// tile's edge cuts is seen better whole.
     pub(super) fn refined(
         &mut self,
         whole: &Glance,
         predicted_iou: f32,
         tokens: &Tokens,
         timings: &mut Timings,
-    ) -> Result<Option<(Bitmap, f32)>, SegmentError> {
+    ) -> Result<Option<Bitmap>, SegmentError> {
         let tiles = self.segmenter.views.tiles();
         if tiles.is_empty() {
             return Ok(None);
         }
         let mut refined = Vec::new();
-        let mut least_iou = predicted_iou;
         for index in touched(&tiles, &whole.mask) {
             let view = index + 1;
             let Some(hint) = tile_hint(&whole.mask, &self.segmenter.views.letterbox(view)) else { continue };
             let glance = self.glance(view, tokens, Some(&hint), timings)?;
-            if let Decision::Segment { predicted_iou, .. } = glance.decision {
-                least_iou = least_iou.min(predicted_iou);
+            if let Decision::Segment { predicted_iou: closer, .. } = glance.decision
+                && closer >= predicted_iou
+            {
                 refined.push((tiles[index], glance.mask));
             }
         }
@@ -90,7 +91,7 @@ impl Look<'_> {
         }
         let mask = timed(&mut timings.postprocess, || refine(&whole.mask, &refined))?;
         // A refinement that loses the target is worse than none.
-        Ok(Some((mask, least_iou)).filter(|(mask, _)| mask.area() > 0))
+        Ok(Some(mask).filter(|mask| mask.area() > 0))
     }
 
     /// Asks every tile when the overview saw nothing, or too little; `None` leaves the refusal standing.

@@ -60,6 +60,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Pretrained trunk (safetensors, names `trunk.…`).
     pub trunk: Option<PathBuf>,
+    /// Folder of a model to begin from instead, with `model.safetensors` and `tokenizer.json`.
+    pub from: Option<PathBuf>,
     /// Go on from the last checkpoint.
     pub resume: bool,
     /// Train on what the cache holds already instead of completing it.
@@ -108,11 +110,16 @@ pub fn train(
         });
     }
     let cache = start::cache(recipe, options, progress)?;
+    if let Some(from) = &options.from {
+        start::tokenizer_of(from, &folder)?;
+    }
     let tokenizer = start::tokenizer(recipe, &folder, progress)?;
     let params = initialise(recipe, options.trunk.as_deref())?;
     let resumes = options.resume && folder.join(checkpoint::STATE).is_file();
-    if !resumes {
-        start::settle(recipe, &params, &cache, &tokenizer)?;
+    match &options.from {
+        _ if resumes => {}
+        Some(from) => start::begin_from(&params, from)?,
+        None => start::settle(recipe, &params, &cache, &tokenizer)?,
     }
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;
     let mut meta = Meta { step: 0, samples: cache.len(), recipe: recipe.clone(), updates: Vec::new() };

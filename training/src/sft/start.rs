@@ -131,6 +131,45 @@ fn touch(params: &Params, model: &Config) -> Result<()> {
     Ok(())
 }
 
+/// The tokenizer of the model to begin from becomes the run's: its words are numbered as that model learnt them.
+pub(super) fn tokenizer_of(from: &Path, folder: &Path) -> Result<()> {
+    let (theirs, ours) = (from.join(TOKENIZER), folder.join(TOKENIZER));
+    if !ours.is_file() {
+        std::fs::copy(&theirs, &ours).map_err(TrainError::io("copying", &theirs))?;
+    }
+    Ok(())
+}
+
+/// Parameters of a trained model; what it does not have stays as it is.
+pub(super) fn begin_from(params: &Params, from: &Path) -> Result<()> {
+    let path = from.join(super::checkpoint::MODEL);
+    let (loaded, _) = kestrel_models::weights::checkpoint::load(&path)?;
+    let mut known = 0;
+    for (name, tensor) in params.tensors() {
+        let Some((shape, values)) = loaded.get(&name) else { continue };
+        if shape != tensor.dims() {
+            return Err(TrainError::Checkpoint {
+                path,
+                expected: format!(
+                    "`{name}` of shape {:?}: the recipe's [model] must be the one it was trained with",
+                    tensor.dims()
+                ),
+                got: format!("{shape:?}"),
+            });
+        }
+        params.insert(&name, &Tensor::from_slice(values, shape.as_slice(), params.device())?)?;
+        known += 1;
+    }
+    if known == 0 {
+        return Err(TrainError::Checkpoint {
+            path,
+            expected: "parameters of this model".to_owned(),
+            got: "none of a name that it has".to_owned(),
+        });
+    }
+    Ok(())
+}
+
 fn load_trunk(params: &Params, path: &Path) -> Result<()> {
     let loaded = candle_core::safetensors::load(path, &Device::Cpu)?;
     let refuse = |expected: String, got: &str| TrainError::Checkpoint {
