@@ -71,7 +71,7 @@ fn asking(text: &str) -> (usize, usize) {
         (long && matches(text.get(..before.len()), before) && matches(text.get(end..), after))
             .then_some((before.len(), after.len()))
     };
-    words::TEMPLATES.iter().filter_map(|template| fits(&template)).max_by_key(|(b, a)| b + a).unwrap_or_default()
+    words::TEMPLATES.iter().filter_map(fits).max_by_key(|(b, a)| b + a).unwrap_or_default()
 }
 
 /// A request with chatter around it or instead of its way of asking, a modifier after its first article perhaps, and its
