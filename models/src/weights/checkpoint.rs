@@ -60,15 +60,13 @@ pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<(Weights, BTreeMap<Strin
 /// # Errors
 /// When the header would be beyond the format's limit.
 pub fn to_bytes(weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    serialise(weights.iter().map(|(name, tensor)| (name, F32(tensor))), metadata)
+    serialise(weights, Dtype::F32, metadata)
 }
 
-fn serialise<'a, V: View>(
-    tensors: impl Iterator<Item = (&'a String, V)>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<Vec<u8>> {
+fn serialise(weights: &Weights, dtype: Dtype, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let info: HashMap<String, String> = metadata.clone().into_iter().collect();
     let info = (!info.is_empty()).then_some(info);
+    let tensors = weights.iter().map(|(name, tensor)| (name, Stored(tensor, dtype)));
     safetensors::serialize(tensors, info).map_err(|error| Error::Format {
         path: "safetensors".into(),
         expected: "a header within the format's limit".into(),
@@ -89,7 +87,7 @@ pub fn save(path: &Path, weights: &Weights, metadata: &BTreeMap<String, String>)
 /// # Errors
 /// As [`save`].
 pub fn save_half(path: &Path, weights: &Weights, metadata: &BTreeMap<String, String>) -> Result<()> {
-    write(path, &serialise(weights.iter().map(|(name, tensor)| (name, F16(tensor))), metadata)?)
+    write(path, &serialise(weights, Dtype::F16, metadata)?)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -102,11 +100,12 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::rename(&partial, path).map_err(failed("rename to"))
 }
 
-struct F32<'a>(&'a Tensor);
+/// A tensor as a file holds it: in full or in half precision.
+struct Stored<'a>(&'a Tensor, Dtype);
 
-impl View for F32<'_> {
+impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.1
     }
 
     fn shape(&self) -> &[usize] {
@@ -114,31 +113,15 @@ impl View for F32<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.0.1.iter().flat_map(|v| v.to_le_bytes()).collect())
+        let values = &self.0.1;
+        Cow::Owned(match self.1 {
+            Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        })
     }
 
     fn data_len(&self) -> usize {
-        self.0.1.len() * 4
-    }
-}
-
-struct F16<'a>(&'a Tensor);
-
-impl View for F16<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F16
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.0
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.0.1.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
-    }
-
-    fn data_len(&self) -> usize {
-        self.0.1.len() * 2
+        self.0.1.len() * if self.1 == Dtype::F16 { 2 } else { 4 }
     }
 }
 

@@ -29,7 +29,7 @@ const WORDS: &str = "a, able, about, after, again, ah, aim, all right, along, al
     patrol, pay, perfect, perhaps, picture, pilot, pinpoint, place, plan, please, pleased, point, position, \
     possibly, prefer, present, probably, proceed, provide, pull, put, quick, quickly, quiet, rather, reach, ready, \
     really, recognise, refer, regard, register, remember, render, report, request, require, return, reveal, right \
-    away, right  now, roger, run, save, say, scan, screen, search, seek, seem, segmenting, send, set, shade, share, \
+    away, right now, roger, run, save, say, scan, screen, search, seek, seem, segmenting, send, set, shade, share, \
     she, shoot, should, showing, signal, simply, since, sir, so, somehow, soon, sort, speak, specify, start, state, \
     still, stop, study, such, suppose, sure, surely, survey, tag, take, target, task, team, than, thanks, that's it, \
     then, there, they, thing is, think, thought, thread, time, to, today, together, took, touch, toward, trace, \

@@ -110,15 +110,15 @@ pub fn train(
         });
     }
     let cache = start::cache(recipe, options, progress)?;
-    if let Some(from) = &options.from {
+    let resumes = options.resume && folder.join(checkpoint::STATE).is_file();
+    if let Some(from) = options.from.as_ref().filter(|_| !resumes) {
         start::tokenizer_of(from, &folder)?;
     }
     let tokenizer = start::tokenizer(recipe, &folder, progress)?;
     let params = initialise(recipe, options.trunk.as_deref())?;
-    let resumes = options.resume && folder.join(checkpoint::STATE).is_file();
     match &options.from {
         _ if resumes => {}
-        Some(from) => start::begin_from(&params, from)?,
+        Some(from) => start::begin_from(&params, from, progress)?,
         None => start::settle(recipe, &params, &cache, &tokenizer)?,
     }
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;

@@ -133,15 +133,14 @@ fn touch(params: &Params, model: &Config) -> Result<()> {
 
 /// The tokenizer of the model to begin from becomes the run's: its words are numbered as that model learnt them.
 pub(super) fn tokenizer_of(from: &Path, folder: &Path) -> Result<()> {
-    let (theirs, ours) = (from.join(TOKENIZER), folder.join(TOKENIZER));
-    if !ours.is_file() {
-        std::fs::copy(&theirs, &ours).map_err(TrainError::io("copying", &theirs))?;
-    }
+    // One that a run without a checkpoint has left numbers them otherwise.
+    let theirs = from.join(TOKENIZER);
+    std::fs::copy(&theirs, folder.join(TOKENIZER)).map_err(TrainError::io("copying", &theirs))?;
     Ok(())
 }
 
 /// Parameters of a trained model; what it does not have stays as it is.
-pub(super) fn begin_from(params: &Params, from: &Path) -> Result<()> {
+pub(super) fn begin_from(params: &Params, from: &Path, progress: Report<'_>) -> Result<()> {
     let path = from.join(super::checkpoint::MODEL);
     let (loaded, _) = kestrel_models::weights::checkpoint::load(&path)?;
     let mut known = 0;
@@ -167,6 +166,8 @@ pub(super) fn begin_from(params: &Params, from: &Path) -> Result<()> {
             got: "none of a name that it has".to_owned(),
         });
     }
+    let all = params.tensors().len();
+    progress_words(progress, &format!("beginning from {}: {known} of {all} parameters", path.display()));
     Ok(())
 }
 
