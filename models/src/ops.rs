@@ -95,6 +95,8 @@ pub trait Ops {
         mask: Option<&Self::T>,
     ) -> Result<Self::T>;
 
+    /// Exponentials of rows that sum to 1 over the last axis.
+    fn softmax(&mut self, x: &Self::T) -> Result<Self::T>;
     /// Element-wise activation.
     fn activate(&mut self, x: &Self::T, act: Act) -> Result<Self::T>;
     /// Sum; axes of length 1 broadcast. Both maps or both rows.

@@ -130,6 +130,9 @@ fn every_parameter_is_taught_the_derivative_of_the_loss() {
         "compare.wanted.weight",
         "compare.layers.0.q_proj.weight",
         "compare.pointer.weight",
+        "compare.choice.weight",
+        "compare.ranks.anchor.weight",
+        "compare.ranks.learnt.weight",
         "mask.prompt_pointed.weight",
     ];
     for name in checked {

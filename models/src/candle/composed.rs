@@ -122,9 +122,13 @@ pub(super) fn attention(
     if let Some(mask) = mask {
         scores = scores.broadcast_add(&mask.unsqueeze(1)?)?;
     }
-    let top = scores.max_keepdim(D::Minus1)?.detach();
-    let p = scores.broadcast_sub(&top)?.exp()?;
-    let p = p.broadcast_div(&p.sum_keepdim(D::Minus1)?)?.reshape((n, kv_heads, shared * queries, keys))?;
+    let p = softmax(&scores)?.reshape((n, kv_heads, shared * queries, keys))?;
     let y = p.matmul(&v)?.reshape((n, kv_heads, shared, queries, head))?.permute((0, 3, 1, 2, 4))?;
     y.contiguous()?.reshape((n, queries, width))
+}
+
+pub(super) fn softmax(x: &Tensor) -> Result<Tensor> {
+    let top = x.max_keepdim(D::Minus1)?.detach();
+    let shares = x.broadcast_sub(&top)?.exp()?;
+    shares.broadcast_div(&shares.sum_keepdim(D::Minus1)?)
 }

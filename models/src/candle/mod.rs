@@ -233,6 +233,11 @@ impl Ops for Candle<'_> {
         Ok(q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)?)
     }
 
+    fn softmax(&mut self, x: &Tensor) -> Result<Tensor> {
+        expect_rank("softmax", "", x, 3)?;
+        Ok(composed::softmax(x)?)
+    }
+
     fn activate(&mut self, x: &Tensor, act: Act) -> Result<Tensor> {
         match (self.composed, act) {
             (true, _) | (_, Act::None) => Ok(composed::activate(x, act)?),

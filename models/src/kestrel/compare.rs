@@ -7,6 +7,7 @@
 
 use kestrel_perception::proposals::{NAMES, SPOT};
 
+use super::ranks::{Ranked, ranks};
 use super::{Config, Wishes, names_of_anchors, names_of_wishes, wishes};
 use crate::error::Result;
 use crate::ops::{Act, Init, Ops};
@@ -29,10 +30,23 @@ pub struct Proposals<T> {
 }
 
 /// What comparing gives.
+///
+/// Words for one thing have one answer, words for all of a kind have any number: there are two pointers, and `single`
+/// says which of them counts.
 #[derive(Clone)]
 pub struct Compared<T> {
-    /// Logit that a proposal is meant, `[N·Q, K, 1]`.
+    /// Probability that a proposal is meant, `[N·Q, 1, K]`.
+    pub meant: T,
+    /// Logit that a proposal is meant, whatever the others are, `[N·Q, 1, K]`.
     pub pointer: T,
+    /// Logits that a proposal is the one that is meant, the first of them that none is, `[N·Q, 1, K + 1]`.
+    pub choice: T,
+    /// Logit that one thing is meant, not several, `[N·Q, 1, 1]`.
+    pub single: T,
+    /// Logit that a proposal is of the kind that the words compare, `[N·Q, 1, K]`.
+    pub alike: T,
+    /// Logits that the words relate their target to a proposal, the first of them to nothing, `[N·Q, 1, K + 1]`.
+    pub anchor: T,
     /// Logit that anything is meant, `[N·Q, 1, 1]`.
     pub found: T,
     /// What the query learnt, `[N·Q, 1, mask_width]`.
@@ -65,17 +79,51 @@ pub fn compare<O: Ops>(
     let views = ops.shape(&proposals.attention)[0];
     let attention =
         if views == 1 { proposals.attention.clone() } else { ops.repeat_batch(&proposals.attention, queries)? };
-    for layer in 0..config.compare_layers {
+    let hidden = ops.narrow(&attention, 1, 0, 1)?;
+    let hidden = ops.narrow(&hidden, 2, 1, most)?;
+    x = encoder_layer(ops, config, &x, &attention, "compare.layers.0")?;
+    let (own, things) = (ops.narrow(&x, 1, 0, 1)?, ops.narrow(&x, 1, 1, most)?);
+    let Ranked { learnt, alike, anchor } = ranks(ops, config, proposals, [&own, &things, seg, &hidden], queries)?;
+    let things = ops.add(&things, &learnt)?;
+    let mut x = ops.concat(&[own, things], 1)?;
+    for layer in 1..config.compare_layers {
         x = encoder_layer(ops, config, &x, &attention, &format!("compare.layers.{layer}"))?;
     }
     let x = ops.layer_norm(&x, "compare.norm", EPS)?;
     let own = ops.narrow(&x, 1, 0, 1)?;
     let things = ops.narrow(&x, 1, 1, most)?;
+    let pointer = ops.linear(&things, "compare.pointer", 1, true, Act::None)?;
+    let pointer = ops.reshape(&pointer, &[count, 1, most])?;
+    let chosen = ops.linear(&things, "compare.choice", 1, true, Act::None)?;
+    let chosen = ops.reshape(&chosen, &[count, 1, most])?;
+    let chosen = ops.add(&chosen, &hidden)?;
+    let nothing = ops.linear(&own, "compare.no_choice", 1, true, Act::None)?;
+    let choice = ops.concat(&[nothing, chosen], 2)?;
+    let single = ops.linear(&own, "compare.single", 1, true, Act::None)?;
     Ok(Compared {
-        pointer: ops.linear(&things, "compare.pointer", 1, true, Act::None)?,
+        meant: meant(ops, [&pointer, &choice, &single])?,
+        pointer,
+        choice,
+        single,
+        alike,
+        anchor,
         found: ops.linear(&own, "compare.found", 1, true, Act::None)?,
         summary: ops.linear(&own, "compare.summary", width, true, Act::None)?,
     })
+}
+
+/// `σ(single) · softmax(choice) + σ(−single) · σ(pointer)`.
+fn meant<O: Ops>(ops: &mut O, [pointer, choice, single]: [&O::T; 3]) -> Result<O::T> {
+    let most = ops.shape(pointer)[2];
+    let chosen = ops.softmax(choice)?;
+    let chosen = ops.narrow(&chosen, 2, 1, most)?;
+    let each = ops.activate(pointer, Act::Sigmoid)?;
+    let one = ops.activate(single, Act::Sigmoid)?;
+    let several = ops.scale(single, -1.0)?;
+    let several = ops.activate(&several, Act::Sigmoid)?;
+    let chosen = ops.mul(&chosen, &one)?;
+    let each = ops.mul(&each, &several)?;
+    ops.add(&chosen, &each)
 }
 
 /// Tokens of the proposals, `[N·queries, K, mask_width]`.
@@ -144,18 +192,15 @@ pub(super) fn pointed<O: Ops>(
     ops: &mut O,
     config: &Config,
     proposals: &Proposals<O::T>,
-    pointer: &O::T,
+    meant: &O::T,
     queries: usize,
 ) -> Result<Pointed<O::T>> {
     let (coarse, fine) = (config.embed_side(), config.mask_side());
-    let meant = ops.activate(pointer, Act::Sigmoid)?;
-    // `[N·Q, K, 1]` turned to `[N·Q, 1, K]`.
-    let (count, most) = (ops.shape(pointer)[0], ops.shape(pointer)[1]);
-    let meant = ops.reshape(&meant, &[count, 1, most])?;
+    let count = ops.shape(meant)[0];
     let extents = ops.repeat_batch(&proposals.extents, queries)?;
     let lay = |ops: &mut O, from: usize, side: usize| -> Result<O::T> {
         let rows = ops.narrow(&extents, 1, from, side)?;
-        let rows = ops.mul(&rows, &meant)?;
+        let rows = ops.mul(&rows, meant)?;
         let columns = ops.narrow(&extents, 1, from + side, side)?;
         let laid = ops.matmul_t(&rows, &columns)?;
         ops.reshape(&laid, &[count, side * side, 1])

@@ -44,7 +44,7 @@ pub fn decode<O: Ops>(
     let learned = ops.parameter("mask.tokens", &[1, LEARNED, width], Init::Normal(0.5))?;
     let learned = ops.repeat_batch(&learned, count)?;
     let prompt = ops.concat(&[learned, seg.clone(), compared.summary.clone()], 1)?;
-    let pointed = pointed(ops, config, proposals, &compared.pointer, queries)?;
+    let pointed = pointed(ops, config, proposals, &compared.meant, queries)?;
 
     let keys = keys(ops, config, seen)?;
     let keys = Keys { coarse: ops.repeat_batch(&keys.coarse, queries)?, fine: ops.repeat_batch(&keys.fine, queries)? };

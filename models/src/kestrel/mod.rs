@@ -11,6 +11,7 @@ mod language;
 mod likeness;
 pub mod pack;
 mod positions;
+mod ranks;
 pub mod trunk;
 mod vision;
 
@@ -51,7 +52,7 @@ pub struct Config {
     pub mask_layers: usize,
     /// Heads of its attentions, which run at half of `mask_width`.
     pub mask_heads: usize,
-    /// Layers that compare proposals, with as many heads.
+    /// Layers that compare proposals, at least one, with as many heads.
     #[serde(default = "compare_layers")]
     pub compare_layers: usize,
     /// Names that places and words share in training; the heads that score them are dropped at export.

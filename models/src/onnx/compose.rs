@@ -136,11 +136,15 @@ impl Onnx<'_> {
             let masked = self.pair("Add", &by_head, &mask.name);
             scores = self.reshape(&masked, &[n, kv_heads, rows, keys]);
         }
-        let shape = scores.shape.clone();
-        let shares = self.value("Softmax", &[&scores.name], &[("axis", Attribute::Int(-1))], (&shape, Layout::Rows));
+        let shares = self.shares(&scores);
         let mixed = self.value("MatMul", &[&shares.name, &v.name], &[], (&[n, kv_heads, rows, e], Layout::Rows));
         let mixed = self.reshape(&mixed, &[n, heads, queries, e]);
         self.transpose(&mixed, &[0, 2, 1, 3])
+    }
+
+    /// Softmax over the last axis of rows.
+    pub(super) fn shares(&mut self, x: &Value) -> Value {
+        self.value("Softmax", &[&x.name], &[("axis", Attribute::Int(-1))], (&x.shape, Layout::Rows))
     }
 
     /// Every batch entry `times` times in a row.

@@ -259,6 +259,11 @@ impl Ops for Onnx<'_> {
         Ok(self.reshape(&mixed, &[n, queries, heads * (v_width / kv_heads)]))
     }
 
+    fn softmax(&mut self, x: &Value) -> Result<Value> {
+        expect_rows("softmax", &x.name, x)?;
+        Ok(self.shares(x))
+    }
+
     fn activate(&mut self, x: &Value, act: Act) -> Result<Value> {
         Ok(self.act(x, act))
     }

@@ -31,6 +31,7 @@ enum Case {
     Elementwise { rows: [usize; 3], broadcast: usize, act: Act },
     MapSum { map: [usize; 4], act: Act },
     MatmulT { rows: [usize; 3], others: usize },
+    Softmax { rows: [usize; 3] },
     ConcatNarrow { rows: [usize; 3], axis: usize, start: usize },
     Repeat { map: [usize; 4], times: usize },
 }
@@ -48,7 +49,7 @@ impl Case {
             | Case::MapNorm { map, .. }
             | Case::Repeat { map, .. } => vec![float(map)],
             Case::MapSum { map, .. } => vec![float(map), float(map)],
-            Case::Linear { rows, .. } | Case::Norm { rows, .. } => vec![float(rows)],
+            Case::Linear { rows, .. } | Case::Norm { rows, .. } | Case::Softmax { rows } => vec![float(rows)],
             Case::EmbeddingTied { length, vocabulary, .. } => {
                 vec![(vec![1, *length], Some((0..*length).map(|i| i * 7 % vocabulary).collect()))]
             }
@@ -121,6 +122,7 @@ impl Case {
                 ops.activate(&sum, *act)?
             }
             Case::MatmulT { .. } => ops.matmul_t(&x[0], &x[1])?,
+            Case::Softmax { .. } => ops.softmax(&x[0])?,
             Case::ConcatNarrow { axis, start, rows } => {
                 let constant = ops.constant(&noises(5, rows.iter().product(), 1.0), rows)?;
                 let joined = ops.concat(&[x[0].clone(), x[1].clone(), constant], *axis)?;
@@ -192,6 +194,7 @@ fn case() -> impl Strategy<Value = Case> {
         (rows(), 0usize..3, act()).prop_map(|(rows, broadcast, act)| Case::Elementwise { rows, broadcast, act }),
         (map(), act()).prop_map(|(map, act)| Case::MapSum { map, act }),
         (rows(), 1usize..6).prop_map(|(rows, others)| Case::MatmulT { rows, others }),
+        rows().prop_map(|rows| Case::Softmax { rows }),
         (rows(), 0usize..3, 0usize..3).prop_map(|(rows, axis, start)| Case::ConcatNarrow { rows, axis, start }),
         (map(), 1usize..4).prop_map(|(map, times)| Case::Repeat { map, times }),
     ]

@@ -30,7 +30,7 @@ const UNIT: f32 = 1.0 / 16.0;
 /// Largest logarithm of a size: the whole view, and a sixteenth of a cell.
 const SIZES: (f32, f32) = (-4.2, 2.8);
 /// Additive attention value of a place that holds no proposal.
-const HIDDEN: f32 = -1e4;
+pub const HIDDEN: f32 = -1e4;
 
 /// A thing that stands out.
 #[derive(Debug, Clone, Copy, PartialEq)]

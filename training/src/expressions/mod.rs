@@ -76,6 +76,8 @@ pub struct Proposed {
     pub needs: Vec<usize>,
     /// The instance that the target is related to.
     pub anchor: Option<usize>,
+    /// The instances of the kind and colour that the words name; `None` where they name none.
+    pub alike: Option<Vec<usize>>,
 }
 
 /// Asks up to `options.count` questions about a picture; the same picture, options and generator state give the same.
@@ -160,7 +162,16 @@ fn one(
         held_out_phrasing: phrasing == Phrasing::HeldOut,
         slipped,
     };
-    Some(Proposed { ask, expression: Some(expression), needs: meaning.needs, anchor: meaning.anchor })
+    let alike = alike(facts, &expression);
+    Some(Proposed { ask, expression: Some(expression), needs: meaning.needs, anchor: meaning.anchor, alike })
+}
+
+/// What is told apart by place, size or count once the noun is read.
+fn alike(facts: &Facts<'_>, expression: &Expression) -> Option<Vec<usize>> {
+    let Expression { categories, colour, foreign, .. } = expression;
+    let kind =
+        Expression { categories: categories.clone(), colour: *colour, foreign: *foreign, ..Expression::default() };
+    (!categories.is_empty() || foreign.is_some()).then(|| evaluate(facts, &kind).yes)
 }
 
 fn senseless(facts: &Facts<'_>, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Proposed {
@@ -177,7 +188,7 @@ fn senseless(facts: &Facts<'_>, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Pro
         held_out_phrasing: phrasing == Phrasing::HeldOut,
         slipped: false,
     };
-    Proposed { ask, expression: None, needs: vec![], anchor: None }
+    Proposed { ask, expression: None, needs: vec![], anchor: None, alike: None }
 }
 
 /// Whether the answer is of the kind that the stratum asks for, and its cue does some work.

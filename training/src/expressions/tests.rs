@@ -72,6 +72,21 @@ fn one_is_found_several_are_ambiguous_none_is_absent() {
 }
 
 #[test]
+fn what_a_thing_is_told_from_is_of_its_kind_and_colour() {
+    let pictured = picture(vec![
+        block(Category::Car, Some(Colour::Red), [5, 5, 20, 10]),
+        block(Category::Car, Some(Colour::Blue), [60, 60, 20, 10]),
+        block(Category::Truck, Some(Colour::White), [30, 5, 30, 12]),
+    ]);
+    let facts = Facts::of(&pictured);
+    let first = Expression { ordinal: Some((1, Side::Left)), ..noun(Category::Car) };
+    assert_eq!(alike(&facts, &first), Some(vec![0, 1]));
+    assert_eq!(alike(&facts, &Expression { colour: Some(Colour::Blue), ..first }), Some(vec![1]));
+    assert_eq!(alike(&facts, &noun(Category::Boat)), Some(vec![]));
+    assert_eq!(alike(&facts, &Expression { position: Some(Position::Left), ..Expression::default() }), None);
+}
+
+#[test]
 fn what_is_not_labelled_exhaustively_is_never_denied() {
     let cars = picture(vec![block(Category::Car, Some(Colour::Red), [5, 5, 20, 10])]);
     assert_eq!(answer(&cars, &noun(Category::Tree)), None, "trees are not labelled in this picture");

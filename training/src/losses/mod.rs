@@ -4,6 +4,7 @@
 //! array to each output of the model and never builds a graph of element-wise operations for a loss.
 
 pub mod answer;
+pub mod choice;
 pub mod dense;
 pub mod mask;
 pub mod proposals;

@@ -157,29 +157,19 @@ pub fn owners(proposals: &[Proposal], things: &[Thing]) -> Vec<Option<usize>> {
     proposals.iter().map(owner).collect()
 }
 
-/// Loss of pointer logits `z`, one for each proposal: those that stand for a target should be meant, the others not.
-pub fn pointing(z: &[f32], owners: &[Option<usize>], targets: &[usize], weight: f32, gradient: &mut [f32]) -> Pointing {
+/// Loss of pointer logits `z`, the first of them of the proposals: those that stand for a target should be meant, the
+/// others not.
+pub fn pointing(z: &[f32], owners: &[Option<usize>], targets: &[usize], weight: f32, gradient: &mut [f32]) -> f32 {
     let meant = |owner: &Option<usize>| owner.is_some_and(|of| targets.contains(&of));
     let positives = owners.iter().filter(|o| meant(o)).count() as f32;
     let each = weight / (positives + 2.0);
-    let mut pointing = Pointing { loss: 0.0, right: !owners.is_empty() };
+    let mut sum = 0.0;
     for ((&z, owner), g) in z.iter().zip(owners).zip(gradient) {
-        let wanted = meant(owner);
-        let (loss, slope) = binary(z, f32::from(wanted));
+        let (loss, slope) = binary(z, f32::from(meant(owner)));
         *g += each * slope;
-        pointing.loss += each * loss;
-        pointing.right &= (z > 0.0) == wanted;
+        sum += each * loss;
     }
-    pointing
-}
-
-/// Loss of pointers and whether every one was right.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pointing {
-    /// The loss.
-    pub loss: f32,
-    /// Whether exactly the right proposals are meant.
-    pub right: bool,
+    sum
 }
 
 /// Names as a detector would give them for a thing that nobody saw: right as a rule, and not always sure. `normal` draws
@@ -242,7 +232,7 @@ mod tests {
         let owners = [Some(1), None, Some(0)];
         let mut gradient = [0.0; 3];
         pointing(&z, &owners, &[0], 3.0, &mut gradient);
-        check::differences(&z, &gradient, |x| pointing(x, &owners, &[0], 3.0, &mut [0.0; 3]).loss);
+        check::differences(&z, &gradient, |x| pointing(x, &owners, &[0], 3.0, &mut [0.0; 3]));
     }
 
     #[test]

@@ -17,10 +17,11 @@ use serde::Serialize;
 use super::example::{Example, Goal, Maker};
 use super::optimiser::AdamW;
 use super::pass::{host, image, packed};
+use super::point::exactly;
 use super::{Phase, Result, TrainError, propose};
 use crate::benchmark;
 use crate::losses::answer::none_margin;
-use crate::losses::proposals::{owners, pointing};
+use crate::losses::proposals::owners;
 use crate::losses::{mask as masks, sigmoid};
 use crate::metrics::{Figure, Kind, Record, report};
 use crate::sample::{Sample, Stratum, Target};
@@ -166,8 +167,8 @@ fn answer(
     let proposals = propose::tensors(&mut ops, config, &seen, &picked)?;
     let compared = compare(&mut ops, config, &proposals, &seg, count)?;
     let shown = decode(&mut ops, config, &seen, &proposals, &compared, &seg, count)?;
-    let (owners, pointers) = (owners(&picked, &example.things), host(&compared.pointer)?);
-    let most = pointers.len() / count;
+    let (owners, meant) = (owners(&picked, &example.things), host(&compared.meant)?);
+    let most = meant.len() / count;
     let (logits, doubts) = (host(&said.logits)?, host(&said.doubt)?);
     let (pixels, objects, ious) = (host(&shown.mask)?, host(&shown.object)?, host(&shown.iou)?);
     let cells = pixels.len() / count;
@@ -212,8 +213,8 @@ fn answer(
             sweep: Vec::new(),
         };
         let shape = matches!(question.goal, Goal::Mask(_)).then(|| f64::from(both / either.max(1.0)));
-        let z = &pointers[i * most..(i + 1) * most];
-        let pointed = pointing(z, &owners, &question.targets, 1.0, &mut vec![0.0; most]).right;
+        let meant = &meant[i * most..][..owners.len()];
+        let pointed = exactly(meant, |k| owners[k].is_some_and(|of| question.pointers.targets.contains(&of)));
         records.push(Judged { record, shape, pointed });
     }
     Ok(records)

@@ -61,18 +61,51 @@ pub struct Question {
     pub ids: Vec<u32>,
     /// For every word token: 1 where it belongs to a word without sense, else 0.
     pub doubt: Vec<f32>,
-    /// Index among the five answers: 0 is `[SEG]`.
-    pub class: usize,
     /// What the mask should be.
     pub goal: Goal,
-    /// The things that are meant; several for an ambiguous question.
-    pub targets: Vec<usize>,
+    /// What should be pointed at.
+    pub pointers: Pointers,
     /// Where the thing is that the words relate their target to: a heat of `[(side/16)²]` cells.
     pub anchor: Option<Vec<f32>>,
     /// Whether the words certainly relate their target to nothing.
     pub plain: bool,
     /// Whether only comparing things tells the target from others like it.
     pub compared: bool,
+}
+
+/// The answer to a question that several things fit.
+pub(super) const AMBIGUOUS: usize = 2;
+/// Candidates of an ambiguous question matter less than targets.
+pub(super) const CANDIDATES_SHARE: f32 = 0.3;
+
+/// The right answer in terms of labelled things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointers {
+    /// Index among the five answers: 0 is `[SEG]`.
+    pub class: usize,
+    /// The things that are meant; several for an ambiguous question.
+    pub targets: Vec<usize>,
+    /// What the words relate their target to, which may be nothing; `None` where that is not known.
+    pub anchor: Option<Option<usize>>,
+    /// The things of the kind that the words name, where that is known.
+    pub alike: Option<Vec<usize>>,
+}
+
+impl Pointers {
+    pub(super) fn of(ask: &Ask, anchor: Option<usize>, alike: Option<&Vec<usize>>) -> Self {
+        let related = anchor.map(Some).or_else(|| plain(ask.stratum).then_some(None));
+        Self {
+            class: class(&ask.target),
+            targets: targets(&ask.target).to_vec(),
+            anchor: related,
+            alike: alike.cloned(),
+        }
+    }
+}
+
+/// Whether the words certainly relate their target to nothing.
+fn plain(stratum: Stratum) -> bool {
+    !matches!(stratum, Stratum::Relation | Stratum::WrongRelation | Stratum::Unseeable)
 }
 
 /// What a mask should be, at stride 4 of the input.
@@ -142,12 +175,11 @@ impl<'a> Maker<'a> {
             Vec::new()
         };
         let asked: Vec<Asked<'_>> = match fresh.is_empty() {
-            false => fresh.iter().map(|p| Asked { ask: &p.ask, anchor: p.anchor }).collect(),
+            false => fresh.iter().map(|p| Asked { ask: &p.ask, anchor: p.anchor, alike: p.alike.as_ref() }).collect(),
             true => self.choose(sample, &mut rng),
         };
-        let asked: Vec<(Ask, Option<usize>)> =
-            asked.into_iter().map(|Asked { ask, anchor }| (chatted(ask, &mut rng), anchor)).collect();
-        let asked = asked.iter().map(|(ask, anchor)| Asked { ask, anchor: *anchor });
+        let texts: Vec<Ask> = asked.iter().map(|asked| chatted(asked.ask, &mut rng)).collect();
+        let asked = asked.iter().zip(&texts).map(|(asked, ask)| Asked { ask, ..*asked });
         let mut chosen: Vec<Asked<'_>> = asked.filter(|a| self.large_enough(sample, a.ask)).collect();
         let masks = self.phase.masks.min(chosen.len());
         let shown = (masks as f32 * SHOWN_SHARE).ceil() as usize;
@@ -170,7 +202,7 @@ impl<'a> Maker<'a> {
             }
         }
         keys.sort_by(|a, b| a.0.total_cmp(&b.0));
-        keys.into_iter().take(self.phase.queries).map(|(_, ask)| Asked { ask, anchor: None }).collect()
+        keys.into_iter().take(self.phase.queries).map(|(_, ask)| Asked::stored(ask)).collect()
     }
 
     /// An example with all questions of the sample and all their masks, in their order.
@@ -178,7 +210,7 @@ impl<'a> Maker<'a> {
     /// # Errors
     /// As [`Maker::draw`].
     pub fn all(&mut self, sample: &Sample) -> Result<Example> {
-        let chosen: Vec<Asked<'_>> = sample.asks.iter().map(|ask| Asked { ask, anchor: None }).collect();
+        let chosen: Vec<Asked<'_>> = sample.asks.iter().map(Asked::stored).collect();
         self.make(sample, &chosen, chosen.len())
     }
 
@@ -186,14 +218,14 @@ impl<'a> Maker<'a> {
         let (config, picture) = (self.config, &sample.picture);
         let here = Coverage::of(picture, config.mask_side())?;
         let mut questions = Vec::with_capacity(chosen.len());
-        for &Asked { ask, anchor } in chosen {
+        for &Asked { ask, anchor, alike } in chosen {
             let (ids, doubt) = self.tokens(&ask.text, ask.hint.as_ref(), &ask.nonsense)?;
             let goal = here.goal(&ask.target);
+            let pointers = Pointers::of(ask, anchor, alike);
             let anchor = anchor.map(|at| Goal::Mask(here.union(&[at])).heat(config.embed_side()));
-            let plain = !matches!(ask.stratum, Stratum::Relation | Stratum::WrongRelation | Stratum::Unseeable);
-            let (class, targets) = (class(&ask.target), targets(&ask.target).to_vec());
+            let plain = plain(ask.stratum);
             let compared = matches!(ask.stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size);
-            questions.push(Question { ids, doubt, class, goal, targets, anchor, plain, compared });
+            questions.push(Question { ids, doubt, goal, pointers, anchor, plain, compared });
         }
         let later = match &sample.later {
             Some(later) => {
@@ -266,7 +298,7 @@ pub(super) fn things(picture: &Picture) -> Vec<Thing> {
 }
 
 /// The instances that a question is about.
-pub(super) fn targets(target: &Target) -> &[usize] {
+fn targets(target: &Target) -> &[usize] {
     match target {
         Target::Masks(of) | Target::Boxes(of) | Target::Ambiguous(of) => of,
         Target::Absent | Target::NotUnderstood | Target::Unseeable => &[],
@@ -282,11 +314,18 @@ pub(super) fn pixels_of(instance: &Instance) -> f32 {
     }
 }
 
-/// A question that was chosen, and the instance that its target is related to where that is known.
+/// A question that was chosen, the instance that its target is related to and those that it is told from, where known.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
     ask: &'a Ask,
     anchor: Option<usize>,
+    alike: Option<&'a Vec<usize>>,
+}
+
+impl<'a> Asked<'a> {
+    fn stored(ask: &'a Ask) -> Self {
+        Self { ask, anchor: None, alike: None }
+    }
 }
 
 /// The question with chatter around its words, now and then.
@@ -318,7 +357,7 @@ fn compares(stratum: Stratum) -> bool {
 }
 
 /// Index of the right answer among `[SEG]`, absent, ambiguous, not understood, unseeable.
-pub(super) fn class(target: &Target) -> usize {
+fn class(target: &Target) -> usize {
     match target {
         Target::Masks(_) | Target::Boxes(_) => 0,
         Target::Absent => 1,

@@ -15,19 +15,21 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::Result;
-use super::example::{Maker, class, targets, things};
+use super::example::{Maker, Pointers, things};
 use super::measured::{Times, Values, lap};
-use super::pass::{Setup, host};
+use super::pass::Setup;
+use super::point::{Asked, point};
 use super::propose;
 use super::reading::{IMAGES, noise, normal};
 use crate::cache::Cache;
 use crate::expressions::{self, Options};
-use crate::losses::attach;
-use crate::losses::proposals::{Pointing, Thing, found, imagined_names, owners, pointing};
+use crate::losses::proposals::{Thing, imagined_names, owners};
 use crate::sample::{Category, Colour, Stratum};
 
 /// Sets the layouts' random numbers apart from those of the picture with the same seed.
 const STREAM: u64 = 0x6c61_796f;
+/// Share of things that were overlooked: with a rival gone, who is second is no longer what the question says.
+const LEFT_OUT: f64 = 0.03;
 /// Things that are not there, at most.
 const FALSE_ALARMS: usize = 5;
 
@@ -37,8 +39,7 @@ struct Row {
     names: Vec<f32>,
     inputs: ProposalInputs,
     owners: Vec<Option<usize>>,
-    targets: Vec<usize>,
-    class: usize,
+    pointers: Pointers,
 }
 
 /// Runs the phase's number of layouts, drawn from `seed`, forward and backward.
@@ -68,7 +69,9 @@ pub(super) fn pass(
     let said = language(&mut ops, config, &noise, &packed)?;
     let compared = compare(&mut ops, config, &proposals(&rows, device)?, &said.seg, 1)?;
     lap(&mut clock, &mut times.reading);
-    let (total, values) = teach(setup, &rows, &compared.pointer, &compared.found)?;
+    let asked: Vec<Asked<'_>> = rows.iter().map(|row| Asked { owners: &row.owners, pointers: &row.pointers }).collect();
+    let (total, pointed) = point(&asked, &compared, setup.weights.pointing)?;
+    let values = Values { layouts: pointed.loss, located: pointed.right, total: pointed.loss, ..Values::default() };
     lap(&mut clock, &mut times.loss);
     let grads = total.backward()?;
     lap(&mut clock, &mut times.backward);
@@ -87,7 +90,7 @@ fn ask(maker: &Maker<'_>, cache: &Cache, rng: &mut ChaCha8Rng, rows: &mut Vec<Ro
     let options = Options { count: maker.phase.layout_queries, weights, ..base };
     for proposed in expressions::generate(&sample.picture, &options, rng) {
         let ask = &proposed.ask;
-        let mut seen = propose::given(&things, &false_alarms(side, rng), side, rng);
+        let mut seen = propose::given(&things, &false_alarms(side, rng), side, LEFT_OUT, rng);
         let mut owners = owners(&seen, &things);
         shuffle(&mut seen, &mut owners, rng);
         let mut names = Vec::with_capacity(MOST * NAMES);
@@ -105,8 +108,8 @@ fn ask(maker: &Maker<'_>, cache: &Cache, rng: &mut ChaCha8Rng, rows: &mut Vec<Ro
         let boxes: Vec<[f32; 4]> = seen.iter().map(|p| p.edges).collect();
         inputs.fill(&boxes, &[]);
         let (ids, _) = maker.tokens(&ask.text, ask.hint.as_ref(), &ask.nonsense)?;
-        let targets = targets(&ask.target).to_vec();
-        rows.push(Row { ids, names, inputs, owners, targets, class: class(&ask.target) });
+        let pointers = Pointers::of(ask, proposed.anchor, proposed.alike.as_ref());
+        rows.push(Row { ids, names, inputs, owners, pointers });
     }
     Ok(())
 }
@@ -148,23 +151,4 @@ fn proposals(rows: &[Row], device: &candle_core::Device) -> Result<Proposals<Ten
         extents: Tensor::zeros((1, 1, MOST), candle_core::DType::F32, device)?,
         attention: joined(|row| &row.inputs.attention, (count, MOST + 1, MOST + 1))?,
     })
-}
-
-fn teach(setup: &Setup<'_>, rows: &[Row], pointer: &Tensor, anything: &Tensor) -> Result<(Tensor, Values)> {
-    let (pointers, founds) = (host(pointer)?, host(anything)?);
-    let (mut pointer_gradient, mut found_gradient) = (vec![0.0; pointers.len()], vec![0.0; founds.len()]);
-    let each = setup.weights.pointing / rows.len().max(1) as f32;
-    let mut values = Values::default();
-    for (i, row) in rows.iter().enumerate() {
-        let z = &pointers[i * MOST..(i + 1) * MOST];
-        let g = &mut pointer_gradient[i * MOST..(i + 1) * MOST];
-        let Pointing { loss, right } = pointing(z, &row.owners, &row.targets, each, g);
-        values.layouts += loss;
-        values.located += f32::from(right) / rows.len() as f32;
-        if row.class <= 1 {
-            values.layouts += found(founds[i], row.class == 0, each, &mut found_gradient[i]);
-        }
-    }
-    values.total = values.layouts;
-    Ok(((attach(pointer, pointer_gradient)? + attach(anything, found_gradient)?)?, values))
 }

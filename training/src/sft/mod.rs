@@ -14,6 +14,7 @@ pub mod measured;
 pub mod optimiser;
 pub mod order;
 pub mod pass;
+mod point;
 mod propose;
 pub mod reading;
 pub mod recipe;

@@ -14,23 +14,20 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::Result;
-use super::example::{Example, Goal, Question};
+use super::example::{CANDIDATES_SHARE, Example, Goal, Question};
 use super::measured::{Times, Values, lap};
+use super::point::{Asked, point};
 use super::propose;
 use super::recipe::Weights;
-use crate::losses::proposals::{found, owners, pointing};
+use crate::losses::proposals::owners;
 use crate::losses::{answer, attach, binary, mask as masks};
 
 /// Nonsense is rare: its tokens weigh so much more.
 pub(super) const NONSENSE_WEIGHT: f32 = 3.0;
 /// How much it matters that words without a relation mark no anchor.
 const NO_ANCHOR_SHARE: f32 = 0.1;
-/// Candidates of an ambiguous question matter less than targets.
-const CANDIDATES_SHARE: f32 = 0.3;
 /// Likeness cannot tell the largest from the others: taught to, it learns to be unsure of all.
 const COMPARED_SHARE: f32 = 0.2;
-/// The answer to a question that several things fit.
-const AMBIGUOUS: usize = 2;
 
 /// Sets the random numbers of given boxes apart from those that drew the example.
 const GIVEN: u64 = 0x6769_7665;
@@ -97,7 +94,7 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         let picked = match example.given {
             true => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed ^ GIVEN);
-                propose::given(&example.things, &picked, config.spot_side(), &mut rng)
+                propose::given(&example.things, &picked, config.spot_side(), propose::LEFT_OUT, &mut rng)
             }
             false => picked,
         };
@@ -110,9 +107,10 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         let seg = seg.narrow(0, 0, decoded)?;
         let first = |x: &Tensor| x.narrow(0, 0, decoded);
         let compared = Compared {
-            pointer: first(&compared.pointer)?,
+            meant: first(&compared.meant)?,
             found: first(&compared.found)?,
             summary: first(&compared.summary)?,
+            ..compared
         };
         let shown = decode(&mut ops, config, &seen, &proposals, &compared, &seg, decoded)?;
         lap(&mut clock, &mut times.mask);
@@ -210,25 +208,13 @@ fn points(
     compared: &Compared<Tensor>,
     values: &mut Values,
 ) -> Result<Tensor> {
-    let (pointers, founds) = (host(&compared.pointer)?, host(&compared.found)?);
-    let (mut pointer_gradient, mut found_gradient) = (vec![0.0; pointers.len()], vec![0.0; founds.len()]);
-    let most = pointers.len() / founds.len().max(1);
-    let count = example.questions.len() as f32;
-    for (i, question) in example.questions.iter().enumerate() {
-        let row = i * most..(i + 1) * most;
-        let share = if question.class == AMBIGUOUS { CANDIDATES_SHARE } else { 1.0 };
-        let weight = share * setup.weights.pointing / count;
-        let pointing = pointing(&pointers[row.clone()], owners, &question.targets, weight, &mut pointer_gradient[row]);
-        values.pointing += pointing.loss;
-        values.total += pointing.loss;
-        values.pointed += f32::from(pointing.right) / count;
-        if question.class != AMBIGUOUS {
-            let loss = found(founds[i], question.class == 0, weight, &mut found_gradient[i]);
-            values.pointing += loss;
-            values.total += loss;
-        }
-    }
-    Ok((attach(&compared.pointer, pointer_gradient)? + attach(&compared.found, found_gradient)?)?)
+    let asked: Vec<Asked<'_>> =
+        example.questions.iter().map(|question| Asked { owners, pointers: &question.pointers }).collect();
+    let (term, pointed) = point(&asked, compared, setup.weights.pointing)?;
+    values.pointing += pointed.loss;
+    values.total += pointed.loss;
+    values.pointed += pointed.right;
+    Ok(term)
 }
 
 fn dense_heads(
@@ -266,11 +252,11 @@ fn answers(setup: &Setup<'_>, example: &Example, output: &Tensor, values: &mut V
     let rows = logits.chunks_exact(vocabulary).zip(gradient.chunks_exact_mut(vocabulary));
     for (question, (row, gradient)) in example.questions.iter().zip(rows) {
         let weight = setup.weights.answer / count;
-        let loss = answer::cross_entropy(row, &setup.answers, question.class, weight, gradient);
+        let loss = answer::cross_entropy(row, &setup.answers, question.pointers.class, weight, gradient);
         values.answer += loss;
         values.total += loss;
         let best = (0..5).max_by(|&a, &b| row[setup.answers[a] as usize].total_cmp(&row[setup.answers[b] as usize]));
-        values.right += f32::from(best == Some(question.class)) / count;
+        values.right += f32::from(best == Some(question.pointers.class)) / count;
     }
     Ok(attach(output, gradient)?)
 }

@@ -13,7 +13,7 @@ use super::pass::host;
 use crate::losses::proposals::Thing;
 
 /// Share of labelled things that are left to be found even where labels help.
-const LEFT_OUT: f64 = 0.1;
+pub(super) const LEFT_OUT: f64 = 0.1;
 /// How far edges of given boxes are moved, in shares of the box.
 const SHIFT: f32 = 0.08;
 /// A found proposal that overlaps a given one so much is that one.
@@ -27,12 +27,18 @@ pub(super) fn found(seen: &Seen<Tensor>, config: &Config) -> Result<Vec<Proposal
     Ok(pick(&host(&seen.spots)?, config.spot_side())?)
 }
 
-/// Labelled things as proposals, moved a little, then what was found besides.
-pub(super) fn given(things: &[Thing], found: &[Proposal], side: usize, rng: &mut ChaCha8Rng) -> Vec<Proposal> {
+/// Labelled things as proposals, moved a little and but for a share of them, then what was found besides.
+pub(super) fn given(
+    things: &[Thing],
+    found: &[Proposal],
+    side: usize,
+    left_out: f64,
+    rng: &mut ChaCha8Rng,
+) -> Vec<Proposal> {
     let mut proposals = Vec::with_capacity(MOST);
     for thing in things {
         let [x0, y0, x1, y1] = thing.edges;
-        if x1 <= x0 || y1 <= y0 || proposals.len() == MOST || rng.random_bool(LEFT_OUT) {
+        if x1 <= x0 || y1 <= y0 || proposals.len() == MOST || rng.random_bool(left_out) {
             continue;
         }
         let mut moved = |v: f32, length: f32| (v + rng.random_range(-SHIFT..SHIFT) * length).clamp(0.0, 1.0);
