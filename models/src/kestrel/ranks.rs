@@ -217,8 +217,8 @@ mod tests {
             let params = Params::new(&Device::Cpu, 1);
             let mut ops = Candle::evaluating(&params);
             let counts = orders(&mut ops, &lengths(&things), &row(&counted), 1).unwrap();
-            let measures: [fn(&(f32, f32, f32)) -> f32; 3] = [|t| t.0, |t| t.1, |t| t.2];
-            for (count, measure) in counts.iter().zip(measures) {
+            for (at, count) in counts.iter().enumerate() {
+                let measure = |&(x, y, size): &(f32, f32, f32)| [x, y, size][at];
                 for (i, got) in numbers(count).into_iter().enumerate() {
                     let beyond = |j: &usize| measure(&things[*j]) > measure(&things[i]);
                     let wanted: f32 = (0..6).filter(beyond).map(|j| counted[j]).sum::<f32>() + 0.5 * counted[i];
