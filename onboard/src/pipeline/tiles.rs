@@ -80,9 +80,7 @@ impl Look<'_> {
             let view = index + 1;
             let Some(hint) = tile_hint(&whole.mask, &self.segmenter.views.letterbox(view)) else { continue };
             let glance = self.glance(view, tokens, Some(&hint), timings)?;
-            if let Decision::Segment { predicted_iou: closer, .. } = glance.decision
-                && closer >= predicted_iou
-            {
+            if replaces(&glance.decision, predicted_iou) {
                 refined.push((tiles[index], glance.mask));
             }
         }
@@ -116,6 +114,11 @@ impl Look<'_> {
         }
         timed(&mut timings.postprocess, || merge(found, has_word(&query.text, &PLURAL_WORDS)))
     }
+}
+
+/// Whether a tile's answer stands instead of the overview's: it sees the target, and is as sure of its outline.
+fn replaces(closer: &Decision, overview_iou: f32) -> bool {
+    matches!(closer, Decision::Segment { predicted_iou, .. } if *predicted_iou >= overview_iou)
 }
 
 /// One outcome of what the tiles found: one thing, all things, or several that could be meant.
@@ -189,6 +192,17 @@ mod tests {
         let outcome = merge(vec![found(0, 0.7), found(80, 0.9)], true).unwrap().unwrap();
         let Outcome::Segmented { masks } = outcome else { panic!("expected the union") };
         assert_eq!(masks[0].area_pixels, 200);
+    }
+
+    #[test]
+    fn a_tile_draws_again_only_what_it_is_as_sure_of() {
+        let sees = |predicted_iou| Decision::Segment { presence: 0.9, predicted_iou };
+        assert!(replaces(&sees(0.8), 0.7) && replaces(&sees(0.7), 0.7));
+        assert!(!replaces(&sees(0.3), 0.7), "a thing that the tile's edge cuts");
+        assert!(!replaces(&sees(f32::NAN), 0.7));
+        let verdict = Verdict::TargetAbsent;
+        let refused = Refusal { advice: policy::advice(&verdict), evidence: Vec::new(), verdict };
+        assert!(!replaces(&Decision::Refuse(refused), 0.0));
     }
 
     #[test]
