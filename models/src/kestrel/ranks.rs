@@ -5,7 +5,7 @@
 //! are done here, by pairs (pairwise geometry between objects: Hu et al., Relation Networks, arXiv 1711.11575), over
 //! things of which the model itself says how far they are alike and which is the anchor.
 
-use kestrel_perception::proposals::HIDDEN;
+use kestrel_perception::proposals::{HIDDEN, LENGTHS};
 
 use super::Config;
 use super::compare::Proposals;
@@ -13,10 +13,8 @@ use crate::error::Result;
 use crate::ops::{Act, Ops};
 
 const EPS: f32 = 1e-5;
-/// Numbers at the start of a code that are lengths: centre, edges, logarithms of the size.
-const LENGTHS: usize = 8;
 /// How far apart two places must be along x and y, two things in half the logarithm of their areas, and two in their
-/// squared distances from the anchor, to be told apart for certain: what questions ask for at least.
+/// squared distances from the anchor, to be told apart for certain: about what questions ask for at least.
 const APART: [f32; 4] = [0.06, 0.06, 0.15, 0.01];
 /// Counts are brought to the scale of the other numbers.
 const COUNTED: f32 = 0.25;
@@ -41,30 +39,8 @@ pub(super) fn ranks<O: Ops>(
     [own, things, seg, hidden]: [&O::T; 4],
     queries: usize,
 ) -> Result<Ranked<O::T>> {
-    let width = config.mask_width;
+    let Judged { alike, anchor, counted, shares } = judge(ops, config, own, things, hidden)?;
     let (count, most) = (ops.shape(things)[0], ops.shape(things)[1]);
-    let normed = ops.layer_norm(things, "compare.ranks.norm", EPS)?;
-    let judged = ops.linear(&normed, "compare.ranks.judge", width / 2, true, Act::Relu)?;
-    let logit = |ops: &mut O, name: &str| -> Result<O::T> {
-        let z = ops.linear(&judged, name, 1, true, Act::None)?;
-        ops.reshape(&z, &[count, 1, most])
-    };
-    let alike = logit(ops, "compare.ranks.alike")?;
-    let related = logit(ops, "compare.ranks.anchor")?;
-    let related = ops.add(&related, hidden)?;
-    let nothing = ops.linear(own, "compare.ranks.no_anchor", 1, true, Act::None)?;
-    let anchor = ops.concat(&[nothing, related], 2)?;
-    let counted = ops.activate(&alike, Act::Sigmoid)?;
-    let counted = {
-        // 1 where there is something, else exactly 0.
-        let one = ops.constant(&[1.0], &[1, 1, 1])?;
-        let there = ops.scale(hidden, -1.0 / HIDDEN)?;
-        let there = ops.add(&there, &one)?;
-        ops.mul(&counted, &there)?
-    };
-    let shares = ops.softmax(&anchor)?;
-    let shares = ops.narrow(&shares, 2, 1, most)?;
-
     let lengths = ops.narrow(&proposals.codes, 2, 0, LENGTHS)?;
     let from = Anchor::of(ops, &lengths, &shares, queries)?;
     let mut numbers = orders(ops, &lengths, &counted, queries)?;
@@ -78,17 +54,53 @@ pub(super) fn ranks<O: Ops>(
     let related = total(ops, &shares, 1.0)?;
     let whole = ops.concat(&[from.lengths, all, related], 2)?;
 
-    let mut hidden = ops.linear(&numbers, "compare.ranks.numbers", width, true, Act::None)?;
+    let width = config.mask_width;
+    let mut sum = ops.linear(&numbers, "compare.ranks.numbers", width, true, Act::None)?;
     let own_lengths = ops.linear(&lengths, "compare.ranks.own", width, false, Act::None)?;
     let own_lengths = ops.repeat_batch(&own_lengths, queries)?;
     let whole = ops.linear(&whole, "compare.ranks.whole", width, false, Act::None)?;
     let words = ops.linear(seg, "compare.ranks.words", width, false, Act::None)?;
     for part in [own_lengths, whole, words] {
-        hidden = ops.add(&hidden, &part)?;
+        sum = ops.add(&sum, &part)?;
     }
-    let hidden = ops.activate(&hidden, Act::Relu)?;
-    let learnt = ops.linear(&hidden, "compare.ranks.learnt", width, true, Act::None)?;
+    let sum = ops.activate(&sum, Act::Relu)?;
+    let learnt = ops.linear(&sum, "compare.ranks.learnt", width, true, Act::None)?;
     Ok(Ranked { learnt, alike, anchor })
+}
+
+/// What is counted and what is measured from.
+struct Judged<T> {
+    /// Logit that a proposal is of the kind that the words compare, `[N·Q, 1, K]`.
+    alike: T,
+    /// Logits that it is the anchor, the first that nothing is, `[N·Q, 1, K + 1]`.
+    anchor: T,
+    /// `alike` as probability, exactly 0 where there is no proposal.
+    counted: T,
+    /// `anchor` as shares of the proposals, which sum to less than 1 by that of nothing.
+    shares: T,
+}
+
+fn judge<O: Ops>(ops: &mut O, config: &Config, own: &O::T, things: &O::T, hidden: &O::T) -> Result<Judged<O::T>> {
+    let (count, most) = (ops.shape(things)[0], ops.shape(things)[1]);
+    let normed = ops.layer_norm(things, "compare.ranks.norm", EPS)?;
+    let judged = ops.linear(&normed, "compare.ranks.judge", config.mask_width / 2, true, Act::Relu)?;
+    let logit = |ops: &mut O, name: &str| -> Result<O::T> {
+        let z = ops.linear(&judged, name, 1, true, Act::None)?;
+        ops.reshape(&z, &[count, 1, most])
+    };
+    let alike = logit(ops, "compare.ranks.alike")?;
+    let related = logit(ops, "compare.ranks.anchor")?;
+    let related = ops.add(&related, hidden)?;
+    let nothing = ops.linear(own, "compare.ranks.no_anchor", 1, true, Act::None)?;
+    let anchor = ops.concat(&[nothing, related], 2)?;
+    let likely = ops.activate(&alike, Act::Sigmoid)?;
+    let one = ops.constant(&[1.0], &[1, 1, 1])?;
+    let there = ops.scale(hidden, -1.0 / HIDDEN)?;
+    let there = ops.add(&there, &one)?;
+    let counted = ops.mul(&likely, &there)?;
+    let shares = ops.softmax(&anchor)?;
+    let shares = ops.narrow(&shares, 2, 1, most)?;
+    Ok(Judged { alike, anchor, counted, shares })
 }
 
 /// The sum of a row, times `factor`: `[N, 1, K]` to `[N, 1, 1]`.
@@ -142,9 +154,9 @@ fn ones<O: Ops>(ops: &mut O, count: usize, rows: usize, columns: usize) -> Resul
 fn orders<O: Ops>(ops: &mut O, lengths: &O::T, counted: &O::T, queries: usize) -> Result<Vec<O::T>> {
     let x = ops.narrow(lengths, 2, 0, 1)?;
     let y = ops.narrow(lengths, 2, 1, 1)?;
-    let (w, h) = (ops.narrow(lengths, 2, 6, 1)?, ops.narrow(lengths, 2, 7, 1)?);
+    let (w, h) = (ops.narrow(lengths, 2, LENGTHS - 2, 1)?, ops.narrow(lengths, 2, LENGTHS - 1, 1)?);
     let size = ops.add(&w, &h)?;
-    let mut counts = Vec::with_capacity(7);
+    let mut counts = Vec::new();
     for (place, apart) in [x, y, size].iter().zip(APART) {
         let greater = greater(ops, place, apart)?;
         let greater = ops.repeat_batch(&greater, queries)?;

@@ -15,7 +15,10 @@ pub const NAMES: usize = 29;
 /// Numbers of one spot.
 pub const SPOT: usize = GEOMETRY + NAMES;
 /// Numbers that tell the graph where a proposal is and how large.
-pub const CODE: usize = 8 + 4 * WAVES;
+pub const CODE: usize = LENGTHS + 4 * WAVES;
+/// The first of them: the centre's x and y, left, top, right, bottom, each in -1..=1, and half the logarithms of width
+/// and height.
+pub const LENGTHS: usize = 8;
 /// Proposals that the graph takes.
 pub const MOST: usize = 48;
 
@@ -120,11 +123,11 @@ pub fn code(edges: &[f32; 4]) -> [f32; CODE] {
     let mut code = [0.0; CODE];
     let plain = [centre[0], centre[1], x0, y0, x1, y1].map(|v| 2.0 * v - 1.0);
     code[..6].copy_from_slice(&plain);
-    (code[6], code[7]) = (size(x0, x1), size(y0, y1));
+    (code[LENGTHS - 2], code[LENGTHS - 1]) = (size(x0, x1), size(y0, y1));
     for (axis, at) in centre.into_iter().enumerate() {
         for wave in 0..WAVES {
             let (sin, cos) = (std::f32::consts::PI * (1 << wave) as f32 * at).sin_cos();
-            let place = 8 + (axis * WAVES + wave) * 2;
+            let place = LENGTHS + (axis * WAVES + wave) * 2;
             (code[place], code[place + 1]) = (sin, cos);
         }
     }

@@ -1,6 +1,6 @@
 //! The one that is meant, the one that it is related to, and those that they are told from.
 
-use super::{binary, sigmoid, softplus};
+use super::binary;
 
 /// Cross-entropy of `logits` (the first says "none", then one for each proposal) against any of the proposals for
 /// which `fits` holds, or against "none" where it holds for none; whether the likeliest is right.
@@ -36,17 +36,17 @@ pub fn judging(logits: &[f32], holds: impl Fn(usize) -> Option<bool>, weight: f3
     let mut sum = 0.0;
     for (at, (&z, g)) in logits.iter().zip(gradient).enumerate() {
         if let Some(holds) = holds(at) {
-            let target = f32::from(holds);
-            *g += each * (sigmoid(z) - target);
-            sum += each * (softplus(z) - z * target);
+            let (loss, slope) = binary(z, f32::from(holds));
+            *g += each * slope;
+            sum += each * loss;
         }
     }
     sum
 }
 
-/// Binary cross-entropy of the logit that one thing is meant, not several.
-pub fn number(logit: f32, one: bool, weight: f32, gradient: &mut f32) -> f32 {
-    let (loss, slope) = binary(logit, f32::from(one));
+/// Binary cross-entropy of one logit with whether it holds.
+pub fn whether(logit: f32, holds: bool, weight: f32, gradient: &mut f32) -> f32 {
+    let (loss, slope) = binary(logit, f32::from(holds));
     *gradient += weight * slope;
     weight * loss
 }
@@ -69,8 +69,8 @@ mod tests {
         judging(&z, holds, 2.0, &mut gradient);
         check::differences(&z, &gradient, |x| judging(x, holds, 2.0, &mut [0.0; 4]));
         let mut gradient = [0.0];
-        number(0.6, false, 2.0, &mut gradient[0]);
-        check::differences(&[0.6], &gradient, |x| number(x[0], false, 2.0, &mut 0.0));
+        whether(0.6, false, 2.0, &mut gradient[0]);
+        check::differences(&[0.6], &gradient, |x| whether(x[0], false, 2.0, &mut 0.0));
     }
 
     #[test]

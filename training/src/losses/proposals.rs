@@ -2,8 +2,8 @@
 
 use kestrel_perception::proposals::{GEOMETRY, NAMES, Proposal, SPOT, geometry, iou};
 
+use super::binary;
 use super::dense::focal;
-use super::{binary, softplus};
 use crate::sample::{Category, Colour};
 
 /// Deviation of a centre's heat, as a share of the thing's shorter side, and its bounds in cells.
@@ -199,13 +199,6 @@ pub fn imagined_names(
         *name = mean + 1.3 * normal();
     }
     names
-}
-
-/// Loss of the logit that anything is meant.
-pub fn found(z: f32, present: bool, weight: f32, gradient: &mut f32) -> f32 {
-    let target = f32::from(present);
-    *gradient += weight * binary(z, target).1;
-    weight * (softplus(z) - z * target)
 }
 
 #[cfg(test)]

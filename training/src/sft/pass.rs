@@ -29,6 +29,8 @@ const NO_ANCHOR_SHARE: f32 = 0.1;
 /// Likeness cannot tell the largest from the others: taught to, it learns to be unsure of all.
 const COMPARED_SHARE: f32 = 0.2;
 
+/// Share of labelled things that are left to be found even where labels help.
+const LEFT_OUT: f64 = 0.1;
 /// Sets the random numbers of given boxes apart from those that drew the example.
 const GIVEN: u64 = 0x6769_7665;
 
@@ -94,7 +96,7 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         let picked = match example.given {
             true => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed ^ GIVEN);
-                propose::given(&example.things, &picked, config.spot_side(), propose::LEFT_OUT, &mut rng)
+                propose::given(&example.things, &picked, config.spot_side(), LEFT_OUT, &mut rng)
             }
             false => picked,
         };
@@ -105,6 +107,7 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         let owners = owners(&picked, &example.things);
         total = (total + points(setup, example, &owners, &compared, &mut values)?)?;
         let seg = seg.narrow(0, 0, decoded)?;
+        // Decoding reads nothing of the comparison but these.
         let first = |x: &Tensor| x.narrow(0, 0, decoded);
         let compared = Compared {
             meant: first(&compared.meant)?,

@@ -7,8 +7,8 @@ use super::Result;
 use super::example::{AMBIGUOUS, CANDIDATES_SHARE, Pointers};
 use super::pass::host;
 use crate::losses::attach;
-use crate::losses::choice::{choosing, judging, number};
-use crate::losses::proposals::{found, pointing};
+use crate::losses::choice::{choosing, judging, whether};
+use crate::losses::proposals::pointing;
 
 /// Of what the answer is told by, beside the answer itself.
 const JUDGED_SHARE: f32 = 0.5;
@@ -85,7 +85,7 @@ pub(super) fn point(asked: &[Asked<'_>], compared: &Compared<Tensor>, weight: f3
         }
         if !targets.is_empty() {
             let (z, g) = single.row(at, count);
-            pointed.loss += number(z[0], targets.len() == 1, JUDGED_SHARE * each, &mut g[0]);
+            pointed.loss += whether(z[0], targets.len() == 1, JUDGED_SHARE * each, &mut g[0]);
         }
         if let Some(kind) = kind {
             let (z, g) = alike.row(at, count);
@@ -99,7 +99,7 @@ pub(super) fn point(asked: &[Asked<'_>], compared: &Compared<Tensor>, weight: f3
         }
         if *class != AMBIGUOUS {
             let (z, g) = anything.row(at, count);
-            pointed.loss += found(z[0], *class == 0, each, &mut g[0]);
+            pointed.loss += whether(z[0], *class == 0, each, &mut g[0]);
         }
     }
     let mut term = anything.term()?;
@@ -112,4 +112,72 @@ pub(super) fn point(asked: &[Asked<'_>], compared: &Compared<Tensor>, weight: f3
 /// Whether exactly the proposals that fit are meant.
 pub(super) fn exactly(meant: &[f32], fits: impl Fn(usize) -> bool) -> bool {
     !meant.is_empty() && meant.iter().enumerate().all(|(k, p)| (*p > 0.5) == fits(k))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// Outputs of zeros for one question and three proposals, as variables in the order of the fields.
+    fn outputs() -> (Vec<Var>, Compared<Tensor>) {
+        let variable = |width: usize| Var::zeros((1, 1, width), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let of: Vec<Var> = [3, 4, 1, 3, 4, 1].into_iter().map(variable).collect();
+        let tensor = |at: usize| of[at].as_tensor().clone();
+        let compared = Compared {
+            meant: Tensor::new(&[[[0.9f32, 0.1, 0.2]]], &Device::Cpu).unwrap(),
+            pointer: tensor(0),
+            choice: tensor(1),
+            single: tensor(2),
+            alike: tensor(3),
+            anchor: tensor(4),
+            found: tensor(5),
+            summary: tensor(5),
+        };
+        (of, compared)
+    }
+
+    /// The way that each output is pulled: the signs against its gradient, in the order of the fields.
+    fn pulls(class: usize, targets: &[usize], anchor: Option<Option<usize>>) -> (Vec<Vec<i8>>, Pointed) {
+        let (of, compared) = outputs();
+        let pointers = Pointers { class, targets: targets.to_vec(), anchor, alike: Some(vec![7, 8]) };
+        // The second proposal is nothing that was labelled.
+        let owners = [Some(7), None, Some(8)];
+        let (term, pointed) = point(&[Asked { owners: &owners, pointers: &pointers }], &compared, 1.0).unwrap();
+        let grads = term.backward().unwrap();
+        let sign = |g: f32| if g < 0.0 { 1 } else { -i8::from(g > 0.0) };
+        let pull = |var: &Var| host(grads.get(var.as_tensor()).unwrap()).unwrap().into_iter().map(sign).collect();
+        (of.iter().map(pull).collect(), pointed)
+    }
+
+    #[test]
+    fn one_thing_is_chosen_and_told_from_its_like_by_its_anchor() {
+        let (pulls, pointed) = pulls(0, &[7], Some(Some(8)));
+        assert_eq!(pulls[0], [1, -1, -1], "pointer");
+        assert_eq!(pulls[1], [-1, 1, -1, -1], "choice");
+        assert_eq!(pulls[2], [1], "single");
+        assert_eq!(pulls[3], [1, -1, 1], "alike");
+        assert_eq!(pulls[4], [-1, -1, -1, 1], "anchor");
+        assert_eq!(pulls[5], [1], "found");
+        assert!(pointed.right == 1.0 && pointed.loss > 0.0);
+    }
+
+    #[test]
+    fn several_things_are_marked_and_none_is_chosen() {
+        let (pulls, pointed) = pulls(0, &[7, 8], Some(None));
+        assert_eq!(pulls[0], [1, -1, 1], "pointer");
+        assert_eq!(pulls[1], [0, 0, 0, 0], "choice");
+        assert_eq!(pulls[2], [-1], "single");
+        assert_eq!(pulls[4], [1, -1, -1, -1], "anchor");
+        assert_eq!(pointed.right, 0.0);
+    }
+
+    #[test]
+    fn of_what_is_absent_nothing_is_chosen_and_what_is_not_known_is_not_taught() {
+        let (pulls, _) = pulls(1, &[], None);
+        assert_eq!(pulls[1], [1, -1, -1, -1], "choice");
+        assert_eq!((&pulls[2][..], &pulls[4][..]), (&[0][..], &[0, 0, 0, 0][..]), "single, anchor");
+        assert_eq!(pulls[5], [-1], "found");
+    }
 }

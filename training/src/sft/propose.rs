@@ -12,8 +12,6 @@ use super::Result;
 use super::pass::host;
 use crate::losses::proposals::Thing;
 
-/// Share of labelled things that are left to be found even where labels help.
-pub(super) const LEFT_OUT: f64 = 0.1;
 /// How far edges of given boxes are moved, in shares of the box.
 const SHIFT: f32 = 0.08;
 /// A found proposal that overlaps a given one so much is that one.

@@ -292,6 +292,9 @@ impl Recipe {
         if self.model.auxiliary < OUTPUTS {
             return wrong("model.auxiliary", &format!("at least {OUTPUTS}"), self.model.auxiliary.to_string());
         }
+        if self.model.compare_layers == 0 {
+            return wrong("model.compare_layers", "at least 1", "0".into());
+        }
         for phase in &self.phases {
             let at = |field: &str| format!("phases.{}.{field}", phase.name);
             if phase.image == 0 || phase.image % 32 != 0 || !(self.data.size as usize).is_multiple_of(phase.image / 4) {
@@ -364,6 +367,13 @@ mod tests {
         assert!(error.contains("sead"), "{error}");
         let error = recipe(&good.replacen("learning_rate = ", "learning_rate = -", 1)).unwrap_err();
         assert!(error.contains("learning_rate"), "{error}");
+    }
+
+    #[test]
+    fn a_model_that_compares_nothing_is_refused() {
+        let text = include_str!("../../recipes/smoke.toml").replace("[model]", "[model]\ncompare_layers = 0");
+        let error = recipe(&text).unwrap_err();
+        assert!(error.contains("model.compare_layers") && error.contains("at least 1"), "{error}");
     }
 
     #[test]
