@@ -52,7 +52,7 @@ fn graphs(dir: &Path) -> Result<[Vec<u8>; 3]> {
 }
 
 /// Reads records, one line of JSON each.
-fn read_records(path: &Path) -> Result<Vec<Record>> {
+pub(crate) fn read_records(path: &Path) -> Result<Vec<Record>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     text.lines()
         .enumerate()

@@ -1,8 +1,9 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
-//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`]. The trainer's: [`train`], [`export`], [`eval`], [`calibrate`], [`bundle`].
+//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`]. The trainer's: [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`calibrate`], [`bundle`].
 #![forbid(unsafe_code)]
 
+pub mod ablate;
 pub mod ask;
 pub mod bundle;
 pub mod calibrate;
@@ -12,9 +13,11 @@ pub mod draft;
 pub mod engine;
 pub mod eval;
 pub mod export;
+pub mod grpo;
 pub mod keys;
 pub mod push;
 mod salient;
 
 pub mod session;
+mod teller;
 pub mod train;

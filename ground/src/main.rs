@@ -24,6 +24,10 @@ enum Command {
     Ask(ground::ask::Arguments),
     /// Train a model by a recipe.
     Train(ground::train::Arguments),
+    /// Reinforce a trained model by a recipe: rollouts, rewards, policy gradient.
+    Grpo(ground::grpo::Arguments),
+    /// Train the arms of an experiment from one model, judge them alike and write one table.
+    Ablate(ground::ablate::Arguments),
     /// Turn a checkpoint into the three ONNX graphs of a bundle.
     Export(ground::export::Arguments),
     /// Judge a bundle on a set, with the runtime that flies.
@@ -45,6 +49,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(a) => ground::demo::run(&a),
         Command::Ask(a) => ground::ask::run(&a),
         Command::Train(a) => ground::train::run(&a),
+        Command::Grpo(a) => ground::grpo::run(&a),
+        Command::Ablate(a) => ground::ablate::run(&a),
         Command::Export(a) => ground::export::run(&a),
         Command::Eval(a) => ground::eval::run(&a),
         Command::Calibrate(a) => ground::calibrate::run(&a),

@@ -1,12 +1,11 @@
 //! `ground train`: a recipe in, checkpoints out.
 
+use crate::teller::Teller;
 use anyhow::{Context, Result};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_models::weights::{self, efficientnet_lite0};
 use kestrel_onboard::registry::{self, Wheel};
-use kestrel_training::sft::{self, Entry, Progress, Recipe};
-use std::io::IsTerminal as _;
+use kestrel_training::sft::{self, Progress, Recipe};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,10 +59,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let stop = interrupted()?;
     let teller = Teller::new(arguments.json);
     let summary = sft::train(&recipe, &options, &|progress| {
-        teller.tell(&progress);
+        match progress {
+            Progress::Cache(done, all) => teller.samples(done, all),
+            Progress::Doing(words) => teller.words(words),
+            Progress::Step(entry) => teller.step(entry.step, entry.steps, entry, entry.evaluation.is_some()),
+            _ => {}
+        }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    teller.bar.finish_and_clear();
+    teller.finish();
     let state = if summary.finished { "finished" } else { "stopped; --resume goes on" };
     eprintln!("{state} after {} steps: {}", summary.step, summary.folder.display());
     Ok(ExitCode::SUCCESS)
@@ -71,7 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Starts this program again with the environment that training needs from its start, where that is not there yet.
 #[cfg(unix)]
-fn with_environment() -> Result<()> {
+pub(crate) fn with_environment() -> Result<()> {
     use std::os::unix::process::CommandExt as _;
     let missing: Vec<_> = sft::ENVIRONMENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
     if missing.is_empty() {
@@ -82,7 +86,7 @@ fn with_environment() -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn with_environment() -> Result<()> {
+pub(crate) fn with_environment() -> Result<()> {
     Ok(())
 }
 
@@ -109,7 +113,7 @@ fn trunk(progress: bool) -> Result<PathBuf> {
 }
 
 /// Ctrl-C stops after the step in progress, with a checkpoint.
-fn interrupted() -> Result<Arc<AtomicBool>> {
+pub(crate) fn interrupted() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || {
@@ -120,48 +124,4 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
         }
     })?;
     Ok(stop)
-}
-
-struct Teller {
-    bar: ProgressBar,
-    json: bool,
-    lines: bool,
-}
-
-impl Teller {
-    fn new(json: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = if json || !terminal { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)") {
-            bar.set_style(style);
-        }
-        Self { bar, json, lines: !json && !terminal }
-    }
-
-    fn tell(&self, progress: &Progress<'_>) {
-        match progress {
-            Progress::Cache(done, all) => {
-                self.bar.set_length(*all as u64);
-                self.bar.set_position(*done as u64);
-                self.bar.set_message("samples");
-                if self.lines && done.is_multiple_of(256) {
-                    eprintln!("samples {done} of {all}");
-                }
-            }
-            Progress::Doing(words) if !self.json => eprintln!("{words}"),
-            Progress::Step(entry) => self.step(entry),
-            _ => {}
-        }
-    }
-
-    fn step(&self, entry: &Entry) {
-        self.bar.set_length(entry.steps as u64);
-        self.bar.set_position(entry.step as u64);
-        let text = serde_json::to_string(entry).unwrap_or_default();
-        if self.json {
-            println!("{text}");
-        } else if entry.evaluation.is_some() || (self.lines && entry.step.is_multiple_of(20)) {
-            eprintln!("{text}");
-        }
-    }
 }

@@ -8,10 +8,13 @@
 pub mod benchmark;
 pub mod cache;
 pub mod colour;
+pub mod curves;
 pub mod datasets;
 pub mod expressions;
+pub mod grpo;
 pub mod losses;
 pub mod metrics;
+pub mod rewards;
 pub mod sample;
 pub mod scenes;
 pub mod sft;

@@ -9,6 +9,7 @@ mod attention;
 mod composed;
 mod depthwise;
 mod linear;
+pub mod lora;
 mod norm;
 mod params;
 mod simd;

@@ -1,5 +1,6 @@
 //! Named parameters, and gradients summed over samples.
 
+use super::lora::{self, Lora};
 use crate::error::{Error, Result};
 use crate::ops::Init;
 use candle_core::backprop::GradStore;
@@ -26,6 +27,7 @@ pub struct Params {
 struct Entry {
     var: Var,
     frozen: bool,
+    adapter: Option<Lora>,
 }
 
 impl Params {
@@ -63,7 +65,7 @@ impl Params {
             entry.var.set(&tensor.copy()?)?;
             return Ok(());
         }
-        let entry = Entry { var: Var::from_tensor(&tensor.detach().copy()?)?, frozen: false };
+        let entry = Entry { var: Var::from_tensor(&tensor.detach().copy()?)?, frozen: false, adapter: None };
         self.write().insert(name.to_string(), entry);
         Ok(())
     }
@@ -99,7 +101,7 @@ impl Params {
         entries.values().map(|entry| entry.var.elem_count()).sum()
     }
 
-    /// The parameter as the definition sees it: detached if frozen or if `detach`.
+    /// The parameter as the definition sees it: with its adapter, detached if frozen or if `detach`.
     pub(super) fn get(&self, name: &str, shape: &[usize], init: Init, detach: bool) -> Result<Tensor> {
         let entry = match self.entry(name) {
             Some(entry) => entry,
@@ -108,25 +110,43 @@ impl Params {
         if entry.var.dims() != shape {
             return Err(shape_error(name, shape, entry.var.dims()));
         }
+        if let Some(adapter) = entry.adapter {
+            let part = |name: String| match self.entry(&name) {
+                Some(part) if detach || part.frozen => Ok(part.var.as_detached_tensor()),
+                Some(part) => Ok(part.var.as_tensor().clone()),
+                None => Err(missing(&name, &[adapter.rank])),
+            };
+            let (down, up) = (part(lora::down_name(name))?, part(lora::up_name(name))?);
+            return Ok(adapter.applied(&entry.var.as_detached_tensor(), &down, &up)?);
+        }
         match detach || entry.frozen {
             true => Ok(entry.var.as_detached_tensor()),
             false => Ok(entry.var.as_tensor().clone()),
         }
     }
 
+    /// Makes a parameter, files or not.
+    pub(super) fn make(&self, name: &str, shape: &[usize], init: Init) -> Result<()> {
+        let values = initial(name, self.seed, shape.iter().product(), init);
+        self.insert(name, &Tensor::from_vec(values, shape, &self.device)?)
+    }
+
+    /// Adds the adapter's parameters to this one from now on.
+    pub(super) fn set_adapter(&self, name: &str, adapter: Lora) {
+        if let Some(entry) = self.write().get_mut(name) {
+            entry.adapter = Some(adapter);
+        }
+    }
+
     fn initialise(&self, name: &str, shape: &[usize], init: Init) -> Result<Entry> {
         if !self.init_missing {
-            return Err(Error::MissingParameter {
-                name: name.to_string(),
-                shape: shape.to_vec(),
-                from: "the loaded parameters".to_string(),
-            });
+            return Err(missing(name, shape));
         }
         let values = initial(name, self.seed, shape.iter().product(), init);
         let var = Var::from_vec(values, shape, &self.device)?;
         // Another thread may have been first; its values are the same.
         let mut entries = self.write();
-        Ok(entries.entry(name.to_string()).or_insert(Entry { var, frozen: false }).clone())
+        Ok(entries.entry(name.to_string()).or_insert(Entry { var, frozen: false, adapter: None }).clone())
     }
 
     fn entry(&self, name: &str) -> Option<Entry> {
@@ -136,6 +156,10 @@ impl Params {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Entry>> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn missing(name: &str, shape: &[usize]) -> Error {
+    Error::MissingParameter { name: name.to_string(), shape: shape.to_vec(), from: "the loaded parameters".to_string() }
 }
 
 fn shape_error(name: &str, expected: &[usize], got: &[usize]) -> Error {

@@ -126,7 +126,7 @@ impl Config {
 }
 
 /// What the vision graph gives.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Seen<T> {
     /// Position-encoded image tokens, rows `[N, (S/32)², language_width]`.
     pub tokens: T,

@@ -112,7 +112,7 @@ pub(crate) fn finish(
 }
 
 /// The right answer in a degraded view, or `None` when it cannot be told.
-fn through(proposed: Proposed, hidden: &[bool], view: &View) -> Option<Ask> {
+pub(crate) fn through(proposed: Proposed, hidden: &[bool], view: &View) -> Option<Ask> {
     let ask = proposed.ask;
     let any = |list: &[usize]| list.iter().any(|i| hidden[*i]);
     match &ask.target {

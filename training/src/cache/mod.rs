@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-pub(crate) use make::finish;
 pub use make::{Sources, make};
+pub(crate) use make::{finish, through};
 pub use spec::{Kind, Spec};
 
 use crate::datasets::{DataError, Result};

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use kestrel_models::kestrel::Config;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::optimiser::{AdamW, Slot};
@@ -24,22 +25,34 @@ type Part = (&'static str, fn(&Slot) -> &Vec<f32>);
 
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Meta {
+pub struct Meta<R = Recipe> {
     /// Steps done.
     pub step: usize,
     /// Samples of the cache that the order is drawn over.
     pub samples: usize,
     /// The recipe.
-    pub recipe: Recipe,
+    pub recipe: R,
     /// How often each parameter was updated, in the order of their names.
     pub updates: Vec<u32>,
+    /// Updates of the optimiser, which may be several a step; older files do not say, and made one.
+    #[serde(default)]
+    pub optimiser_steps: Option<u32>,
 }
 
-/// Writes both files into `folder`.
+/// A parameter by name, shape and values.
+pub type Parameter = (String, Vec<usize>, Vec<f32>);
+
+/// Writes both files into `folder`: the optimiser's state, and the `model` of these sizes.
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn write(folder: &Path, meta: &Meta, adam: &AdamW) -> Result<()> {
+pub fn write<R: Serialize>(
+    folder: &Path,
+    meta: &Meta<R>,
+    config: &Config,
+    adam: &AdamW,
+    model: Vec<Parameter>,
+) -> Result<()> {
     let parts: [Part; 4] =
         [("value", |s| &s.value), ("mean", |s| &s.mean), ("square", |s| &s.square), ("average", |s| &s.average)];
     let mut tensors = Vec::with_capacity(adam.slots.len() * parts.len());
@@ -48,23 +61,28 @@ pub fn write(folder: &Path, meta: &Meta, adam: &AdamW) -> Result<()> {
             tensors.push((format!("{part}:{}", slot.name), slot.var.dims().to_vec(), bytes(values(slot))));
         }
     }
-    save(&folder.join(STATE), tensors, meta)?;
-    let average = |s: &Slot| (s.name.clone(), s.var.dims().to_vec(), bytes(&s.average));
-    save(&folder.join(MODEL), adam.slots.iter().map(average).collect(), meta)
+    save(&folder.join(STATE), tensors, meta, config)?;
+    let model = model.into_iter().map(|(name, shape, values)| (name, shape, bytes(&values))).collect();
+    save(&folder.join(MODEL), model, meta, config)
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-fn save(path: &Path, tensors: Vec<(String, Vec<usize>, Vec<u8>)>, meta: &Meta) -> Result<()> {
+fn save<R: Serialize>(
+    path: &Path,
+    tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
+    meta: &Meta<R>,
+    config: &Config,
+) -> Result<()> {
     let refuse = |got: String| TrainError::Checkpoint {
         path: path.to_path_buf(),
         expected: "tensors that can be written".to_owned(),
         got,
     };
     let json = serde_json::to_string(meta).map_err(|e| refuse(e.to_string()))?;
-    let config = serde_json::to_string(&meta.recipe.model).map_err(|e| refuse(e.to_string()))?;
+    let config = serde_json::to_string(config).map_err(|e| refuse(e.to_string()))?;
     let mut views = Vec::with_capacity(tensors.len());
     for (name, shape, bytes) in &tensors {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| refuse(e.to_string()))?;
@@ -79,18 +97,17 @@ fn save(path: &Path, tensors: Vec<(String, Vec<usize>, Vec<u8>)>, meta: &Meta) -
     std::fs::rename(&beside, path).map_err(TrainError::io("renaming", &beside))
 }
 
-/// Reads a state into `adam` and the model.
+/// Reads a state into `adam` and the model; `same` tells whether a recipe goes on with this run's model, seed and data.
 ///
 /// # Errors
-/// When the file is damaged or of another model, seed or data than `recipe`.
-pub fn read(folder: &Path, recipe: &Recipe, adam: &mut AdamW) -> Result<Meta> {
+/// When the file is damaged or of another run.
+pub fn read<R: DeserializeOwned>(folder: &Path, same: impl Fn(&R) -> bool, adam: &mut AdamW) -> Result<Meta<R>> {
     let path = folder.join(STATE);
     let buffer = std::fs::read(&path).map_err(TrainError::io("reading", &path))?;
     let refuse =
         |expected: &str, got: String| TrainError::Checkpoint { path: path.clone(), expected: expected.to_owned(), got };
-    let meta = meta(&path, &buffer)?;
-    let (was, is) = (&meta.recipe, recipe);
-    if (&was.model, was.seed, &was.data) != (&is.model, is.seed, &is.data) {
+    let meta: Meta<R> = meta(&path, &buffer)?;
+    if !same(&meta.recipe) {
         return Err(refuse("the model, seed and data of this recipe", "others; give the run another name".into()));
     }
     let tensors = SafeTensors::deserialize(&buffer).map_err(|e| refuse("safetensors", e.to_string()))?;
@@ -118,22 +135,11 @@ pub fn read(folder: &Path, recipe: &Recipe, adam: &mut AdamW) -> Result<Meta> {
         slot.updates = updates;
         slot.publish()?;
     }
-    adam.steps = meta.step as u32;
+    adam.steps = meta.optimiser_steps.unwrap_or(meta.step as u32);
     Ok(meta)
 }
 
-/// What a checkpoint or model file says about itself, and the sizes of its model.
-///
-/// # Errors
-/// When the file is damaged or was not written by this trainer.
-pub fn describe(path: &Path) -> Result<(Meta, Config)> {
-    let buffer = std::fs::read(path).map_err(TrainError::io("reading", path))?;
-    let meta = meta(path, &buffer)?;
-    let config = meta.recipe.model.clone();
-    Ok((meta, config))
-}
-
-fn meta(path: &Path, buffer: &[u8]) -> Result<Meta> {
+fn meta<R: DeserializeOwned>(path: &Path, buffer: &[u8]) -> Result<Meta<R>> {
     let refuse = |got: String| TrainError::Checkpoint {
         path: path.to_path_buf(),
         expected: "a checkpoint of this trainer".to_owned(),

@@ -9,7 +9,7 @@ use crate::sample::{Picture, Target};
 
 /// How much of each cell every instance covers.
 #[derive(Debug)]
-pub(super) struct Coverage {
+pub(crate) struct Coverage {
     side: usize,
     instances: Vec<Vec<f32>>,
     /// Boxes as shares of columns and rows.
@@ -17,7 +17,7 @@ pub(super) struct Coverage {
 }
 
 impl Coverage {
-    pub(super) fn of(picture: &Picture, side: usize) -> Result<Self> {
+    pub(crate) fn of(picture: &Picture, side: usize) -> Result<Self> {
         let mut coverage = Self { side, instances: Vec::new(), boxes: Vec::new() };
         let pixels = picture.image.width() as f32;
         for (index, instance) in picture.instances.iter().enumerate() {
@@ -37,7 +37,7 @@ impl Coverage {
         Ok(coverage)
     }
 
-    pub(super) fn goal(&self, target: &Target) -> Goal {
+    pub(crate) fn goal(&self, target: &Target) -> Goal {
         match target {
             Target::Masks(of) => match self.union(of) {
                 mask if mask.iter().any(|&c| c > 0.0) => Goal::Mask(mask),

@@ -117,7 +117,7 @@ impl From<candle_core::Error> for TrainError {
 }
 
 impl TrainError {
-    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { operation, path, source }
     }

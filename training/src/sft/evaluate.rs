@@ -9,22 +9,22 @@ use std::thread;
 
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
-use kestrel_models::kestrel::{Config, compare, decode, language, vision};
+use kestrel_models::kestrel::{Config, Seen, compare, decode, language, vision};
 use kestrel_models::tokenizer::QueryTokenizer;
 use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 
-use super::example::{Example, Goal, Maker};
+use super::example::{Example, Goal, Maker, Question};
 use super::optimiser::AdamW;
 use super::pass::{host, image, packed};
 use super::point::exactly;
 use super::{Phase, Result, TrainError, propose};
 use crate::benchmark;
 use crate::losses::answer::none_margin;
-use crate::losses::proposals::owners;
+use crate::losses::proposals::{Thing, owners};
 use crate::losses::{mask as masks, sigmoid};
-use crate::metrics::{Figure, Kind, Record, report};
-use crate::sample::{Sample, Stratum, Target};
+use crate::metrics::{Figure, Kind, Record, Swept, report};
+use crate::sample::{Ask, Origin, Sample, Stratum, Target};
 
 /// What one evaluation found.
 #[derive(Debug, Clone, Serialize)]
@@ -77,8 +77,8 @@ pub fn evaluate(
     workers: usize,
 ) -> Result<(Evaluation, Vec<Record>)> {
     let mut tensors = HashMap::with_capacity(adam.slots.len());
-    for slot in &adam.slots {
-        tensors.insert(slot.name.clone(), Tensor::from_slice(&slot.average, slot.var.dims(), &Device::Cpu)?);
+    for (name, shape, values) in adam.averages() {
+        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
     }
     let params = Params::from_tensors(tensors)?;
     let results: Vec<Result<Vec<Judged>>> = thread::scope(|scope| {
@@ -96,7 +96,7 @@ pub fn evaluate(
                         let mut records = Vec::new();
                         for (set, sample) in part(number) {
                             let example = maker.all(sample)?;
-                            records.extend(answer(params, config, tokenizer, (set, sample), &example)?);
+                            records.extend(look(params, config, tokenizer, (set, sample), &example)?);
                         }
                         Ok(records)
                     })
@@ -136,38 +136,68 @@ pub fn evaluate(
 }
 
 /// A question's record, and what it hides.
-struct Judged {
-    record: Record,
+pub(crate) struct Judged {
+    pub(crate) record: Record,
     /// IoU of the mask irrespective of the answer, where there is an outline.
     shape: Option<f64>,
     /// Whether exactly the right proposals are meant.
     pointed: bool,
 }
 
+/// A view and what is asked about it.
+pub(crate) struct Subject<'a> {
+    /// Name of the set.
+    pub(crate) set: &'a str,
+    /// Where the picture comes from.
+    pub(crate) origin: &'a Origin,
+    /// Degradation family and severity, if any.
+    pub(crate) degradation: Option<&'a (String, f32)>,
+    /// The questions.
+    pub(crate) asks: &'a [Ask],
+    /// The questions as the model takes them.
+    pub(crate) questions: &'a [Question],
+    /// The labelled things, where it matters which are pointed at.
+    pub(crate) things: &'a [Thing],
+}
+
 /// Judges all questions of a sample.
-fn answer(
+fn look(
     params: &Params,
     config: &Config,
     tokenizer: &QueryTokenizer,
     (set, sample): (&str, &Sample),
     example: &Example,
 ) -> Result<Vec<Judged>> {
-    let count = example.questions.len();
+    let picture = image(&example.pixels, config.image, &Device::Cpu)?;
+    let seen = vision(&mut Candle::evaluating(params), config, &picture)?;
+    let (origin, degradation) = (&sample.picture.origin, sample.degradation.as_ref());
+    let (asks, questions, things) = (&sample.asks, &example.questions, &example.things);
+    answer(params, config, tokenizer, &Subject { set, origin, degradation, asks, questions, things }, &seen)
+}
+
+/// Judges all questions about a view.
+pub(crate) fn answer(
+    params: &Params,
+    config: &Config,
+    tokenizer: &QueryTokenizer,
+    subject: &Subject<'_>,
+    seen: &Seen<Tensor>,
+) -> Result<Vec<Judged>> {
+    let count = subject.questions.len();
     if count == 0 {
         return Ok(Vec::new());
     }
     let mut ops = Candle::evaluating(params);
-    let seen = vision(&mut ops, config, &image(&example.pixels, config.image, &Device::Cpu)?)?;
     let special = tokenizer.special();
-    let pack = packed(&example.questions, config, special.pad);
+    let pack = packed(subject.questions, config, special.pad);
     let tensors = pack.tensors(config.language_width / config.heads, &Device::Cpu)?;
     let said = language(&mut ops, config, &seen.tokens, &tensors)?;
     let seg = said.seg.reshape((count, 1, config.mask_width))?;
-    let picked = propose::found(&seen, config)?;
-    let proposals = propose::tensors(&mut ops, config, &seen, &picked)?;
+    let picked = propose::found(seen, config)?;
+    let proposals = propose::tensors(&mut ops, config, seen, &picked)?;
     let compared = compare(&mut ops, config, &proposals, &seg, count)?;
-    let shown = decode(&mut ops, config, &seen, &proposals, &compared, &seg, count)?;
-    let (owners, meant) = (owners(&picked, &example.things), host(&compared.meant)?);
+    let shown = decode(&mut ops, config, seen, &proposals, &compared, &seg, count)?;
+    let (owners, meant) = (owners(&picked, subject.things), host(&compared.meant)?);
     let most = meant.len() / count;
     let (logits, doubts) = (host(&said.logits)?, host(&said.doubt)?);
     let (pixels, objects, ious) = (host(&shown.mask)?, host(&shown.object)?, host(&shown.iou)?);
@@ -175,7 +205,7 @@ fn answer(
     // Cells to pixels of the 512-px view.
     let scale = (kestrel_perception::MODEL_SIZE as usize / config.mask_side()).pow(2) as f32;
     let mut records = Vec::with_capacity(count);
-    for (i, question) in example.questions.iter().enumerate() {
+    for (i, question) in subject.questions.iter().enumerate() {
         let row = &logits[i * config.vocabulary..(i + 1) * config.vocabulary];
         let answers = special.answers();
         let best =
@@ -185,7 +215,7 @@ fn answer(
         let target = if let Goal::Mask(target) = &question.goal { target } else { &nothing };
         let (both, either) = masks::overlap(z, target);
         let area = z.iter().filter(|z| **z > 0.0).count() as f32;
-        let ask = &sample.asks[i];
+        let ask = &subject.asks[i];
         let margin = none_margin(row, &answers);
         let given = [Kind::Mask, Kind::Absent, Kind::Ambiguous, Kind::NotUnderstood, Kind::Unseeable][best];
         let answered = given == Kind::Mask && area > 0.0;
@@ -193,9 +223,9 @@ fn answer(
         let doubt = doubts[start..start + question.doubt.len()].iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let in_pixels = |cells: f32| (cells * scale) as u64;
         let record = Record {
-            set: set.to_owned(),
-            scene: sample.picture.origin.scene.clone(),
-            frame: sample.picture.origin.frame.clone(),
+            set: subject.set.to_owned(),
+            scene: subject.origin.scene.clone(),
+            frame: subject.origin.frame.clone(),
             text: ask.text.clone(),
             stratum: ask.stratum,
             expected: Kind::from(&ask.target),
@@ -203,14 +233,14 @@ fn answer(
             target: in_pixels(either - area + both),
             held_out_phrasing: ask.held_out_phrasing,
             slipped: ask.slipped,
-            degradation: sample.degradation.clone(),
+            degradation: subject.degradation.cloned(),
             given: if given == Kind::Mask && !answered { Kind::Other } else { given },
             predicted: if answered { in_pixels(area) } else { 0 },
             intersection: if answered { in_pixels(both) } else { 0 },
             presence: sigmoid(-margin),
             features: [margin, objects[i], ious[i]],
             doubt,
-            sweep: Vec::new(),
+            sweep: vec![Swept { threshold: 0.5, predicted: in_pixels(area), intersection: in_pixels(both) }],
         };
         let shape = matches!(question.goal, Goal::Mask(_)).then(|| f64::from(both / either.max(1.0)));
         let meant = &meant[i * most..][..owners.len()];

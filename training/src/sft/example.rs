@@ -92,7 +92,7 @@ pub struct Pointers {
 }
 
 impl Pointers {
-    pub(super) fn of(ask: &Ask, anchor: Option<usize>, alike: Option<&Vec<usize>>) -> Self {
+    pub(crate) fn of(ask: &Ask, anchor: Option<usize>, alike: Option<&Vec<usize>>) -> Self {
         let related = anchor.map(Some).or_else(|| plain(ask.stratum).then_some(None));
         Self {
             class: class(&ask.target),
@@ -246,36 +246,17 @@ impl<'a> Maker<'a> {
 
     /// The drone's own preprocessing, channel-last.
     fn pixels(&mut self, picture: &Picture) -> Result<Vec<f32>> {
-        let view = View::whole(picture.image.width(), picture.image.height());
-        preprocess(&picture.image, &view, &mut self.buffer, &mut self.scratch)
-            .map_err(|source| TrainError::Preprocess { picture: name(picture), source })?;
-        let plane = self.config.image * self.config.image;
-        let mut pixels = vec![0.0; 3 * plane];
-        for (channel, values) in self.buffer.as_slice().unwrap_or_default().chunks_exact(plane).enumerate() {
-            for (pixel, &value) in pixels.chunks_exact_mut(3).zip(values) {
-                pixel[channel] = value;
-            }
-        }
-        Ok(pixels)
+        normalised(self.config.image, picture, &mut self.buffer, &mut self.scratch)
     }
 
-    /// Token ids of a request up to `[SEG]`, and the doubt target of every word token.
-    pub(super) fn tokens(
+    /// As [`ids`], for this model.
+    pub(crate) fn tokens(
         &self,
         text: &str,
         hint: Option<&Hint>,
         nonsense: &[(usize, usize)],
     ) -> Result<(Vec<u32>, Vec<f32>)> {
-        let pieces = self.tokenizer.encode(text)?;
-        let words: Vec<u32> = pieces.iter().map(|p| p.0).collect();
-        let laid = layout(&words, hint, &special(self.tokenizer), self.config.max_tokens);
-        let ids = laid.ids[..laid.used()].iter().map(|&id| id as u32).collect();
-        // Doubt is about words. Of "the meaning of life" every word is known: that it asks for nothing is the answer's.
-        let unknown = |range: &&(usize, usize)| text.get(range.0..range.1).is_some_and(|word| !word.contains(' '));
-        let doubted = |from: &usize, to: &usize| nonsense.iter().filter(unknown).any(|(a, b)| from < b && to > a);
-        let doubt =
-            pieces[..words.len() - laid.cut].iter().map(|(_, (from, to))| f32::from(doubted(from, to))).collect();
-        Ok((ids, doubt))
+        ids(self.tokenizer, self.config.max_tokens, text, hint, nonsense)
     }
 
     fn large_enough(&self, sample: &Sample, ask: &Ask) -> bool {
@@ -285,6 +266,45 @@ impl<'a> Maker<'a> {
         let area: f32 = targets.iter().filter_map(|&i| sample.picture.instances.get(i)).map(pixels_of).sum();
         area * scale >= self.phase.smallest_target_pixels
     }
+}
+
+/// Token ids of a request up to `[SEG]`, and the doubt target of every word token.
+pub(crate) fn ids(
+    tokenizer: &QueryTokenizer,
+    max_tokens: usize,
+    text: &str,
+    hint: Option<&Hint>,
+    nonsense: &[(usize, usize)],
+) -> Result<(Vec<u32>, Vec<f32>)> {
+    let pieces = tokenizer.encode(text)?;
+    let words: Vec<u32> = pieces.iter().map(|p| p.0).collect();
+    let laid = layout(&words, hint, &special(tokenizer), max_tokens);
+    let ids = laid.ids[..laid.used()].iter().map(|&id| id as u32).collect();
+    // Doubt is about words. Of "the meaning of life" every word is known: that it asks for nothing is the answer's.
+    let unknown = |range: &&(usize, usize)| text.get(range.0..range.1).is_some_and(|word| !word.contains(' '));
+    let doubted = |from: &usize, to: &usize| nonsense.iter().filter(unknown).any(|(a, b)| from < b && to > a);
+    let doubt = pieces[..words.len() - laid.cut].iter().map(|(_, (from, to))| f32::from(doubted(from, to))).collect();
+    Ok((ids, doubt))
+}
+
+/// The drone's own preprocessing of a picture to `side` pixels, channel-last.
+pub(crate) fn normalised(
+    side: usize,
+    picture: &Picture,
+    buffer: &mut Array4<f32>,
+    scratch: &mut Scratch,
+) -> Result<Vec<f32>> {
+    let view = View::whole(picture.image.width(), picture.image.height());
+    preprocess(&picture.image, &view, buffer, scratch)
+        .map_err(|source| TrainError::Preprocess { picture: name(picture), source })?;
+    let plane = side * side;
+    let mut pixels = vec![0.0; 3 * plane];
+    for (channel, values) in buffer.as_slice().unwrap_or_default().chunks_exact(plane).enumerate() {
+        for (pixel, &value) in pixels.chunks_exact_mut(3).zip(values) {
+            pixel[channel] = value;
+        }
+    }
+    Ok(pixels)
 }
 
 /// The picture's instances as things; what left the view has an empty box.
@@ -357,7 +377,7 @@ fn compares(stratum: Stratum) -> bool {
 }
 
 /// Index of the right answer among `[SEG]`, absent, ambiguous, not understood, unseeable.
-fn class(target: &Target) -> usize {
+pub(crate) fn class(target: &Target) -> usize {
     match target {
         Target::Masks(_) | Target::Boxes(_) => 0,
         Target::Absent => 1,
@@ -380,7 +400,7 @@ pub fn special(tokenizer: &QueryTokenizer) -> SpecialIds {
     }
 }
 
-pub(super) fn name(picture: &Picture) -> String {
+pub(crate) fn name(picture: &Picture) -> String {
     format!("{}/{}", picture.origin.dataset, picture.origin.frame)
 }
 

@@ -1,15 +1,10 @@
-//! The run's log: one JSON object a line, and a picture of its curves.
-
-use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+//! What a step of supervised fine-tuning puts into its log.
 
 use serde::Serialize;
 
 use super::evaluate::Evaluation;
 use super::measured::{Times, Values};
-use super::{Result, TrainError};
+use crate::curves::Curve;
 
 /// What one step did.
 #[derive(Debug, Clone, Serialize)]
@@ -37,21 +32,8 @@ pub struct Entry {
     pub evaluation: Option<Evaluation>,
 }
 
-/// The log file of a run with what its plot needs.
-#[derive(Debug)]
-pub struct Log {
-    path: PathBuf,
-    points: Vec<Point>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Point {
-    step: f64,
-    values: [Option<f64>; CURVES.len()],
-}
-
-/// Name, colour and path within an entry of each curve.
-const CURVES: [(&str, &str, &[&str]); 7] = [
+/// What is drawn of a run.
+pub(super) const CURVES: &[Curve] = &[
     ("loss", "#444444", &["values", "total"]),
     ("answer right", "#1f77b4", &["values", "right"]),
     ("mask IoU", "#2ca02c", &["values", "overlap"]),
@@ -60,159 +42,3 @@ const CURVES: [(&str, &str, &[&str]); 7] = [
     ("tune: pass rate", "#ff7f0e", &["evaluation", "pass_rate", "value"]),
     ("tune: false refusals", "#8c564b", &["evaluation", "false_refusals", "value"]),
 ];
-
-impl Log {
-    /// Opens a run's log and drops what was written after `step`: a resumed run does those steps again.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn open(folder: &Path, step: usize) -> Result<Self> {
-        let path = folder.join("log.jsonl");
-        let text = if path.is_file() {
-            std::fs::read_to_string(&path).map_err(TrainError::io("reading", &path))?
-        } else {
-            String::new()
-        };
-        let mut log = Self { path, points: Vec::new() };
-        let mut kept = String::new();
-        for line in text.lines() {
-            // A line cut by a kill is no JSON; it is dropped with the rest.
-            let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-            if value["step"].as_u64().is_some_and(|s| s as usize <= step) {
-                log.points.push(point(&value));
-                kept.push_str(line);
-                kept.push('\n');
-            }
-        }
-        std::fs::write(&log.path, kept).map_err(TrainError::io("writing", &log.path))?;
-        Ok(log)
-    }
-
-    /// Appends a step.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn push(&mut self, entry: &Entry) -> Result<()> {
-        let value = serde_json::to_value(entry).unwrap_or_default();
-        self.points.push(point(&value));
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.path)
-            .map_err(TrainError::io("opening", &self.path))?;
-        writeln!(file, "{value}").map_err(TrainError::io("writing", &self.path))
-    }
-
-    /// Draws `curves.svg` beside the log.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn plot(&self) -> Result<()> {
-        let path = self.path.with_file_name("curves.svg");
-        std::fs::write(&path, svg(&self.points)).map_err(TrainError::io("writing", &path))
-    }
-}
-
-fn point(value: &serde_json::Value) -> Point {
-    let values = CURVES.map(|(_, _, keys)| keys.iter().fold(value, |v, key| &v[*key]).as_f64());
-    Point { step: value["step"].as_f64().unwrap_or_default(), values }
-}
-
-const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 420.0;
-const MARGIN: f64 = 46.0;
-const LEGEND: f64 = 170.0;
-/// Neighbouring steps averaged in a drawn curve of many points.
-const DRAWN: usize = 300;
-
-/// The loss on a logarithmic left axis, shares on a right axis from 0 to 1.
-fn svg(points: &[Point]) -> String {
-    let last = points.last().map_or(1.0, |p| p.step.max(1.0));
-    let losses: Vec<f64> = points.iter().filter_map(|p| p.values[0]).filter(|v| *v > 0.0).map(f64::log10).collect();
-    let low = losses.iter().copied().fold(f64::INFINITY, f64::min).min(0.0).floor();
-    let high = losses.iter().copied().fold(f64::NEG_INFINITY, f64::max).max(low + 1.0).ceil();
-    let x = |step: f64| MARGIN + step / last * (WIDTH - 2.0 * MARGIN - LEGEND);
-    let y = |share: f64| HEIGHT - MARGIN - share * (HEIGHT - 2.0 * MARGIN);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-         font-size=\"11\"><rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>"
-    );
-    for tenth in 0..=10 {
-        let (share, at) = (f64::from(tenth) / 10.0, y(f64::from(tenth) / 10.0));
-        let loss = 10f64.powf(low + share * (high - low));
-        let (left, right) = (x(0.0), x(last));
-        let _ = write!(
-            out,
-            "<line x1=\"{left:.1}\" x2=\"{right:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{:.1}\" y=\"{at:.1}\" text-anchor=\"end\">{loss:.3}</text>\
-             <text x=\"{:.1}\" y=\"{at:.1}\">{share:.1}</text>",
-            left - 4.0,
-            right + 4.0,
-        );
-    }
-    for (k, (name, colour, _)) in CURVES.iter().enumerate() {
-        let mut seen: Vec<(f64, f64)> =
-            points.iter().filter_map(|p| Some((p.step, p.values[k].filter(|v| v.is_finite())?))).collect();
-        if k == 0 {
-            seen.retain(|p| p.1 > 0.0);
-            seen.iter_mut().for_each(|p| p.1 = (p.1.log10() - low) / (high - low));
-        }
-        let chunk = seen.len().div_ceil(DRAWN).max(1);
-        let mean = |c: &[(f64, f64)], f: fn(&(f64, f64)) -> f64| c.iter().map(f).sum::<f64>() / c.len() as f64;
-        let line: Vec<String> =
-            seen.chunks(chunk).map(|c| format!("{:.1},{:.1}", x(mean(c, |p| p.0)), y(mean(c, |p| p.1)))).collect();
-        let at = MARGIN + 16.0 * k as f64;
-        let _ = write!(
-            out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\
-             <text x=\"{:.1}\" y=\"{at:.1}\" fill=\"{colour}\">{name}</text>",
-            line.join(" "),
-            WIDTH - LEGEND,
-        );
-    }
-    let _ = write!(
-        out,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">step {last}</text></svg>",
-        x(last),
-        HEIGHT - MARGIN / 2.0
-    );
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn entry(step: usize, total: f32) -> Entry {
-        Entry {
-            step,
-            steps: 9,
-            phase: "p".into(),
-            rate: 0.1,
-            norm: 1.0,
-            values: Values { total, ..Values::default() },
-            times: Times::default(),
-            optimiser_millis: 0.0,
-            seconds: 1.0,
-            evaluation: None,
-        }
-    }
-
-    #[test]
-    fn reopening_drops_later_steps_and_broken_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::open(folder.path(), 0).unwrap();
-        for step in 1..=5 {
-            log.push(&entry(step, 10.0 / step as f32)).unwrap();
-        }
-        let path = folder.path().join("log.jsonl");
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{text}{{\"step\":6,\"val")).unwrap();
-        let log = Log::open(folder.path(), 3).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
-        log.plot().unwrap();
-        let svg = std::fs::read_to_string(folder.path().join("curves.svg")).unwrap();
-        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>") && svg.contains("polyline points=\"2"));
-    }
-}

@@ -4,7 +4,7 @@
 //! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]).
 
 pub mod checkpoint;
-mod coverage;
+pub(crate) mod coverage;
 mod error;
 pub mod evaluate;
 pub mod example;
@@ -15,7 +15,7 @@ pub mod optimiser;
 pub mod order;
 pub mod pass;
 mod point;
-mod propose;
+pub(crate) mod propose;
 pub mod reading;
 pub mod recipe;
 mod settle;
@@ -36,10 +36,11 @@ use kestrel_models::candle::Params;
 use kestrel_models::tokenizer::QueryTokenizer;
 
 use crate::cache::Cache;
+use crate::curves::Log;
 use crate::sample::Sample;
 use checkpoint::Meta;
 use example::Maker;
-use log::Log;
+use log::CURVES;
 use optimiser::AdamW;
 use order::Order;
 use pass::Setup;
@@ -123,9 +124,11 @@ pub fn train(
         None => start::settle(recipe, &params, &cache, &tokenizer)?,
     }
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;
-    let mut meta = Meta { step: 0, samples: cache.len(), recipe: recipe.clone(), updates: Vec::new() };
+    let mut meta =
+        Meta { step: 0, samples: cache.len(), recipe: recipe.clone(), updates: Vec::new(), optimiser_steps: None };
     if resumes {
-        let was = checkpoint::read(&folder, recipe, &mut adam)?;
+        let same = |was: &Recipe| (&was.model, was.seed, &was.data) == (&recipe.model, recipe.seed, &recipe.data);
+        let was = checkpoint::read(&folder, same, &mut adam)?;
         meta.step = was.step;
         if !options.partial_cache {
             meta.samples = was.samples.min(cache.len());
@@ -136,7 +139,7 @@ pub fn train(
         0 => Vec::new(),
         _ => evaluate::samples(&recipe.evaluate_sets, recipe.evaluate_pictures, options.data.as_deref())?,
     };
-    let log = Log::open(&folder, meta.step)?;
+    let log = Log::open(&folder, meta.step, CURVES)?;
     let mut run = Run { recipe, cache: &cache, tokenizer: &tokenizer, params: &params, tune, adam, meta, log, folder };
     let stopped = run.phases(progress)?;
     run.save()?;
@@ -233,7 +236,8 @@ impl Run<'_> {
 
     fn save(&mut self) -> Result<()> {
         self.meta.updates = self.adam.slots.iter().map(|s| s.updates).collect();
-        checkpoint::write(&self.folder, &self.meta, &self.adam)
+        self.meta.optimiser_steps = Some(self.adam.steps);
+        checkpoint::write(&self.folder, &self.meta, &self.recipe.model, &self.adam, self.adam.averages())
     }
 }
 

@@ -66,7 +66,7 @@ impl Slot {
 /// The state of AdamW.
 #[derive(Debug)]
 pub struct AdamW {
-    /// All parameters, sorted by name.
+    /// The parameters that may move, sorted by name.
     pub slots: Vec<Slot>,
     settings: Optimiser,
     /// Steps done.
@@ -74,12 +74,11 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// A fresh state for all parameters.
+    /// A fresh state for all parameters that are not frozen.
     ///
     /// # Errors
     /// When candle cannot read a parameter.
     pub fn new(params: &Params, settings: &Optimiser) -> Result<Self> {
-        params.freeze(|_| false);
         let slots = params.vars().into_iter().map(|(name, var)| Slot::new(name, var)).collect::<Result<_>>()?;
         Ok(Self { slots, settings: settings.clone(), steps: 0 })
     }
@@ -88,6 +87,11 @@ impl AdamW {
     pub fn sums(&self, frozen: &[String]) -> Vec<Vec<f32>> {
         let moves = |slot: &Slot| !frozen.iter().any(|prefix| slot.name.starts_with(prefix.as_str()));
         self.slots.iter().map(|s| if moves(s) { vec![0.0; s.value.len()] } else { Vec::new() }).collect()
+    }
+
+    /// The averages of all parameters.
+    pub fn averages(&self) -> Vec<super::checkpoint::Parameter> {
+        self.slots.iter().map(|s| (s.name.clone(), s.var.dims().to_vec(), s.average.clone())).collect()
     }
 
     /// One step along `sums · scale`; an empty array leaves its parameter alone. Gives the norm before clipping.

@@ -50,12 +50,12 @@ pub struct Setup<'a> {
 }
 
 /// Numbers of a tensor, in order.
-pub(super) fn host(x: &Tensor) -> Result<Vec<f32>> {
+pub(crate) fn host(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.flatten_all()?.to_vec1::<f32>()?)
 }
 
 /// A picture as the vision graph takes it.
-pub(super) fn image(pixels: &[f32], side: usize, device: &Device) -> Result<Tensor> {
+pub(crate) fn image(pixels: &[f32], side: usize, device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_slice(pixels, (1, side, side, 3), device)?)
 }
 
@@ -283,7 +283,7 @@ fn doubts(setup: &Setup<'_>, example: &Example, pack: &Packed, output: &Tensor, 
 }
 
 /// Losses of decoded masks against their goals, times `share`.
-fn judge(setup: &Setup<'_>, shown: &Masks<Tensor>, goals: &[&Goal], share: f32) -> Result<(Tensor, Values)> {
+pub(crate) fn judge(setup: &Setup<'_>, shown: &Masks<Tensor>, goals: &[&Goal], share: f32) -> Result<(Tensor, Values)> {
     let weights = setup.weights;
     let (logits, objects, ious) = (host(&shown.mask)?, host(&shown.object)?, host(&shown.iou)?);
     let cells = logits.len() / goals.len().max(1);

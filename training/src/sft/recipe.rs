@@ -221,19 +221,24 @@ fn smallest_target() -> f32 {
 impl Phase {
     /// Learning rate at `step` of the phase.
     pub fn rate(&self, step: usize) -> f32 {
-        if step < self.warm_up_steps {
-            return self.learning_rate * (step + 1) as f32 / self.warm_up_steps as f32;
-        }
-        let length = self.steps.saturating_sub(self.warm_up_steps).max(1) as f32;
-        let done = ((step - self.warm_up_steps) as f32 / length).min(1.0);
-        let cosine = 0.5 * (1.0 + (std::f32::consts::PI * done).cos());
-        self.learning_rate * (self.final_share + (1.0 - self.final_share) * cosine)
+        schedule(step, self.steps, self.warm_up_steps, self.learning_rate, self.final_share)
     }
 
     /// Weight of a stratum.
     pub fn weight(&self, stratum: Stratum) -> f32 {
         self.curriculum.get(&stratum).copied().unwrap_or(1.0)
     }
+}
+
+/// Linear warm-up to `highest`, then a cosine that falls to `final_share` of it at the last of `steps`.
+pub(crate) fn schedule(step: usize, steps: usize, warm_up: usize, highest: f32, final_share: f32) -> f32 {
+    if step < warm_up {
+        return highest * (step + 1) as f32 / warm_up as f32;
+    }
+    let length = steps.saturating_sub(warm_up).max(1) as f32;
+    let done = ((step - warm_up) as f32 / length).min(1.0);
+    let cosine = 0.5 * (1.0 + (std::f32::consts::PI * done).cos());
+    highest * (final_share + (1.0 - final_share) * cosine)
 }
 
 impl Recipe {
@@ -352,8 +357,8 @@ mod tests {
     fn the_shipped_recipes_are_valid() {
         let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("recipes");
         let mut seen = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            Recipe::load(&entry.unwrap().path()).unwrap();
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_file()) {
+            Recipe::load(&path).unwrap();
             seen += 1;
         }
         assert!(seen >= 2);

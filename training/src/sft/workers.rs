@@ -118,7 +118,7 @@ pub fn step(
 }
 
 /// `sum += grad`, without a copy on the CPU.
-fn add(sum: &mut [f32], grad: &Tensor) -> Result<()> {
+pub(crate) fn add(sum: &mut [f32], grad: &Tensor) -> Result<()> {
     let grad = grad.contiguous()?;
     {
         let (storage, layout) = grad.storage_and_layout();

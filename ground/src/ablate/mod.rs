@@ -1,0 +1,198 @@
+//! `ground ablate`: trains the arms of an experiment from one model, judges all of them alike and writes one table.
+//!
+//! Every run is a run of `ground grpo`: it has its own folder and goes on where it was stopped.
+
+mod plan;
+mod table;
+
+use crate::teller::Teller;
+use crate::train::{interrupted, runs, with_environment};
+use anyhow::{Context, Result};
+use clap::Args;
+use kestrel_calibration::{Rules, fit_with};
+use kestrel_training::grpo::{self, Baker, Options, Progress, Start, record};
+use kestrel_training::metrics::Record;
+use kestrel_training::sft::checkpoint::{MODEL, STATE};
+use plan::{Cell, Plan, Set};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use table::{Outcome, judged};
+
+/// Arguments of `ground ablate`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The experiment, a TOML file.
+    plan: PathBuf,
+    /// Folder of the model that all arms begin from (`model.safetensors` and `tokenizer.json`).
+    #[arg(long)]
+    from: PathBuf,
+    /// Folder of runs; the default lies in the user's cache.
+    #[arg(long, env = "KESTREL_RUNS")]
+    runs: Option<PathBuf>,
+    /// Folder of real data sets.
+    #[arg(long, env = "KESTREL_DATA")]
+    data: Option<PathBuf>,
+    /// Make the table from the runs that are finished, without training.
+    #[arg(long)]
+    table_only: bool,
+    /// Print the table as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Name of the model that all arms begin from, in the table.
+const START: &str = "start";
+
+/// Runs `ground ablate`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let plan = Plan::load(&arguments.plan)?;
+    with_environment()?;
+    let stop = interrupted()?;
+    let runs = runs(arguments.runs.clone())?;
+    let experiment =
+        Experiment { plan: &plan, arguments, runs: &runs, teller: Teller::new(arguments.json), stop: &stop };
+    let mut outcomes = vec![experiment.start()?];
+    let mut whole = true;
+    for cell in plan.cells()? {
+        match experiment.cell(&cell)? {
+            Some(outcome) => outcomes.push(outcome),
+            None => whole = false,
+        }
+        if stop.load(Ordering::Relaxed) {
+            whole = false;
+            break;
+        }
+    }
+    experiment.teller.finish();
+    let folder = runs.join(&plan.name);
+    let mut arms = vec![(START.to_owned(), "The model that all arms begin from.".to_owned())];
+    arms.extend(plan.arms.iter().map(|arm| (arm.name.clone(), arm.about.clone())));
+    let rows = table::rows(&outcomes, &arms, &plan.reference);
+    let (markdown, json) = (table::markdown(&rows, &plan.reference), serde_json::to_string_pretty(&rows)?);
+    write(&folder.join("table.md"), &markdown)?;
+    write(&folder.join("table.json"), &json)?;
+    let reports: Vec<serde_json::Value> = outcomes.iter().map(table::whole).collect();
+    write(&folder.join("reports.json"), &serde_json::to_string(&reports)?)?;
+    println!("{}", if arguments.json { json } else { markdown });
+    let state = if whole { "finished" } else { "not finished; the same command goes on" };
+    eprintln!("{state}: {}", folder.join("table.md").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Experiment<'a> {
+    plan: &'a Plan,
+    arguments: &'a Arguments,
+    runs: &'a Path,
+    teller: Teller,
+    stop: &'a AtomicBool,
+}
+
+impl Experiment<'_> {
+    /// The model that all arms begin from, judged as they are.
+    fn start(&self) -> Result<Outcome> {
+        let folder = self.runs.join(&self.plan.name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let records = self.judge(&folder, &self.arguments.from)?;
+        Ok(Outcome { arm: START.to_owned(), seed: 0, seconds: 0.0, records })
+    }
+
+    /// Trains and judges one run; `None` while it is not finished.
+    fn cell(&self, cell: &Cell) -> Result<Option<Outcome>> {
+        let recipe = &cell.recipe;
+        let folder = self.runs.join(&recipe.name);
+        if self.arguments.table_only && !folder.join(TEST).is_file() {
+            return Ok(None);
+        }
+        if !folder.join(TEST).is_file() {
+            self.teller.words(&format!("run {}", recipe.name));
+            let options = Options {
+                runs: self.runs.to_path_buf(),
+                data: self.arguments.data.clone(),
+                from: Some(self.arguments.from.clone()),
+                resume: folder.join(STATE).is_file(),
+            };
+            let summary = grpo::train(recipe, &options, &|progress| {
+                match progress {
+                    Progress::Episodes(done, all) => self.teller.samples(done, all),
+                    Progress::Step(entry) if !self.arguments.json => {
+                        self.teller.step(entry.step, entry.steps, entry, false);
+                    }
+                    _ => {}
+                }
+                if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            if !summary.finished {
+                return Ok(None);
+            }
+        }
+        let records = self.judge(&folder, &folder)?;
+        let seconds = seconds(&folder.join("log.jsonl"))?;
+        Ok(Some(Outcome { arm: cell.arm.clone(), seed: recipe.seed, seconds, records }))
+    }
+
+    /// Records of a model on the test sets with thresholds fitted on the tuning sets; kept in `folder`.
+    fn judge(&self, folder: &Path, model: &Path) -> Result<Vec<Record>> {
+        let start = grpo::load(model, MODEL)?;
+        let tune = self.records(&folder.join(TUNE), &start, &self.plan.tune)?;
+        let test = self.records(&folder.join(TEST), &start, &self.plan.test)?;
+        let rules = Rules {
+            false_refusals: self.plan.false_refusals,
+            // As silent as the rule on false refusals allows: arms are compared at the same rate.
+            enough_passes: 1.0,
+            least_records: self.plan.least_records,
+            ..Rules::default()
+        };
+        let fitted = fit_with(&tune, &rules).with_context(|| format!("thresholds of {}", folder.display()))?;
+        Ok(test.iter().map(|record| judged(record, &fitted)).collect())
+    }
+
+    fn records(&self, path: &Path, start: &Start, sets: &[Set]) -> Result<Vec<Record>> {
+        if path.is_file() {
+            return crate::calibrate::read_records(path);
+        }
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let tell = |done: usize, all: usize| self.teller.samples(done, all);
+        let baker = Baker {
+            params: &start.params,
+            config: &start.config,
+            runs: self.runs,
+            data: self.arguments.data.as_deref(),
+            workers,
+            progress: &tell,
+        };
+        let mut records = Vec::new();
+        for Set { set, seed, pictures } in sets {
+            let episodes = baker.set(set, *seed, *pictures)?;
+            let Start { params, config, tokenizer } = start;
+            records.extend(record::records(params, config, tokenizer, set, &episodes, workers)?);
+        }
+        let mut text = String::new();
+        for record in &records {
+            text.push_str(&serde_json::to_string(record)?);
+            text.push('\n');
+        }
+        write(path, &text)?;
+        Ok(records)
+    }
+}
+
+/// Records of the tuning sets, in a run's folder.
+const TUNE: &str = "tune.jsonl";
+/// Records of the test sets.
+const TEST: &str = "test.jsonl";
+
+/// Written beside and renamed, so that a killed experiment finds the whole file or none.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("partial");
+    std::fs::write(&beside, text).with_context(|| format!("writing {}", beside.display()))?;
+    std::fs::rename(&beside, path).with_context(|| format!("renaming {}", beside.display()))
+}
+
+/// Wall seconds of all steps of a log.
+fn seconds(log: &Path) -> Result<f64> {
+    let text = std::fs::read_to_string(log).with_context(|| format!("reading {}", log.display()))?;
+    let of = |line: &str| Some(serde_json::from_str::<serde_json::Value>(line).ok()?["seconds"].as_f64()?);
+    Ok(text.lines().filter_map(of).sum())
+}

@@ -1,0 +1,59 @@
+//! `ground grpo`: a trained model and a recipe in, a reinforced model out.
+
+use crate::teller::Teller;
+use crate::train::{interrupted, runs, with_environment};
+use anyhow::Result;
+use clap::Args;
+use kestrel_training::grpo::{self, Progress, Recipe};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+/// Arguments of `ground grpo`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The recipe, a TOML file; `training/recipes/grpo` has some.
+    recipe: PathBuf,
+    /// Folder of the model to begin from (`model.safetensors` and `tokenizer.json`).
+    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
+    from: Option<PathBuf>,
+    /// Go on from the last checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Folder of runs; the default lies in the user's cache.
+    #[arg(long, env = "KESTREL_RUNS")]
+    runs: Option<PathBuf>,
+    /// Folder of real data sets.
+    #[arg(long, env = "KESTREL_DATA")]
+    data: Option<PathBuf>,
+    /// Print one JSON object per step.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `ground grpo`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let recipe = Recipe::load(&arguments.recipe)?;
+    with_environment()?;
+    let options = grpo::Options {
+        runs: runs(arguments.runs.clone())?,
+        data: arguments.data.clone(),
+        from: arguments.from.clone(),
+        resume: arguments.resume,
+    };
+    let stop = interrupted()?;
+    let teller = Teller::new(arguments.json);
+    let summary = grpo::train(&recipe, &options, &|progress| {
+        match progress {
+            Progress::Episodes(done, all) => teller.samples(done, all),
+            Progress::Step(entry) => teller.step(entry.step, entry.steps, entry, false),
+            _ => {}
+        }
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    teller.finish();
+    let state = if summary.finished { "finished" } else { "stopped; --resume goes on" };
+    eprintln!("{state} after {} steps: {}", summary.step, summary.folder.display());
+    Ok(ExitCode::SUCCESS)
+}

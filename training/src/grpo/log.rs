@@ -1,0 +1,112 @@
+//! What a step of reinforcement puts into its log.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::improve::Improved;
+use super::recipe::Recipe;
+use super::rollout::{Played, Taken};
+use crate::curves::Curve;
+use crate::rewards::views::{Branch, PART_NAMES};
+
+/// What one step did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// Steps done with this one.
+    pub step: usize,
+    /// Steps of the run.
+    pub steps: usize,
+    /// Learning rate.
+    pub rate: f32,
+    /// Norm of the last update's gradient before clipping.
+    pub norm: f32,
+    /// What was measured.
+    pub measured: Measured,
+    /// Wall seconds of acting.
+    pub play_seconds: f32,
+    /// Wall seconds of the step.
+    pub seconds: f32,
+}
+
+/// What was measured in one step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// Rollouts.
+    pub rollouts: usize,
+    /// Rollouts that could not be scored and were left out.
+    pub unscorable: usize,
+    /// Share of scored rollouts whose group told nothing.
+    pub silent_groups: f32,
+    /// Mean reward, over scored rollouts.
+    pub reward: f32,
+    /// Means of the reward's parts.
+    pub parts: BTreeMap<&'static str, f32>,
+    /// Mean IoU with targets that can be seen.
+    pub iou: f32,
+    /// Share of rollouts without a pixel where the target can be seen: false refusals.
+    pub silent_high: f32,
+    /// The same where a degraded view hides it.
+    pub silent_low: f32,
+    /// The same where it is not there.
+    pub silent_absent: f32,
+    /// Root mean square of advantages.
+    pub advantage: f32,
+    /// Mean entropy of the answers, as a share of the greatest.
+    pub entropy: f32,
+    /// Share of actions whose ratio was clipped.
+    pub clip_fraction: f32,
+    /// Mean divergence from the reference.
+    pub kl: f32,
+    /// The loss and its terms, summed over updates.
+    pub improved: Improved,
+}
+
+impl Measured {
+    /// Of what was played and learnt.
+    pub(super) fn of(played: &[Played], improved: &Improved, recipe: &Recipe) -> Self {
+        let all: Vec<(&Played, &Taken)> = played.iter().flat_map(|p| p.taken.iter().map(move |t| (p, t))).collect();
+        let scored: Vec<_> = all.iter().filter_map(|(p, t)| Some((*p, *t, t.scored?))).collect();
+        let mean = |values: &mut dyn Iterator<Item = f32>| {
+            let (mut sum, mut n) = (0.0, 0.0);
+            values.for_each(|v| (sum, n) = (sum + v, n + 1.0));
+            if n > 0.0 { sum / n } else { 0.0 }
+        };
+        let silent = |branch: Branch| {
+            let of = scored.iter().filter(|(p, t, _)| p.asked[t.asked].branch == branch);
+            mean(&mut of.map(|(_, _, s)| f32::from(s.area <= recipe.reward.tolerated_area)))
+        };
+        let seen = scored.iter().filter(|(p, t, _)| p.asked[t.asked].branch == Branch::High);
+        let advantages = all.iter().filter_map(|(_, t)| t.advantage);
+        let part = |k: usize| mean(&mut scored.iter().map(|(_, _, s)| s.parts[k]));
+        let actions = improved.actions.max(1) as f32;
+        Self {
+            rollouts: all.len(),
+            unscorable: all.len() - scored.len(),
+            silent_groups: mean(&mut scored.iter().map(|(_, t, _)| f32::from(t.advantage.is_none()))),
+            reward: mean(&mut scored.iter().map(|(_, _, s)| s.total())),
+            parts: PART_NAMES.iter().enumerate().map(|(k, name)| (*name, part(k))).collect(),
+            iou: mean(&mut seen.map(|(_, _, s)| s.iou)),
+            silent_high: silent(Branch::High),
+            silent_low: silent(Branch::Low),
+            silent_absent: silent(Branch::Absent),
+            advantage: mean(&mut advantages.map(|a| a * a)).sqrt(),
+            entropy: mean(&mut played.iter().flat_map(|p| p.entropies.iter().copied())) / 5f32.ln(),
+            clip_fraction: improved.clipped as f32 / actions,
+            kl: improved.kl / actions,
+            improved: *improved,
+        }
+    }
+}
+
+/// What is drawn of a run.
+pub(super) const CURVES: &[Curve] = &[
+    ("gradient norm", "#444444", &["norm"]),
+    ("IoU, seen", "#2ca02c", &["measured", "iou"]),
+    ("false refusals", "#d62728", &["measured", "silent_high"]),
+    ("silent, hidden", "#1f77b4", &["measured", "silent_low"]),
+    ("silent, absent", "#9467bd", &["measured", "silent_absent"]),
+    ("answer entropy", "#ff7f0e", &["measured", "entropy"]),
+    ("clipped", "#8c564b", &["measured", "clip_fraction"]),
+    ("KL", "#7f7f7f", &["measured", "kl"]),
+];

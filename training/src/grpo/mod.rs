@@ -1,0 +1,319 @@
+//! Reinforcement: a model and a recipe in, a better model out, or an honest record that it is not.
+//!
+//! The way of a step: [`bake`] has turned pictures into [`episode`]s, [`rollout`] asks, samples and judges
+//! ([`crate::rewards`], [`advantage`]), [`improve`] follows the [`objective`]'s gradient, and the optimiser and
+//! checkpoints of [`crate::sft`] do the rest. [`record`] judges the outcome on frozen sets.
+
+pub mod advantage;
+pub mod bake;
+pub mod episode;
+pub mod improve;
+mod log;
+pub mod objective;
+pub mod recipe;
+pub mod record;
+pub mod rollout;
+mod start;
+
+pub use bake::{Baker, Episodes};
+pub use log::Entry;
+pub use recipe::Recipe;
+pub use start::{Start, load};
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Instant;
+
+use candle_core::Tensor;
+use kestrel_models::candle::{Params, lora};
+use kestrel_models::kestrel::Config;
+use kestrel_models::tokenizer::QueryTokenizer;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::curves::Log;
+use crate::sft::checkpoint::{self, Meta, Parameter};
+use crate::sft::example::ids;
+use crate::sft::optimiser::AdamW;
+use crate::sft::order::Order;
+use crate::sft::{Result, Summary, TrainError, workers};
+use improve::{Batch, Improved, improve, turns};
+use log::{CURVES, Measured};
+use objective::units;
+use rollout::{Actor, Played, choose, play};
+
+/// Where a run reads and writes.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Folder of runs; a run lives in `runs/<recipe name>`, episodes in `runs/episodes`.
+    pub runs: PathBuf,
+    /// Folder of the data sets, if there is one.
+    pub data: Option<PathBuf>,
+    /// Folder of the model to begin from, with `model.safetensors` and `tokenizer.json`; a resumed run has its own.
+    pub from: Option<PathBuf>,
+    /// Go on from the last checkpoint.
+    pub resume: bool,
+}
+
+/// What a run tells while it works.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// Pictures seen, of all.
+    Episodes(usize, usize),
+    /// A step is done.
+    Step(&'a Entry),
+}
+
+/// Trains a recipe. `progress` may stop the run with [`ControlFlow::Break`]; a checkpoint is written then.
+///
+/// # Errors
+/// When data, disk or model fail, or the numbers diverge; the last checkpoint stays.
+pub fn train(
+    recipe: &Recipe,
+    options: &Options,
+    progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
+) -> Result<Summary> {
+    let folder = options.runs.join(&recipe.name);
+    let resumes = start::prepare(&folder, options)?;
+    let Start { params, config, tokenizer } = load(&folder, start::BEGINNING)?;
+    let tell = |done: usize, all: usize| {
+        // Seeing pictures cannot be stopped: what is done is kept, and another start goes on from there.
+        let _ = progress(Progress::Episodes(done, all));
+    };
+    let baker = Baker {
+        params: &params,
+        config: &config,
+        runs: &options.runs,
+        data: options.data.as_deref(),
+        workers: recipe.workers,
+        progress: &tell,
+    };
+    let episodes = baker.training(&recipe.data)?;
+    let reference = match recipe.objective.kl > 0.0 {
+        true => Some(Params::from_tensors(params.tensors())?),
+        false => None,
+    };
+    if let Some(adapters) = &recipe.policy.lora {
+        let lora = lora::Lora { rank: adapters.rank, alpha: adapters.alpha };
+        if params.adapt(|name| recipe::matches(&adapters.on, name), lora)? == 0 {
+            return Err(start::nothing(recipe, "policy.lora.on", "patterns of matrices that the model has"));
+        }
+    }
+    params.freeze(|name| !recipe.policy.moves(name));
+    let adam = AdamW::new(&params, &recipe.optimiser)?;
+    if adam.slots.is_empty() {
+        return Err(start::nothing(recipe, "policy.trainable", "patterns of parameters that the model has"));
+    }
+    let (samples, updates) = (episodes.len(), Vec::new());
+    let meta = Meta { step: 0, samples, recipe: recipe.clone(), updates, optimiser_steps: None };
+    let log = Log::open(&folder, 0, CURVES)?;
+    let (params, reference, config, tokenizer) = (&params, reference.as_ref(), &config, &tokenizer);
+    let mut run = Run { recipe, params, reference, config, tokenizer, episodes, adam, meta, log, folder };
+    if resumes {
+        run.resume()?;
+    }
+    let stopped = run.steps(progress)?;
+    run.save()?;
+    run.log.plot()?;
+    Ok(Summary { folder: run.folder, step: run.meta.step, finished: !stopped })
+}
+
+struct Run<'a> {
+    recipe: &'a Recipe,
+    params: &'a Params,
+    reference: Option<&'a Params>,
+    config: &'a Config,
+    tokenizer: &'a QueryTokenizer,
+    episodes: Episodes,
+    adam: AdamW,
+    meta: Meta<Recipe>,
+    log: Log,
+    folder: PathBuf,
+}
+
+/// One thread: its pool, so that rayon inside an operation does not steal from another worker, and its gradient sums.
+struct Worker {
+    pool: ThreadPool,
+    sums: Vec<Vec<f32>>,
+}
+
+impl Run<'_> {
+    /// Reads the last checkpoint; all but the number of steps and how often to save must be as it was.
+    fn resume(&mut self) -> Result<()> {
+        let recipe = self.recipe;
+        let same = |was: &Recipe| {
+            Recipe { steps: recipe.steps, checkpoint_steps: recipe.checkpoint_steps, ..was.clone() } == *recipe
+        };
+        self.meta = checkpoint::read(&self.folder, same, &mut self.adam)?;
+        self.meta.recipe = recipe.clone();
+        self.log = Log::open(&self.folder, self.meta.step, CURVES)?;
+        Ok(())
+    }
+
+    /// Runs the remaining steps; true when `progress` stopped them.
+    fn steps(&mut self, progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync)) -> Result<bool> {
+        let recipe = self.recipe;
+        let pool = |number: usize| {
+            let made = ThreadPoolBuilder::new().num_threads(1).build();
+            made.map_err(|e| TrainError::Worker { worker: number, got: e.to_string() })
+        };
+        let mut threads = (0..recipe.workers)
+            .map(|number| Ok(Worker { pool: pool(number)?, sums: self.adam.sums(&[]) }))
+            .collect::<Result<Vec<_>>>()?;
+        let mut order = Order::new(recipe.seed, self.meta.samples);
+        while self.meta.step < recipe.steps {
+            let first = self.meta.step * recipe.batch;
+            let pictures: Vec<(usize, u64)> = (first..first + recipe.batch).map(|p| order.at(p)).collect();
+            let entry = self.step(&mut threads, &pictures)?;
+            self.meta.step += 1;
+            self.log.push(&entry)?;
+            if self.meta.step.is_multiple_of(recipe.checkpoint_steps) {
+                self.save()?;
+                self.log.plot()?;
+            }
+            if progress(Progress::Step(&entry)).is_break() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn step(&mut self, threads: &mut [Worker], pictures: &[(usize, u64)]) -> Result<Entry> {
+        let (recipe, clock) = (self.recipe, Instant::now());
+        let played = self.play(threads, pictures)?;
+        let play_seconds = clock.elapsed().as_secs_f32();
+        let all: Vec<objective::Turn> = played.iter().flat_map(turns).collect();
+        let better = played.iter().flat_map(|p| &p.taken).filter(|t| t.advantage.is_some_and(|a| a > 0.0)).count();
+        let units = units(&all, &recipe.objective);
+        let batch = Batch { units, better: better as f32, pictures: pictures.len() as f32 };
+        let rate = recipe.rate(self.meta.step);
+        let (mut sum, mut norm) = (Improved::default(), 0.0);
+        for _ in 0..recipe.updates {
+            let improved = self.improve(threads, &played, batch)?;
+            let squares = |sums: &[f32]| sums.iter().map(|v| f64::from(v * v)).sum::<f64>();
+            // A batch that teaches nothing must not be moved on by the optimiser's memory.
+            if threads[0].sums.iter().any(|sums| squares(sums) != 0.0) {
+                norm = self.adam.step(&threads[0].sums, 1.0, rate)?;
+            }
+            for (what, value) in [("the gradient's norm", norm), ("the loss", improved.loss)] {
+                if !value.is_finite() {
+                    let (step, sample) = (self.meta.step + 1, pictures[0].0);
+                    return Err(TrainError::Diverged { step, what, value, sample });
+                }
+            }
+            sum += improved;
+        }
+        let measured = Measured::of(&played, &sum, recipe);
+        let (step, steps) = (self.meta.step + 1, recipe.steps);
+        Ok(Entry { step, steps, rate, norm, measured, play_seconds, seconds: clock.elapsed().as_secs_f32() })
+    }
+
+    /// Every picture played, by as many threads as there are workers; which thread plays which is fixed.
+    fn play(&self, threads: &[Worker], pictures: &[(usize, u64)]) -> Result<Vec<Played>> {
+        let one = |&(index, seed): &(usize, u64)| -> Result<Played> {
+            let special = self.tokenizer.special();
+            let actor = Actor { params: self.params, config: self.config, special };
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let episode = self.episodes.get(index, self.config)?;
+            let mut tokens = |ask: &crate::sample::Ask| {
+                Ok(ids(self.tokenizer, self.config.max_tokens, &ask.text, ask.hint.as_ref(), &[])?.0)
+            };
+            let asked = choose(&episode, &self.recipe.questions, &mut tokens, &mut rng)?;
+            play(&actor, self.recipe, episode, asked, &mut rng)
+        };
+        let one = &one;
+        let count = threads.len();
+        let parts: Vec<Result<Vec<Played>>> = thread::scope(|scope| {
+            let started: Vec<_> = threads
+                .iter()
+                .enumerate()
+                .map(|(number, worker)| {
+                    let mine = pictures.iter().skip(number).step_by(count);
+                    scope.spawn(move || worker.pool.install(|| mine.map(one).collect()))
+                })
+                .collect();
+            let dead = |worker| move |_| Err(TrainError::Worker { worker, got: "it panicked".to_owned() });
+            started.into_iter().enumerate().map(|(n, handle)| handle.join().unwrap_or_else(dead(n))).collect()
+        });
+        let mut parts = parts.into_iter().map(|part| Ok(part?.into_iter())).collect::<Result<Vec<_>>>()?;
+        Ok((0..pictures.len()).filter_map(|i| parts[i % count].next()).collect())
+    }
+
+    /// Gradients of everything played; the sums end up in the first worker, added in a fixed order.
+    fn improve(&self, threads: &mut [Worker], played: &[Played], batch: Batch) -> Result<Improved> {
+        let count = threads.len();
+        let one = |played: &Played, sums: &mut [Vec<f32>]| -> Result<Improved> {
+            let special = self.tokenizer.special();
+            let actor = Actor { params: self.params, config: self.config, special };
+            let (stores, improved) = improve(&actor, self.reference, self.recipe, played, batch)?;
+            for store in &stores {
+                for (slot, sum) in self.adam.slots.iter().zip(sums.iter_mut()) {
+                    if let Some(gradient) = store.get(slot.var.as_tensor()) {
+                        workers::add(sum, gradient)?;
+                    }
+                }
+            }
+            Ok(improved)
+        };
+        let one = &one;
+        let parts: Vec<Result<Improved>> = thread::scope(|scope| {
+            let started: Vec<_> = threads
+                .iter_mut()
+                .enumerate()
+                .map(|(number, Worker { pool, sums })| {
+                    let mine = played.iter().skip(number).step_by(count);
+                    scope.spawn(move || {
+                        sums.iter_mut().for_each(|sum| sum.fill(0.0));
+                        pool.install(|| {
+                            let mut total = Improved::default();
+                            for played in mine {
+                                total += one(played, sums)?;
+                            }
+                            Ok(total)
+                        })
+                    })
+                })
+                .collect();
+            let dead = |worker| move |_| Err(TrainError::Worker { worker, got: "it panicked".to_owned() });
+            started.into_iter().enumerate().map(|(n, handle)| handle.join().unwrap_or_else(dead(n))).collect()
+        });
+        let mut total = Improved::default();
+        for part in parts {
+            total += part?;
+        }
+        if let Some((first, rest)) = threads.split_first_mut() {
+            for worker in rest {
+                for (to, from) in first.sums.iter_mut().zip(&worker.sums) {
+                    to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.meta.updates = self.adam.slots.iter().map(|s| s.updates).collect();
+        self.meta.optimiser_steps = Some(self.adam.steps);
+        checkpoint::write(&self.folder, &self.meta, self.config, &self.adam, self.model()?)
+    }
+
+    /// The whole model with the averages of what moves, adapters added to their matrices.
+    fn model(&self) -> Result<Vec<Parameter>> {
+        let mut tensors = self.params.tensors();
+        for (name, shape, values) in self.adam.averages() {
+            tensors.insert(name, Tensor::from_vec(values, shape, self.params.device())?);
+        }
+        if let Some(lora) = self.recipe.policy.adapters() {
+            tensors = lora::merge(tensors, lora)?;
+        }
+        let plain = |(name, tensor): (String, Tensor)| -> Result<Parameter> {
+            Ok((name, tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1()?))
+        };
+        let mut model = tensors.into_iter().map(plain).collect::<Result<Vec<_>>>()?;
+        model.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(model)
+    }
+}

@@ -1,0 +1,279 @@
+//! Acting: questions chosen, answers and `[SEG]` states sampled from the policy, masks drawn and judged.
+
+use candle_core::{Device, Tensor};
+use kestrel_models::candle::{Candle, Params};
+use kestrel_models::kestrel::{Config, Seen, compare, decode, language};
+use kestrel_models::tokenizer::Special;
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+use rand_chacha::ChaCha8Rng;
+
+use super::advantage::advantages;
+use super::episode::Episode;
+use super::objective::{categorical, deviation, gaussian};
+use super::recipe::{Questions, Recipe};
+use crate::losses::sigmoid;
+use crate::rewards::views::{self, Branch, PARTS, Rollout, Scored};
+use crate::sft::example::class;
+use crate::sft::pass::host;
+use crate::sft::{Result, propose};
+
+/// Masks that are drawn at once: what they need together stays under half a gigabyte.
+const AT_ONCE: usize = 24;
+
+/// A model with what reading and answering need.
+#[derive(Debug, Clone, Copy)]
+pub struct Actor<'a> {
+    /// The parameters.
+    pub params: &'a Params,
+    /// The model at its input size.
+    pub config: &'a Config,
+    /// Special tokens.
+    pub special: &'a Special,
+}
+
+/// A question that is asked in this step.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Which view.
+    pub sight: usize,
+    /// Token ids, `<answer>` and `[SEG]` at the end.
+    pub ids: Vec<u32>,
+    /// What its answers are judged as.
+    pub branch: Branch,
+    /// The right answer among the five.
+    pub right: usize,
+    /// Coverage of the target; empty where nothing should be drawn.
+    pub target: Vec<f32>,
+    /// Questions of one group are judged together: a clean view and the degraded one of the same picture.
+    pub group: usize,
+}
+
+/// A sampled `[SEG]` state.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The state.
+    pub sample: Vec<f32>,
+    /// Deviation of each of its dimensions around the policy's.
+    pub deviation: f32,
+    /// Log-density when it was sampled.
+    pub log: f32,
+}
+
+/// What one rollout did.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// Index among the questions.
+    pub asked: usize,
+    /// The answer among the five.
+    pub answer: usize,
+    /// Its log-probability when it was sampled; `None` where the answer is forced.
+    pub answer_log: Option<f32>,
+    /// The state that the mask was drawn from.
+    pub state: Option<State>,
+    /// Its reward; `None` where it could not be scored.
+    pub scored: Option<Scored>,
+    /// How much better than its group it was; `None` where it teaches nothing.
+    pub advantage: Option<f32>,
+}
+
+/// Everything done about one picture.
+#[derive(Debug)]
+pub struct Played {
+    /// The picture's views.
+    pub episode: Episode,
+    /// The questions.
+    pub asked: Vec<Asked>,
+    /// The rollouts, those of a question one after the other.
+    pub taken: Vec<Taken>,
+    /// Entropy of the answer to every question that was asked, in nats.
+    pub entropies: Vec<f32>,
+}
+
+/// Chooses the questions of a step about an episode; `tokens` turns a question into ids.
+///
+/// # Errors
+/// When a question cannot be tokenised.
+pub fn choose(
+    episode: &Episode,
+    questions: &Questions,
+    tokens: &mut dyn FnMut(&crate::sample::Ask) -> Result<Vec<u32>>,
+    rng: &mut ChaCha8Rng,
+) -> Result<Vec<Asked>> {
+    let of = |keep: &dyn Fn(usize, Branch) -> bool, rng: &mut ChaCha8Rng| {
+        let mut found: Vec<(usize, usize)> = Vec::new();
+        for (s, sight) in episode.sights.iter().enumerate() {
+            found.extend((0..sight.asked.len()).filter(|&q| keep(s, sight.asked[q].branch())).map(|q| (s, q)));
+        }
+        found.shuffle(rng);
+        found
+    };
+    let mut groups: Vec<Vec<(usize, usize)>> = Vec::new();
+    for (s, q) in of(&|_, branch| branch == Branch::Low, rng).into_iter().take(questions.low) {
+        let clean = episode.sights[s].asked[q].clean.map(|number| (0, number));
+        groups.push(clean.into_iter().chain([(s, q)]).collect());
+    }
+    let taken: Vec<(usize, usize)> = groups.concat();
+    let mut high = of(&|s, branch| s == 0 && branch == Branch::High, rng);
+    high.retain(|place| !taken.contains(place));
+    groups.extend(high.into_iter().take(questions.high).map(|place| vec![place]));
+    let degraded = of(&|s, branch| s > 0 && branch == Branch::High, rng);
+    groups.extend(degraded.into_iter().take(questions.degraded).map(|place| vec![place]));
+    let absent = of(&|_, branch| branch == Branch::Absent, rng);
+    groups.extend(absent.into_iter().take(questions.absent).map(|place| vec![place]));
+    let mut asked = Vec::new();
+    for (group, places) in groups.into_iter().enumerate() {
+        for (sight, q) in places {
+            let Some(posed) = episode.sights[sight].asked.get(q) else { continue };
+            let (ids, right) = (tokens(&posed.ask)?, class(&posed.ask.target));
+            asked.push(Asked { sight, ids, branch: posed.branch(), right, target: posed.target.clone(), group });
+        }
+    }
+    Ok(asked)
+}
+
+/// The five answer logits and the `[SEG]` state of each question about one view.
+pub(super) struct Heard {
+    /// `[Q, vocabulary]` and `[Q, mask_width]`, with their history where the interpreter keeps one.
+    pub(super) logits: Tensor,
+    pub(super) seg: Tensor,
+}
+
+/// Reads questions about a view.
+pub(super) fn hear(ops: &mut Candle<'_>, actor: &Actor<'_>, seen: &Seen<Tensor>, ids: Vec<Vec<u32>>) -> Result<Heard> {
+    let config = actor.config;
+    let count = ids.len();
+    let pack = kestrel_models::kestrel::pack::pack(&[ids], config.token_side().pow(2), actor.special.pad, None);
+    let tensors = pack.tensors(config.language_width / config.heads, actor.params.device())?;
+    let said = language(ops, config, &seen.tokens, &tensors)?;
+    let logits = said.logits.reshape((count, config.vocabulary))?;
+    let seg = said.seg.reshape((count, config.mask_width))?;
+    Ok(Heard { logits, seg })
+}
+
+/// The logits of the five answers of every question.
+pub(super) fn answers(actor: &Actor<'_>, logits: &Tensor) -> Result<Vec<[f32; 5]>> {
+    let rows = host(logits)?;
+    let pick = |row: &[f32]| actor.special.answers().map(|id| row[id as usize]);
+    Ok(rows.chunks_exact(actor.config.vocabulary).map(pick).collect())
+}
+
+/// Asks the chosen questions, samples `rollouts` answers to each and judges them.
+///
+/// # Errors
+/// When the model fails.
+pub fn play(
+    actor: &Actor<'_>,
+    recipe: &Recipe,
+    episode: Episode,
+    asked: Vec<Asked>,
+    rng: &mut ChaCha8Rng,
+) -> Result<Played> {
+    let (mut taken, mut entropies) = (Vec::new(), Vec::new());
+    let mut masks: Vec<Option<Vec<f32>>> = Vec::new();
+    for (s, sight) in episode.sights.iter().enumerate() {
+        let here: Vec<usize> = (0..asked.len()).filter(|&q| asked[q].sight == s).collect();
+        if here.is_empty() {
+            continue;
+        }
+        let mut ops = Candle::evaluating(actor.params);
+        let ids = here.iter().map(|&q| asked[q].ids.clone()).collect();
+        let heard = hear(&mut ops, actor, &sight.seen, ids)?;
+        let (answers, states) = (answers(actor, &heard.logits)?, host(&heard.seg)?);
+        let from = taken.len();
+        for ((&q, logits), state) in here.iter().zip(&answers).zip(states.chunks_exact(actor.config.mask_width)) {
+            entropies.push(entropy(logits, recipe.policy.temperature));
+            for _ in 0..recipe.policy.rollouts {
+                taken.push(act(recipe, q, logits, state, rng));
+            }
+        }
+        masks.extend(draw(actor, &sight.seen, &taken[from..])?);
+    }
+    judge(recipe, &asked, &mut taken, &masks);
+    Ok(Played { episode, asked, taken, entropies })
+}
+
+/// Samples one answer, and a state where it is a mask.
+fn act(recipe: &Recipe, asked: usize, logits: &[f32; 5], state: &[f32], rng: &mut ChaCha8Rng) -> Taken {
+    let policy = &recipe.policy;
+    let (answer, answer_log) = if policy.forced_answer {
+        (0, None)
+    } else {
+        let answer = sample(logits, policy.temperature, rng);
+        (answer, Some(categorical(logits, answer, policy.temperature).0))
+    };
+    let state = (answer == 0).then(|| {
+        let deviation = deviation(state, policy.latent_deviation);
+        let sample: Vec<f32> = state.iter().map(|e| e + deviation * normal(rng)).collect();
+        let log = gaussian(&sample, state, deviation).0;
+        State { sample, deviation, log }
+    });
+    Taken { asked, answer, answer_log, state, scored: None, advantage: None }
+}
+
+fn entropy(logits: &[f32; 5], temperature: f32) -> f32 {
+    let log = |choice| categorical(logits, choice, temperature).0;
+    (0..logits.len()).map(|choice| -log(choice).exp() * log(choice).max(-1e3)).sum()
+}
+
+/// Draws from the softmax of logits at a temperature.
+fn sample(logits: &[f32; 5], temperature: f32, rng: &mut ChaCha8Rng) -> usize {
+    let mut at: f32 = rng.random();
+    for choice in 0..logits.len() {
+        at -= categorical(logits, choice, temperature).0.exp();
+        if at < 0.0 {
+            return choice;
+        }
+    }
+    logits.len() - 1
+}
+
+/// A standard normal number (Box and Muller).
+fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let mut unit = || (f64::from(rng.next_u32()) + 0.5) / (f64::from(u32::MAX) + 1.0);
+    ((-2.0 * unit().ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32
+}
+
+/// Probabilities of the masks of those rollouts that answered with one.
+fn draw(actor: &Actor<'_>, seen: &Seen<Tensor>, taken: &[Taken]) -> Result<Vec<Option<Vec<f32>>>> {
+    let config = actor.config;
+    let mut ops = Candle::evaluating(actor.params);
+    let picked = propose::found(seen, config)?;
+    let proposals = propose::tensors(&mut ops, config, seen, &picked)?;
+    let states: Vec<&State> = taken.iter().filter_map(|t| t.state.as_ref()).collect();
+    let mut drawn = Vec::with_capacity(states.len());
+    for some in states.chunks(AT_ONCE) {
+        let flat: Vec<f32> = some.iter().flat_map(|s| s.sample.iter().copied()).collect();
+        let seg = Tensor::from_vec(flat, (some.len(), 1, config.mask_width), &Device::Cpu)?;
+        let compared = compare(&mut ops, config, &proposals, &seg, some.len())?;
+        let shown = decode(&mut ops, config, seen, &proposals, &compared, &seg, some.len())?;
+        let logits = host(&shown.mask)?;
+        let cells = logits.len() / some.len();
+        drawn.extend(logits.chunks_exact(cells).map(|z| z.iter().map(|z| sigmoid(*z)).collect::<Vec<f32>>()));
+    }
+    let mut drawn = drawn.into_iter();
+    Ok(taken.iter().map(|t| t.state.as_ref().and_then(|_| drawn.next())).collect())
+}
+
+/// Rewards and advantages of every group.
+fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<Vec<f32>>]) {
+    let groups = asked.iter().map(|a| a.group + 1).max().unwrap_or(0);
+    for group in 0..groups {
+        let members: Vec<usize> = (0..taken.len()).filter(|&i| asked[taken[i].asked].group == group).collect();
+        let rollouts: Vec<Rollout<'_>> = members
+            .iter()
+            .map(|&i| {
+                let of = &asked[taken[i].asked];
+                let mask = masks[i].as_deref();
+                Rollout { branch: of.branch, answer: taken[i].answer, right: of.right, mask, target: &of.target }
+            })
+            .collect();
+        let scored = views::score(&rollouts, &recipe.reward);
+        let parts: Vec<Option<[f32; PARTS]>> = scored.iter().map(|s| s.map(|s| s.parts)).collect();
+        let branches: Vec<Branch> = rollouts.iter().map(|r| recipe.reward.judged_as(r.branch, r.target)).collect();
+        let advantages = advantages(&parts, &branches, &recipe.advantage);
+        for ((&i, scored), advantage) in members.iter().zip(scored).zip(advantages) {
+            (taken[i].scored, taken[i].advantage) = (scored, advantage);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What the published rewards do wrong, what ours do instead, and what holds for any input.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::grpo::advantage::{self, advantages};
+use proptest::prelude::*;
+
+const SIDE: usize = 32;
+
+/// A square of `side` cells at (4, 4), as probabilities.
+fn square(side: usize) -> Vec<f32> {
+    (0..SIDE * SIDE)
+        .map(|i| if (4..4 + side).contains(&(i % SIDE)) && (4..4 + side).contains(&(i / SIDE)) { 0.9 } else { 0.1 })
+        .collect()
+}
+
+/// The same square as a target.
+fn truth(side: usize) -> Vec<f32> {
+    square(side).iter().map(|p| p.round()).collect()
+}
+
+fn high<'a>(mask: &'a [f32], target: &'a [f32]) -> Rollout<'a> {
+    Rollout { branch: Branch::High, answer: 0, right: 0, mask: Some(mask), target }
+}
+
+fn low<'a>(mask: Option<&'a [f32]>) -> Rollout<'a> {
+    Rollout { branch: Branch::Low, answer: if mask.is_some() { 0 } else { 4 }, right: 4, mask, target: &[] }
+}
+
+fn totals(rollouts: &[Rollout<'_>], settings: &Settings) -> Vec<f32> {
+    score(rollouts, settings).into_iter().map(|s| s.unwrap().total()).collect()
+}
+
+/// Advantages of a group by the published or by our normalisation.
+fn of(rollouts: &[Rollout<'_>], settings: &Settings, options: &advantage::Options) -> Vec<Option<f32>> {
+    let parts: Vec<_> = score(rollouts, settings).into_iter().map(|s| s.map(|s| s.parts)).collect();
+    let branches: Vec<Branch> = rollouts.iter().map(|r| settings.judged_as(r.branch, r.target)).collect();
+    advantages(&parts, &branches, options)
+}
+
+#[test]
+fn published_consensus_forgets_good_masks_once_refusal_works() {
+    // Defect 1: the degraded members, now silent, are half of the mean: a confident mask is outvoted by silence.
+    let (mask, target) = (square(12), truth(12));
+    let group = [high(&mask, &target), high(&mask, &target), low(None), low(None)];
+    let published = score(&group, &Settings::published());
+    let ours = score(&group, &Settings::default());
+    assert!(published[0].unwrap().parts[1] < 1e-3, "the consensus went empty");
+    assert_eq!(ours[0].unwrap().parts[1], 0.5, "the other clear view agrees: the whole β");
+}
+
+#[test]
+fn published_normalisation_punishes_a_successful_refusal() {
+    // Defect 2: +1 lies below R_hi ≈ 2.6, so silence on a degraded view gets a negative advantage.
+    let (mask, target) = (square(12), truth(12));
+    let wrong = square(11);
+    // One degraded member still draws, so that the consensus stands and clear views earn their reward.
+    let drawn = low(Some(&mask));
+    let group = [high(&mask, &target), high(&wrong, &target), high(&mask, &target), drawn, low(None)];
+    let published = of(&group, &Settings::published(), &advantage::Options::published());
+    let ours = of(&group, &Settings::default(), &advantage::Options::default());
+    assert!(published[4].unwrap() < 0.0, "{published:?}");
+    assert!(ours[4].unwrap() > 0.5, "within its branch, silence is what is reinforced: {ours:?}");
+    // With poor masks only refusal is reinforced: the way to a policy that is always silent.
+    let poor = square(3);
+    let group = [high(&poor, &target), high(&poor, &target), low(None), low(Some(&poor))];
+    let published = of(&group, &Settings::published(), &advantage::Options::published());
+    assert!(published[2].unwrap() > published[0].unwrap(), "{published:?}");
+}
+
+#[test]
+fn published_view_flag_punishes_a_tiny_vehicle_that_is_clearly_seen() {
+    // Defect 3: under 32 pixels of 256² a target counts as a degraded view. The picture here has 1,024 cells.
+    let side = 64;
+    let mask: Vec<f32> = (0..side * side).map(|i| if i < 1 { 0.9 } else { 0.1 }).collect();
+    let target: Vec<f32> = mask.iter().map(|p| p.round()).collect();
+    let rollout = [high(&mask, &target), high(&mask, &target)];
+    assert!(totals(&rollout, &Settings { tolerated_area: 0.0, ..Settings::published() })[0] < 0.0);
+    assert!(totals(&rollout, &Settings::default())[0] > 1.0);
+}
+
+#[test]
+fn published_normalisation_amplifies_noise() {
+    // Defect 6: rollouts that hardly differ get advantages of full size.
+    let target = truth(12);
+    let (a, b) = (square(12), {
+        let mut b = square(12);
+        b[0] = 0.9;
+        b
+    });
+    let group = [high(&a, &target), high(&b, &target)];
+    let parts: Vec<_> = group.iter().map(|r| score(&[*r], &Settings::default())[0].map(|s| s.parts)).collect();
+    let branches = [Branch::High; 2];
+    let published = advantages(&parts, &branches, &advantage::Options::published());
+    assert!(published.iter().all(|a| a.unwrap().abs() > 0.6), "{published:?}");
+    let options = advantage::Options { least_deviation: 0.01, ..advantage::Options::default() };
+    assert_eq!(advantages(&parts, &branches, &options), [None, None]);
+}
+
+#[test]
+fn silence_is_no_pixel_and_the_penalty_grows_with_what_is_drawn() {
+    let (one, all) = (square(1), square(28));
+    let group = [low(None), low(Some(&one)), low(Some(&all))];
+    let ours = totals(&group, &Settings::default());
+    assert_eq!(ours[0], 1.25, "silence with its reason");
+    assert!(ours[1] < 0.0 && ours[2] < ours[1] && ours[2] >= -1.0, "{ours:?}");
+    let published = totals(&group, &Settings { tolerated_area: 2.0 / 1024.0, ..Settings::published() });
+    assert_eq!(published, [1.0, 1.0, -2.0], "a small hallucination counts as silence");
+}
+
+#[test]
+fn the_wrong_reason_is_still_silence() {
+    let right = low(None);
+    let wrong = Rollout { answer: 1, ..right };
+    let ours = totals(&[right, wrong], &Settings::default());
+    assert_eq!(ours, [1.25, 1.0]);
+}
+
+#[test]
+fn an_unscorable_rollout_is_left_out_and_does_not_vote() {
+    let (mask, target) = (square(12), truth(12));
+    let broken = vec![f32::NAN; SIDE * SIDE];
+    let short = vec![0.9; 7];
+    let with = [high(&mask, &target), high(&mask, &target), high(&broken, &target), high(&short, &target)];
+    let scored = score(&with, &Settings::default());
+    assert_eq!(scored[2], None);
+    assert_eq!(scored[3], None);
+    assert_eq!(scored[..2], score(&with[..2], &Settings::default())[..]);
+    assert!(score(&[], &Settings::default()).is_empty());
+}
+
+fn any_mask() -> impl Strategy<Value = Option<Vec<f32>>> {
+    proptest::option::of(proptest::collection::vec(0.0..1.0f32, 64))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn rewards_are_bounded_and_do_not_depend_on_order(
+        masks in proptest::collection::vec((any_mask(), 0..3usize, 0..5usize), 1..7),
+        target in proptest::collection::vec(0.0..1.0f32, 64),
+    ) {
+        let branches = [Branch::High, Branch::Low, Branch::Absent];
+        let rollouts: Vec<Rollout<'_>> = masks.iter().map(|(mask, branch, answer)| {
+            let branch = branches[*branch];
+            let target: &[f32] = if branch == Branch::High { &target } else { &[] };
+            Rollout { branch, answer: *answer, right: 4, mask: mask.as_deref(), target }
+        }).collect();
+        for settings in [Settings::default(), Settings::published()] {
+            let scored = score(&rollouts, &settings);
+            let mut reversed: Vec<Rollout<'_>> = rollouts.clone();
+            reversed.reverse();
+            let mut back = score(&reversed, &settings);
+            back.reverse();
+            for (a, b) in scored.iter().zip(&back) {
+                let (a, b) = (a.unwrap(), b.unwrap());
+                prop_assert!((a.total() - b.total()).abs() < 1e-5);
+                prop_assert!(a.total() <= 1.0 + settings.consensus + 1e-5);
+                prop_assert!(a.total() >= -settings.hallucination);
+                prop_assert!((0.0..=1.0).contains(&a.iou) && (0.0..=1.0).contains(&a.area));
+            }
+        }
+    }
+
+    #[test]
+    fn more_of_the_target_is_never_worth_less(from in 1..12usize, more in 0..12usize) {
+        let target = truth(24);
+        let (less, more) = (square(from), square(from + more));
+        let reward = |mask: &[f32]| totals(&[high(mask, &target)], &Settings::default())[0];
+        prop_assert!(reward(&more) >= reward(&less));
+    }
+}

@@ -1,0 +1,178 @@
+//! A whole reinforcement run of the smoke recipe: from a supervised start to checkpoints, killed and resumed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use candle_core::Device;
+use kestrel_training::grpo::{self, Baker, Options, Progress, Recipe, record, train};
+use kestrel_training::sft::{self, Summary, TrainError, checkpoint};
+
+fn recipes() -> PathBuf {
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("recipes")
+}
+
+fn smoke(changes: &str) -> Recipe {
+    let text = std::fs::read_to_string(recipes().join("grpo/smoke.toml")).unwrap();
+    let table = recipe_table(&text, changes);
+    let recipe = Recipe::of(table).unwrap();
+    recipe.check().unwrap();
+    recipe
+}
+
+fn recipe_table(text: &str, changes: &str) -> toml::Table {
+    grpo::recipe::merged(text.parse().unwrap(), &changes.parse().unwrap())
+}
+
+/// A folder of runs with a tiny model that supervised fine-tuning has begun, and that model's folder.
+fn begun(runs: &Path) -> PathBuf {
+    let recipe = sft::Recipe::load(&recipes().join("smoke.toml")).unwrap();
+    let options = sft::Options { runs: runs.to_path_buf(), ..sft::Options::default() };
+    sft::train(&recipe, &options, &|_| ControlFlow::Continue(())).unwrap().folder
+}
+
+/// Runs until `stop` steps are done, or to the end.
+fn run(recipe: &Recipe, runs: &Path, from: Option<&Path>, stop: usize) -> Result<Summary, TrainError> {
+    let options =
+        Options { runs: runs.to_path_buf(), data: None, from: from.map(Path::to_path_buf), resume: from.is_none() };
+    train(recipe, &options, &|progress| match progress {
+        Progress::Step(entry) if entry.step >= stop => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+}
+
+fn read(path: &Path) -> HashMap<String, Vec<f32>> {
+    let loaded = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    loaded.into_iter().map(|(name, t)| (name, t.flatten_all().unwrap().to_vec1().unwrap())).collect()
+}
+
+fn log(folder: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_parameters() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    // The reference and the adapters have to come back too.
+    let changes = "[objective]\nkl = 0.04\n[policy.lora]\non = [\"language.layers.*\"]\nrank = 2\nalpha = 4.0\n[policy]\ntrainable = [\"seg.*\"]";
+    let (whole, killed) =
+        (smoke(&format!("name = \"whole\"\n{changes}")), smoke(&format!("name = \"killed\"\n{changes}")));
+    let first = run(&whole, runs.path(), Some(&start), usize::MAX).unwrap();
+    assert_eq!((first.step, first.finished), (whole.steps, true));
+
+    // Setup: stopped after its first step. Fault: a line of the log cut by the kill. Expected: the same numbers as
+    // without. Invariant: no step is logged twice.
+    let second = run(&killed, runs.path(), Some(&start), 1).unwrap();
+    assert!(!second.finished);
+    let path = second.folder.join("log.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + "{\"step\":2,\"mea").unwrap();
+    assert!(run(&killed, runs.path(), None, usize::MAX).unwrap().finished);
+    for file in [checkpoint::MODEL, checkpoint::STATE] {
+        assert!(read(&first.folder.join(file)) == read(&second.folder.join(file)), "{file} differs");
+    }
+    let rewards =
+        |folder: &Path| log(folder).iter().map(|e| e["measured"]["reward"].as_f64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(rewards(&first.folder), rewards(&second.folder));
+    assert_eq!(rewards(&first.folder).len(), 4);
+
+    // What flies has no adapters, and only what the patterns name has moved.
+    let (was, is) = (read(&start.join(checkpoint::MODEL)), read(&first.folder.join(checkpoint::MODEL)));
+    assert_eq!(was.len(), is.len());
+    let moved = |name: &str| was[name] != is[name];
+    assert!(moved("language.layers.0.mlp.up_proj.weight") && moved("seg.in.weight"));
+    assert!(!moved("language.layers.0.self_attn.q_proj.bias") && !moved("trunk.blocks.1.depthwise.weight"));
+    assert!(std::fs::read_to_string(first.folder.join("curves.svg")).unwrap().contains("false refusals"));
+
+    // A run is not begun anew by mistake, and goes on only as what it was.
+    let error = run(&killed, runs.path(), Some(&start), 1).unwrap_err().to_string();
+    assert!(error.contains("--resume"), "{error}");
+    let error = run(&Recipe { seed: 77, ..killed }, runs.path(), None, 1).unwrap_err().to_string();
+    assert!(error.contains("another name"), "{error}");
+}
+
+#[test]
+fn every_kind_of_update_moves_what_it_should() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    let was = read(&start.join(checkpoint::MODEL));
+    let all = "[policy]\ntrainable = [\"language.*\", \"seg.*\", \"mask.*\"]";
+    for (name, changes, decoder) in [
+        ("policy", String::new(), false),
+        ("gspo", "[objective]\nratio = \"rollout\"\naverage = \"constant\"".to_owned(), false),
+        ("supervised", format!("{all}\n[terms]\npolicy = 0.0\nsupervised = 1.0"), true),
+        ("published", format!("preset = \"published\"\n{all}"), true),
+    ] {
+        let recipe = smoke(&format!("name = \"{name}\"\n{changes}"));
+        let done = run(&recipe, runs.path(), Some(&start), usize::MAX).unwrap();
+        let is = read(&done.folder.join(checkpoint::MODEL));
+        assert!(was["seg.in.weight"] != is["seg.in.weight"], "{name}");
+        assert_eq!(was["mask.kernel.out.weight"] != is["mask.kernel.out.weight"], decoder, "{name}");
+        let entries = log(&done.folder);
+        let total = |key: &str| entries.iter().map(|e| e["measured"][key].as_f64().unwrap()).sum::<f64>();
+        assert!(total("rollouts") > 0.0 && total("unscorable") == 0.0, "{name}");
+        assert!(entries.iter().all(|e| e["norm"].as_f64().unwrap().is_finite()), "{name}");
+        if name == "policy" {
+            assert!(total("entropy") > 0.0);
+        }
+    }
+}
+
+#[test]
+fn reinforcement_raises_the_reward() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    // Silence where nothing is to be shown is quickly learnt by an untaught model.
+    let changes = "steps = 40\nbatch = 4\nlearning_rate = 5e-3\n[policy]\nrollouts = 8\n[questions]\nhigh = 0\ndegraded = 0\nlow = 0\nabsent = 4";
+    let done = run(&smoke(changes), runs.path(), Some(&start), usize::MAX).unwrap();
+    let rewards: Vec<f64> = log(&done.folder).iter().map(|e| e["measured"]["reward"].as_f64().unwrap()).collect();
+    let mean = |r: &[f64]| r.iter().sum::<f64>() / r.len() as f64;
+    let (before, after) = (mean(&rewards[..8]), mean(&rewards[32..]));
+    assert!(after > before + 0.2, "{before} to {after}");
+}
+
+#[test]
+fn episodes_are_made_once_and_judge_a_model() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = grpo::load(&begun(runs.path()), checkpoint::MODEL).unwrap();
+    let seen = Mutex::new(0);
+    let progress = |_: usize, _: usize| *seen.lock().unwrap() += 1;
+    let baker = Baker {
+        params: &start.params,
+        config: &start.config,
+        runs: runs.path(),
+        data: None,
+        workers: 2,
+        progress: &progress,
+    };
+    let made = baker.set("scenes-tune", 0, 2).unwrap();
+    assert_eq!((made.len(), *seen.lock().unwrap()), (2, 2));
+    let again = baker.set("scenes-tune", 0, 2).unwrap();
+    assert_eq!((again.len(), *seen.lock().unwrap()), (2, 2), "nothing is made twice");
+    let judge = |workers| {
+        record::records(&start.params, &start.config, &start.tokenizer, "scenes-tune", &made, workers).unwrap()
+    };
+    let records = judge(1);
+    assert!(records.len() > 8 && records.iter().all(|r| r.set == "scenes-tune"));
+    assert_eq!(records, judge(2), "the number of workers changes nothing");
+    // Every kind of question keeps its right answer on the way through the file.
+    let present = records.iter().filter(|r| r.present()).count();
+    assert!(present > 0 && records.iter().all(|r| r.present() == (r.target > 0)));
+}
+
+#[test]
+fn what_is_missing_or_fits_nothing_is_said() {
+    let runs = tempfile::tempdir().unwrap();
+    let error = run(&smoke(""), runs.path(), None, 1).unwrap_err().to_string();
+    assert!(error.contains("--from"), "{error}");
+    let start = begun(runs.path());
+    let recipe = smoke("[policy]\ntrainable = [\"langauge.*\"]");
+    let error = run(&recipe, runs.path(), Some(&start), 1).unwrap_err().to_string();
+    assert!(error.contains("policy.trainable") && error.contains("langauge"), "{error}");
+    let error = run(&smoke("name = \"nowhere\""), runs.path(), Some(Path::new("/nowhere")), 1).unwrap_err().to_string();
+    assert!(error.contains("/nowhere"), "{error}");
+}
