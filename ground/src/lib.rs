@@ -1,6 +1,6 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
-//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`]. The trainer's: [`train`], [`export`], [`eval`], [`calibrate`], [`bundle`].
+//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`]. The trainer's: [`train`], [`export`], [`eval`], [`score`], [`calibrate`], [`bundle`].
 #![forbid(unsafe_code)]
 
 pub mod ask;
@@ -16,5 +16,6 @@ pub mod keys;
 pub mod push;
 mod salient;
 
+pub mod score;
 pub mod session;
 pub mod train;
