@@ -25,8 +25,9 @@ pub struct Said {
 
 /// The answer within a model's text, if need be from a text of the wrong form.
 ///
-/// It stands behind the last `</think>`, between the first `<answer>` and the next `</answer>`, or the end where that is cut
-/// off; without these tags it is all that stands behind the thoughts. Thoughts that never end hold no answer.
+/// It stands behind the last `</think>`, between the first `<answer>` and the next `</answer>` or the end.
+/// Without these tags it is all that stands behind the thoughts.
+/// Thoughts that never end hold no answer.
 pub fn answer(text: &str) -> &str {
     let spoken = match text.rsplit_once("</think>") {
         Some((_, behind)) => behind,
@@ -231,7 +232,9 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read(text in "(<box>|</box>|<loc_[0-9]{1,2}>|\\[|\\]|,| |0\\.[0-9]|nan|é|<|think>|<answer>|</answer>){0,40}") {
+        fn any_text_is_read(
+            text in "(<box>|</box>|<loc_[0-9]{1,2}>|\\[|\\]|,| |0\\.[0-9]|nan|é|<|think>|<answer>|</answer>){0,40}",
+        ) {
             let said = read(answer(&text));
             prop_assert!(said.boxes.len() * 8 <= text.len());
         }

@@ -38,7 +38,7 @@ fn overlap(a: &Edges, b: &Edges) -> f64 {
 /// The detection reward of GeoVLM-R1 (arXiv 2509.25026): boxes matched one to one at the least sum of 1 − IoU, then
 /// `Σ_{IoU≥threshold} IoU / max(|P|, |G|)`, in 0..=1; nothing predicted where nothing is scores 1.
 ///
-/// Of matchings with the same sum the one with most IoU over the threshold counts, so that the order of the boxes does not.
+/// Of matchings with the same sum the one with most IoU over the threshold counts; the order of the boxes does not.
 /// Derived: a box that the answer repeats more often than the truth holds it is matched once and still counts in |P|.
 /// Otherwise one box said twice would be paid twice where two things overlap.
 ///

@@ -129,7 +129,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn guards_are_bounded_and_fall(text in any::<String>(), free in 0usize..50, most in 0usize..50, n in 0usize..60) {
+        fn guards_are_bounded_and_fall(
+            text in any::<String>(), free in 0usize..50, most in 0usize..50, n in 0usize..60,
+        ) {
             prop_assert!((0.0..=1.0).contains(&repetition(&words(&text))));
             let length = Length { free, most };
             prop_assert!((0.0..=1.0).contains(&length.guard(n)));
@@ -138,7 +140,9 @@ mod tests {
         }
 
         #[test]
-        fn parts_without_tags_make_the_form(think in "[a-z <>/]{0,20}", answer in "[a-z <>/]{0,20}", junk in "[a-z]{1,4}") {
+        fn parts_without_tags_make_the_form(
+            think in "[a-z <>/]{0,20}", answer in "[a-z <>/]{0,20}", junk in "[a-z]{1,4}",
+        ) {
             prop_assume!(TAGS.iter().all(|tag| !think.contains(tag) && !answer.contains(tag)));
             let text = format!("<think>{think}</think><answer>{answer}</answer>");
             prop_assert_eq!(format(&text), 1.0);

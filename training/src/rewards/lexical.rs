@@ -82,8 +82,7 @@ fn f_measure(shared: usize, candidate: usize, reference: usize) -> f64 {
 ///
 /// Words match exactly, then by their Snowball English stems; the stage of WordNet synonyms is left out.
 /// A text matched whole and in order has no penalty, as in the authors' own program.
-/// Which of several equal words is matched is chosen from left to right and not searched for, so that chunks may be more
-/// than the fewest possible.
+/// Which of several equal words is matched is chosen from left to right, so that chunks may be more than the fewest.
 pub fn meteor(candidate: &[String], reference: &[String]) -> f64 {
     if candidate.is_empty() && reference.is_empty() {
         return 1.0;

@@ -1,8 +1,9 @@
 //! Scores answers against what is right: the reward table of GeoVLM-R1 and the positional rewards of RSGround-R1.
 //!
-//! Pure functions, apart from the sentence model's weights. The way of the data: [`answer`] finds the answer and its boxes
-//! in a model's text, [`score`] compares them with the [`Truth`] by the task's measures ([`text`], [`lexical`], [`sbert`],
-//! [`boxes`]), and [`format`] judges the form apart, so that whoever sums rewards decides what form is worth.
+//! Pure functions, apart from the sentence model's weights.
+//! The way of the data: [`answer`] finds the answer and its boxes in a model's text, [`score`] compares them with the
+//! [`Truth`] by the task's measures ([`text`], [`lexical`], [`sbert`], [`boxes`]), and [`mod@format`] judges the form.
+//! The form is kept apart, so that whoever sums rewards decides what it is worth.
 //! [`position`] rewards places and scales a group's advantages.
 //!
 //! Every reward of a task lies in 0..=1. What cannot be scored is [`Unscorable`], never 0.
@@ -173,7 +174,7 @@ impl Judge<'_> {
         Ok(reward)
     }
 
-    /// Where one thing is meant and the picture's size is known, the positional reward of the first box, beside the reward.
+    /// Where one thing is meant and the picture's size is known, the first box's positional reward, beside the reward.
     fn position(&self, parts: &mut Parts) -> Result<(), Unscorable> {
         if let ([thing], Some(extent)) = (self.boxes()?, self.truth.size) {
             let position = position::positional(self.said.boxes.first(), thing, extent, self.options.reach)?;

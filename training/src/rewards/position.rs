@@ -143,7 +143,7 @@ pub enum Scaled {
     /// Every advantage of the group, by how far its boxes agree.
     #[default]
     Group,
-    /// Positive advantages, each by its box's distance to the median centre; never that of a box with IoU of 0.5 or more.
+    /// Positive advantages, each by its box's distance to the median centre; never where its IoU is 0.5 or more.
     Rollout,
 }
 
@@ -337,10 +337,15 @@ mod tests {
         (0.0f32..1.0, 0.0f32..1.0).prop_map(|(x, y)| at(x, y))
     }
 
+    fn any_edges() -> impl Strategy<Value = Option<Edges>> {
+        proptest::option::of(proptest::array::uniform4(proptest::num::f32::ANY))
+    }
+
     proptest! {
         #[test]
         fn moving_away_never_raises(
-            truth in edges(), x in -1.0f32..1.0, y in -1.0f32..1.0, size in [1u32..5000, 1u32..5000], aware in any::<bool>(),
+            truth in edges(), x in -1.0f32..1.0, y in -1.0f32..1.0,
+            size in [1u32..5000, 1u32..5000], aware in any::<bool>(),
         ) {
             let reach = if aware { Reach::SizeAware } else { Reach::Diagonal };
             let moved = |by: f32| [truth[0] + by * x, truth[1] + by * y, truth[2] + by * x, truth[3] + by * y];
@@ -359,7 +364,7 @@ mod tests {
 
         #[test]
         fn weights_stay_between_the_least_and_one(
-            group in proptest::collection::vec((proptest::option::of(proptest::array::uniform4(proptest::num::f32::ANY)), 0.0f64..1.0, -3.0f64..3.0), 0..9),
+            group in proptest::collection::vec((any_edges(), 0.0f64..1.0, -3.0f64..3.0), 0..9),
             least in 0.0f64..=1.0, by_rollout in any::<bool>(),
         ) {
             let scaled = if by_rollout { Scaled::Rollout } else { Scaled::Group };
@@ -378,7 +383,8 @@ mod tests {
 
         #[test]
         fn spreading_a_group_never_makes_it_more_coherent(group in proptest::collection::vec(edges(), 2..9)) {
-            let spread = |by: f32| -> Vec<Option<Edges>> { group.iter().map(|edges| Some(edges.map(|edge| edge * by))).collect() };
+            let grown = |by: f32| group.iter().map(move |edges| Some(edges.map(|edge| edge * by)));
+            let spread = |by: f32| grown(by).collect::<Vec<Option<Edges>>>();
             let s = [0.5, 1.0, 2.0].map(|by| incoherence(&spread(by), extent(SQUARE)).unwrap());
             prop_assert!(s[0] <= s[1] + 1e-6 && s[1] <= s[2] + 1e-6, "{:?}", s);
         }

@@ -165,7 +165,8 @@ fn a_long_text_is_scored_by_every_task() {
 proptest! {
     #[test]
     fn every_text_is_scored_in_bounds_or_refused(
-        which in 0usize..10, answer in "(<think>|</think>|<answer>|</answer>|<box>|\\[|\\]|0\\.5|, | |car|bus|nan|é){0,30}",
+        which in 0usize..10,
+        answer in "(<think>|</think>|<answer>|</answer>|<box>|\\[|\\]|0\\.5|, | |car|bus|nan|é){0,30}",
         published in any::<bool>(),
     ) {
         let right = truth(r#"{"labels": ["car"], "texts": ["a car"], "boxes": [[0, 0, 0.5, 0.5]], "size": [64, 48]}"#);
