@@ -1,6 +1,7 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
-//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`]. The trainer's: [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`calibrate`], [`bundle`].
+//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`].
+//! The trainer's: [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`score`], [`calibrate`], [`bundle`].
 #![forbid(unsafe_code)]
 
 pub mod ablate;
@@ -18,6 +19,7 @@ pub mod keys;
 pub mod push;
 mod salient;
 
+pub mod score;
 pub mod session;
 mod teller;
 pub mod train;

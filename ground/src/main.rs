@@ -32,6 +32,8 @@ enum Command {
     Export(ground::export::Arguments),
     /// Judge a bundle on a set, with the runtime that flies.
     Eval(ground::eval::Arguments),
+    /// Score answers in words and boxes against what is right, task by task.
+    Score(ground::score::Arguments),
     /// Fit a bundle's thresholds to evaluation records from data disjoint from training and test.
     Calibrate(ground::calibrate::Arguments),
     /// Finish a bundle: canaries, manifest, signature.
@@ -53,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ablate(a) => ground::ablate::run(&a),
         Command::Export(a) => ground::export::run(&a),
         Command::Eval(a) => ground::eval::run(&a),
+        Command::Score(a) => ground::score::run(&a),
         Command::Calibrate(a) => ground::calibrate::run(&a),
         Command::Bundle(a) => ground::bundle::run(&a),
         Command::Keys(a) => ground::keys::run(&a),

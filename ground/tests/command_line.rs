@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 14] = [
     &[],
     &["demo"],
     &["ask"],
     &["train"],
     &["export"],
     &["eval"],
+    &["score"],
     &["calibrate"],
     &["bundle"],
     &["keys"],
@@ -32,6 +33,7 @@ fn the_reference_says_what_the_commands_say() {
             .env_remove("KESTREL_CONNECT")
             .env_remove("KESTREL_DATA")
             .env_remove("KESTREL_RUNS")
+            .env_remove("KESTREL_SBERT")
             .output()
             .unwrap();
         assert!(output.status.success());

@@ -1,8 +1,8 @@
-//! Scenes, datasets, referring expressions, views, losses, supervised fine-tuning, metrics.
+//! Scenes, datasets, referring expressions, views, losses, supervised fine-tuning, metrics, rewards.
 //!
 //! The way of the data: [`scenes`] and [`datasets`] give a [`sample::Picture`] (pixels and labelled instances),
 //! [`expressions`] asks about it, [`views`] degrades it, [`cache`] keeps the finished [`sample::Sample`]s on disk,
-//! [`sft`] trains on them and [`metrics`] judges the answers.
+//! [`sft`] trains on them and [`metrics`] judges the answers. [`rewards`] scores answers in words and boxes.
 #![forbid(unsafe_code)]
 
 pub mod benchmark;

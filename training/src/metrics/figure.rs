@@ -73,6 +73,14 @@ pub fn resampled(records: &[&Record], seed: u64, value: impl Fn(&[&Record]) -> f
     interval(value(records), records.len(), COSTLY_RESAMPLES, scenes.len(), draw)
 }
 
+/// Mean of values that do not hang together, each drawn for itself.
+pub fn mean(values: &[f64], seed: u64) -> Figure {
+    let n = values.len();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let draw = || (0..n).map(|_| values[rng.random_range(0..n)]).sum::<f64>() / n as f64;
+    interval(values.iter().sum::<f64>() / n as f64, n, RESAMPLES, n, draw)
+}
+
 fn interval(value: f64, n: usize, resamples: usize, scenes: usize, mut draw: impl FnMut() -> f64) -> Figure {
     if n == 0 || scenes == 0 {
         return Figure { value: f64::NAN, low: f64::NAN, high: f64::NAN, n };
@@ -91,7 +99,7 @@ mod tests {
     use super::super::{Kind, example};
     use super::*;
 
-    fn mean(records: &[&Record]) -> Figure {
+    fn mean_iou(records: &[&Record]) -> Figure {
         sums(records, 1, |r| Some([r.iou(), 1.0]), |[s, n]| s / n)
     }
 
@@ -102,7 +110,7 @@ mod tests {
             (0..400).map(|i| example(i % 2, Kind::Mask, 10, 10, if i % 2 == 0 { 10 } else { 0 })).collect();
         let many: Vec<Record> =
             (0..400).map(|i| example(i, Kind::Mask, 10, 10, if i % 2 == 0 { 10 } else { 0 })).collect();
-        let (two, many) = (mean(&two.iter().collect::<Vec<_>>()), mean(&many.iter().collect::<Vec<_>>()));
+        let (two, many) = (mean_iou(&two.iter().collect::<Vec<_>>()), mean_iou(&many.iter().collect::<Vec<_>>()));
         assert_eq!((two.value, two.low, two.high), (0.5, 0.0, 1.0));
         assert!(many.low > 0.42 && many.high < 0.58 && many.low < 0.47 && many.high > 0.53, "{many:?}");
     }
@@ -112,16 +120,24 @@ mod tests {
         let records: Vec<Record> = (0..60).map(|i| example(i / 3, Kind::Mask, 10, 10, (i % 11) as u64)).collect();
         let records: Vec<&Record> = records.iter().collect();
         let other = resampled(&records, 1, |r| r.iter().map(|r| r.iou()).sum::<f64>() / r.len() as f64);
-        let figure = mean(&records);
+        let figure = mean_iou(&records);
         assert!((figure.value - other.value).abs() < 1e-12);
         assert!((figure.low - other.low).abs() < 0.03 && (figure.high - other.high).abs() < 0.03);
-        assert!(mean(&[]).value.is_nan());
+        assert!(mean_iou(&[]).value.is_nan());
     }
 
     #[test]
     fn intervals_repeat_for_a_seed() {
         let records: Vec<Record> = (0..30).map(|i| example(i, Kind::Mask, 10, 10, (i % 7) as u64)).collect();
         let records: Vec<&Record> = records.iter().collect();
-        assert_eq!(mean(&records), mean(&records));
+        assert_eq!(mean_iou(&records), mean_iou(&records));
+    }
+    #[test]
+    fn a_mean_of_few_values_is_uncertain() {
+        let few = mean(&[0.0, 1.0], 1);
+        let many = mean(&[0.0, 1.0].repeat(200), 1);
+        assert_eq!((few.value, few.low, few.high, few.n), (0.5, 0.0, 1.0, 2));
+        assert!(many.value == 0.5 && many.low > 0.42 && many.high < 0.58, "{many:?}");
+        assert!(mean(&[], 1).value.is_nan());
     }
 }

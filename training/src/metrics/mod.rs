@@ -3,7 +3,7 @@
 mod figure;
 mod report;
 
-pub use figure::{Figure, RESAMPLES, resampled, sums};
+pub use figure::{Figure, RESAMPLES, mean, resampled, sums};
 pub use report::{Masks, Report, report, risk_coverage};
 
 use serde::{Deserialize, Serialize};
