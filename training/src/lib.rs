@@ -2,7 +2,7 @@
 //!
 //! The way of the data: [`scenes`] and [`datasets`] give a [`sample::Picture`] (pixels and labelled instances),
 //! [`expressions`] asks about it, [`views`] degrades it, [`cache`] keeps the finished [`sample::Sample`]s on disk,
-//! [`sft`] trains on them and [`metrics`] judges the answers.
+//! [`reasoning`] says why an answer is right, [`sft`] trains on all that and [`metrics`] judges the answers.
 #![forbid(unsafe_code)]
 
 pub mod benchmark;
@@ -12,6 +12,7 @@ pub mod datasets;
 pub mod expressions;
 pub mod losses;
 pub mod metrics;
+pub mod reasoning;
 pub mod sample;
 pub mod scenes;
 pub mod sft;
