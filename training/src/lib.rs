@@ -2,7 +2,8 @@
 //!
 //! The way of the data: [`scenes`] and [`datasets`] give a [`sample::Picture`] (pixels and labelled instances),
 //! [`expressions`] asks about it, [`views`] degrades it, [`cache`] keeps the finished [`sample::Sample`]s on disk,
-//! [`sft`] trains on them and [`metrics`] judges the answers. [`rewards`] scores answers in words and boxes.
+//! [`reasoning`] says why an answer is right, [`sft`] trains on all that and [`metrics`] judges the answers.
+//! [`rewards`] scores answers, and [`grpo`] reinforces what scores well.
 #![forbid(unsafe_code)]
 
 pub mod benchmark;
@@ -14,6 +15,7 @@ pub mod expressions;
 pub mod grpo;
 pub mod losses;
 pub mod metrics;
+pub mod reasoning;
 pub mod rewards;
 pub mod sample;
 pub mod scenes;

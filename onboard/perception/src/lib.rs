@@ -3,9 +3,11 @@
 //! The way of a frame: [`gate()`] looks at it before any network runs, [`plan`] cuts it into [`View`]s,
 //! [`preprocess()`] turns a view into the model's input, [`layout`] does the same for the words,
 //! [`upsample`] brings the model's mask back onto the frame, and [`decide`] says whether it is shown.
+//! An answer with reasons is written token by token under a [`Grammar`].
 //! No I/O, no clock and no engine here: the trainer, the calibration and the drone call the same functions.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 mod banner;
 pub mod bitmap;
 pub mod error;
@@ -18,6 +20,7 @@ pub mod proposals;
 pub mod tiling;
 pub mod tokens;
 
+pub use answer::{Answer, Conclusion, Grammar, Limits, ParseError, ReasonedIds, parse};
 pub use bitmap::{Bitmap, Component};
 pub use error::Error;
 pub use gate::{GateHistory, GateReport, GateThresholds, Statistics, gate};

@@ -84,8 +84,12 @@ pub struct Proposed {
 ///
 /// Never two different answers to one text and hint.
 pub fn generate(picture: &Picture, options: &Options, rng: &mut ChaCha8Rng) -> Vec<Proposed> {
-    let facts = Facts::of(picture);
-    let anchors = propose::anchors(&facts);
+    generate_about(&Facts::of(picture), options, rng)
+}
+
+/// [`generate`] with a picture's facts at hand.
+pub fn generate_about(facts: &Facts<'_>, options: &Options, rng: &mut ChaCha8Rng) -> Vec<Proposed> {
+    let anchors = propose::anchors(facts);
     let mut asked: HashMap<String, Target> = HashMap::new();
     let mut found: Vec<Proposed> = Vec::new();
     let mut weights = options.weights.clone();
@@ -96,7 +100,7 @@ pub fn generate(picture: &Picture, options: &Options, rng: &mut ChaCha8Rng) -> V
         let Some(at) = draw(&weights, rng) else { break };
         let phrasing = if rng.random::<f32>() < options.held_out_share { Phrasing::HeldOut } else { Phrasing::Train };
         // Cues seldom single one thing out at the first try; proposing is cheap.
-        let made = (0..24).find_map(|_| one(&facts, &anchors, weights[at].0, phrasing, options.slip_share, rng));
+        let made = (0..24).find_map(|_| one(facts, &anchors, weights[at].0, phrasing, options.slip_share, rng));
         let Some(proposed) = made else {
             // This picture offers little of the stratum; the others take its place.
             weights[at].1 *= 0.3;

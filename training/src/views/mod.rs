@@ -48,6 +48,26 @@ impl Family {
     /// The families that training never sees.
     pub const HELD_OUT: [Self; 2] = [Self::Rain, Self::Defocus];
 
+    /// The family of a name in samples and tables.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::TRAIN.into_iter().chain(Self::HELD_OUT).find(|family| family.name() == name)
+    }
+
+    /// What one says of a view that it degrades.
+    pub fn adjective(self) -> &'static str {
+        match self {
+            Self::Pixelate => "coarse",
+            Self::GaussianBlur => "blurred",
+            Self::MotionBlur => "smeared",
+            Self::Noise => "noisy",
+            Self::Jpeg => "blocky",
+            Self::Haze => "hazy",
+            Self::LowLight => "dark",
+            Self::Rain => "rainy",
+            Self::Defocus => "soft",
+        }
+    }
+
     /// Its name in samples and tables.
     pub fn name(self) -> &'static str {
         match self {
