@@ -8,6 +8,7 @@
 
 mod banner;
 pub mod bitmap;
+pub mod decoding;
 pub mod error;
 pub mod gate;
 pub mod overlay;
