@@ -1,8 +1,11 @@
 //! Milliseconds a decoded token at kestrel-s's size: the exported graph in ONNX Runtime on the processor against the
-//! candle sampler, in one run. The model is untrained; speed does not ask what it says.
+//! candle sampler, in one run and with one thread each. The model is untrained; speed does not ask what it says.
+//!
+//! As in training, `RAYON_NUM_THREADS` must be 1: without it candle reads `/proc/cpuinfo` before every matrix product,
+//! which takes longer than the product.
 //!
 //! ```text
-//! cargo run --release -p kestrel-models --example decode_speed -- [TOKENS]
+//! RAYON_NUM_THREADS=1 cargo run --release -p kestrel-models --example decode_speed -- [TOKENS]
 //! ```
 
 use std::time::Instant;
@@ -16,7 +19,6 @@ use kestrel_models::kestrel::{Choice, Config, language};
 use kestrel_models::weights::Weights;
 use kestrel_onboard::engine::library;
 use kestrel_perception::decoding::{Cache, Row};
-use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::TensorRef;
 use rand::SeedableRng;
@@ -41,11 +43,9 @@ impl Constraint for Free {
 }
 
 fn main() -> Result<(), Failure> {
-    let answer = std::env::args()
-        .nth(1)
-        .map_or(Ok(96), |text| text.parse::<usize>())?
-        .clamp(2, Room::of(&Config::kestrel_s()).answer);
     let config = Config::kestrel_s();
+    let answer = std::env::args().nth(1).map_or(Ok(96), |text| text.parse::<usize>())?;
+    let answer = answer.clamp(2, Room::of(&config).answer);
     let params = Params::new(&Device::Cpu, 1);
     let images = config.token_side().pow(2);
     let tokens: Vec<f32> = (0..images * config.language_width).map(|i| (i as f32 * 0.7).sin() * 1.4).collect();
@@ -54,12 +54,11 @@ fn main() -> Result<(), Failure> {
     let packed = packed.tensors(config.language_width / config.heads, &Device::Cpu)?;
     language(&mut Candle::evaluating(&params), &config, &picture, &packed)?;
 
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{images} image tokens, {} words, {answer} tokens of answer; {threads} threads", QUESTION.len());
+    println!("{images} image tokens, {} words, {answer} tokens of answer", QUESTION.len());
     println!("{:34} {:>12} {:>12} {:>16}", "", "prefill ms", "step ms", "ms a token");
     let prompt = Prompt { tokens: &picture, ids: &QUESTION };
-    for rollouts in [1, 8] {
-        in_candle(&params, &config, &prompt, rollouts, answer)?;
+    for rollouts in [1, 8, 32] {
+        row(&format!("candle, {rollouts} rollouts"), in_candle(&params, &config, &prompt, rollouts, answer)?, rollouts);
     }
     let Some(found) = library::candidates(None).into_iter().next() else {
         println!("SKIPPED: ONNX Runtime, because no library was found (set ORT_DYLIB_PATH)");
@@ -69,12 +68,18 @@ fn main() -> Result<(), Failure> {
     let weights = Weights::from_params(&params)?;
     for rows in [1, 4, 8, 16, 32] {
         let room = Room { rows, ..Room::of(&config) };
-        in_runtime(&environment, &config, &explain(&config, &weights, &room)?, room, &tokens, (answer, threads))?;
+        let graph = explain(&config, &weights, &room)?;
+        let mut session = Session::builder(&environment)?.with_intra_threads(1)?.commit_from_memory(&graph)?;
+        let name = format!("ONNX Runtime, {rows} rows, {:.1} MB", graph.len() as f64 / 1e6);
+        row(&name, in_runtime(&mut session, &config, room, &tokens, answer)?, 1);
     }
     Ok(())
 }
 
-fn row(name: &str, prefill: f64, step: f64, rollouts: usize) {
+/// Milliseconds of reading picture and question, and of one step.
+type Took = (f64, f64);
+
+fn row(name: &str, (prefill, step): Took, rollouts: usize) {
     println!("{name:34} {prefill:12.1} {step:12.2} {:16.2}", step / rollouts as f64);
 }
 
@@ -84,8 +89,8 @@ fn in_candle(
     prompt: &Prompt<'_>,
     rollouts: usize,
     answer: usize,
-) -> Result<(), Failure> {
-    let took = |most: usize| -> Result<f64, Failure> {
+) -> Result<Took, kestrel_models::error::Error> {
+    let took = |most: usize| {
         let mut best = f64::INFINITY;
         for _ in 0..TIMES {
             let mut free: Vec<Free> = (0..rollouts).map(|_| Free).collect();
@@ -95,24 +100,21 @@ fn in_candle(
             generate(params, config, prompt, &mut free, sampling, &mut ChaCha8Rng::seed_from_u64(1))?;
             best = best.min(start.elapsed().as_secs_f64() * 1e3);
         }
-        Ok(best)
+        Ok::<_, kestrel_models::error::Error>(best)
     };
     // The first token costs no step.
     let (first, all) = (took(1)?, took(answer)?);
-    row(&format!("candle, {rollouts} rollouts"), first, (all - first) / (answer - 1) as f64, rollouts);
-    Ok(())
+    Ok((first, (all - first) / (answer - 1) as f64))
 }
 
 fn in_runtime(
-    environment: &Environment,
+    session: &mut Session,
     config: &Config,
-    graph: &[u8],
     room: Room,
     tokens: &[f32],
-    (answer, threads): (usize, usize),
-) -> Result<(), Failure> {
+    answer: usize,
+) -> Result<Took, Failure> {
     let sizes = room.sizes(config);
-    let mut session = Session::builder(environment)?.with_intra_threads(threads)?.commit_from_memory(graph)?;
     let mut cache = Cache::new(sizes);
     let picture = tokens.chunks(sizes.width).map(Row::Picture);
     let read: Vec<Row<'_>> = picture.chain(QUESTION.iter().map(|&id| Row::Word(id))).collect();
@@ -122,18 +124,16 @@ fn in_runtime(
         let start = Instant::now();
         let mut last = 0;
         for rows in read.chunks(sizes.rows) {
-            last = run(&mut session, &mut cache, config, rows)?;
+            last = run(session, &mut cache, config, rows)?;
         }
         prefill = prefill.min(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
         for _ in 1..answer {
-            last = run(&mut session, &mut cache, config, &[Row::Word(last)])?;
+            last = run(session, &mut cache, config, &[Row::Word(last)])?;
         }
         step = step.min(start.elapsed().as_secs_f64() * 1e3 / (answer - 1) as f64);
     }
-    let name = format!("ONNX Runtime, {} rows, {:.1} MB", sizes.rows, graph.len() as f64 / 1e6);
-    row(&name, prefill, step, 1);
-    Ok(())
+    Ok((prefill, step))
 }
 
 /// Reads rows, keeps them and gives the likeliest next token.
