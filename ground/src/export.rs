@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use kestrel_link::manifest::{GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
 use kestrel_link::{AnswerTokens, Presence, Thresholds};
-use kestrel_models::export::export;
+use kestrel_models::export::{Room, explain, export};
 use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::{self, QueryTokenizer};
 use kestrel_models::weights::{Weights, checkpoint};
@@ -13,6 +13,9 @@ use kestrel_training::sft::{self, TOKENIZER};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// File name of the graph that decodes. A bundle may hold it, as it may hold any file; none must.
+const EXPLAIN_FILE: &str = "explain.onnx";
 
 /// Arguments of `ground export`.
 #[derive(Debug, Args)]
@@ -29,6 +32,9 @@ pub struct Arguments {
     /// Also write the parameters in half precision and the tokenizer into this folder, for `ground train --from`.
     #[arg(long, requires = "checkpoint")]
     start: Option<PathBuf>,
+    /// Also write explain.onnx, the graph that decodes a reasoned answer; no runtime reads it yet.
+    #[arg(long)]
+    explain: bool,
     /// Version of the model in the manifest.
     #[arg(long, default_value = "0.1.0")]
     model_version: String,
@@ -50,9 +56,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
                 write_start(folder, &config, &weights, &tokenizer)?;
             }
             let provenance = arguments.provenance.iter().cloned().collect();
+            lay_explain(&arguments.out, &config, &weights, arguments.explain)?;
             write(&arguments.out, &config, weights, &tokenizer, &arguments.model_version, provenance)?;
         }
-        None => write_untrained(&arguments.out)?,
+        None => write_untrained(&arguments.out, arguments.explain)?,
     }
     println!("{}", arguments.out.display());
     Ok(ExitCode::SUCCESS)
@@ -79,9 +86,10 @@ fn write_start(folder: &Path, config: &Config, weights: &Weights, tokenizer: &Qu
     Ok(tokenizer.save(&folder.join(TOKENIZER))?)
 }
 
-/// Exports a model that was never trained.
-pub fn write_untrained(out: &Path) -> Result<()> {
+/// Exports a model that was never trained, with or without the graph that decodes.
+pub fn write_untrained(out: &Path, explain: bool) -> Result<()> {
     let (config, weights, tokenizer) = untrained()?;
+    lay_explain(out, &config, &weights, explain)?;
     let provenance = [("training".to_owned(), "none".to_owned())];
     write(out, &config, weights, &tokenizer, "0.0.0-untrained", provenance.into())
 }
@@ -96,6 +104,22 @@ fn untrained() -> Result<(Config, Weights, QueryTokenizer)> {
     }
     let tokenizer = tokenizer::train(texts, config.vocabulary)?;
     Ok((config, weights, tokenizer))
+}
+
+/// Writes the graph that decodes where the bundle will be sealed, or removes one that an earlier export left there.
+fn lay_explain(out: &Path, config: &Config, weights: &Weights, wanted: bool) -> Result<()> {
+    let path = out.join(EXPLAIN_FILE);
+    if wanted {
+        let graph = explain(config, weights, &Room::of(config))?;
+        std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+        return std::fs::write(&path, graph).with_context(|| format!("writing {}", path.display()));
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes graphs, tokenizer, thresholds that answer everything, and the manifest.
@@ -137,5 +161,25 @@ fn uncalibrated(model_hash: &str) -> Thresholds {
         data: "not calibrated".to_owned(),
         seed: 0,
         date: draft::today(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What would break: the next seal would sign a graph of other weights into the bundle.
+    #[test]
+    fn a_graph_of_an_earlier_export_does_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, none) = (Config::tiny(), Weights::new());
+        let path = dir.path().join(EXPLAIN_FILE);
+        std::fs::write(&path, "of other weights").unwrap();
+        lay_explain(dir.path(), &config, &none, false).unwrap();
+        assert!(!path.exists());
+        lay_explain(dir.path(), &config, &none, false).unwrap();
+        let error = lay_explain(dir.path(), &config, &none, true).unwrap_err().to_string();
+        assert!(error.contains("is missing") && !path.exists(), "{error}");
     }
 }

@@ -18,8 +18,12 @@ fn text(path: &Path) -> &str {
 fn every_question_gets_one_outcome_and_the_gate_refuses_degraded_frames() {
     let dir = tempfile::tempdir().unwrap();
     let (bundle, out) = (dir.path().join("bundle"), dir.path().join("demo"));
-    let exported = ground(&["export", "--untrained", "--out", text(&bundle)]);
+    let exported = ground(&["export", "--untrained", "--explain", "--out", text(&bundle)]);
     assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    // The graph that decodes is a file like any other: hashed, and no hindrance to flying.
+    let manifest = std::fs::read(bundle.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert!(manifest["files"]["explain.onnx"]["bytes"].as_u64().unwrap() > 1 << 20, "{manifest}");
 
     let demo = ground(&["demo", "--headless", "--json", "--bundle", text(&bundle), "--out", text(&out)]);
     let summary: serde_json::Value = serde_json::from_slice(&demo.stdout)

@@ -21,6 +21,16 @@ pub enum Error {
         /// What came.
         got: Vec<usize>,
     },
+    /// A request that cannot be served.
+    #[error("{operation}: expected {expected}, got {got}")]
+    Request {
+        /// The operation.
+        operation: &'static str,
+        /// What it needs, in words.
+        expected: String,
+        /// What came.
+        got: String,
+    },
     /// A parameter that the definition needs is in no file.
     #[error("parameter `{name}` {shape:?} is missing from {from}")]
     MissingParameter {

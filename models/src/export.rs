@@ -1,12 +1,13 @@
-//! The three graphs that fly, from one set of weights.
+//! The three graphs that fly, and the one that decodes, from one set of weights.
 //!
 //! Names and shapes are the contract with the runtime; batch is 1 and every shape is static.
 
+use kestrel_perception::decoding::Sizes;
 use kestrel_perception::proposals::{CODE, MOST, NAMES};
 
-use crate::error::Result;
-use crate::kestrel::{self, Config, PackedTensors, Proposals, Seen, pack};
-use crate::onnx::Onnx;
+use crate::error::{Error, Result};
+use crate::kestrel::{self, Config, KeyValue, Next, PackedTensors, Proposals, Seen, pack};
+use crate::onnx::{Onnx, Value};
 use crate::ops::Ops as _;
 use crate::weights::Weights;
 
@@ -19,6 +20,39 @@ pub struct Graphs {
     pub language: Vec<u8>,
     /// `embed`, `fine`, `seg`, `names [1,K,NAMES]`, `codes`, `extents`, `attention` → `mask [1,S/4,S/4]`, `iou [1,1]`, `object [1,1]`.
     pub mask: Vec<u8>,
+}
+
+/// Room of the graph that decodes, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Words of the longest question.
+    pub question: usize,
+    /// Tokens of the longest answer.
+    pub answer: usize,
+    /// Rows that one run reads.
+    pub rows: usize,
+}
+
+impl Room {
+    /// Questions as long as the fast path takes them, answers of 192 tokens, 8 rows a run.
+    pub fn of(config: &Config) -> Self {
+        Self { question: config.max_tokens, answer: 192, rows: 8 }
+    }
+
+    /// Sizes of the graph and of the cache that feeds it.
+    pub fn sizes(&self, config: &Config) -> Sizes {
+        Sizes {
+            rows: self.rows,
+            length: config.token_side().pow(2) + self.words(),
+            width: config.language_width,
+            planes: 2 * config.language_layers,
+            kv_width: config.kv_width(),
+        }
+    }
+
+    fn words(&self) -> usize {
+        self.question + self.answer
+    }
 }
 
 /// Emits the graphs. `weights` are stored in half precision; round them first to compare numbers.
@@ -62,6 +96,58 @@ fn language(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
     onnx.output("seg", &said.seg, &[1, 1, config.mask_width])?;
     onnx.output("doubt", &said.doubt, &[1, text])?;
     Ok(onnx.finish("kestrel_language"))
+}
+
+/// Emits the graph that decodes an answer behind a fixed cache, [`kestrel_perception::decoding::Cache`]. For T rows and
+/// L places: `tokens [1,T,W]`, `ids [1,T]`, `spoken [1,T,1]`, `positions [1,T]`, `mask [1,T,L+T]`, `past [2·layers,L,K]`
+/// → `logits [T,V]`, `seg [T,C]`, `new [2·layers,T,K]`. Planes 2i and 2i+1 are keys and values of layer i.
+///
+/// # Errors
+/// When there is no room, or a parameter is missing.
+pub fn explain(config: &Config, weights: &Weights, room: &Room) -> Result<Vec<u8>> {
+    let Sizes { rows, length, width, planes, kv_width } = room.sizes(config);
+    if rows == 0 || room.words() == 0 {
+        return Err(Error::Request {
+            operation: "export explain",
+            expected: "at least one row and one word".into(),
+            got: format!("{room:?}"),
+        });
+    }
+    let mut onnx = Onnx::new(weights);
+    let tokens = onnx.input_rows("tokens", &[1, rows, width]);
+    let ids = onnx.input_integers("ids", &[1, rows]);
+    let spoken = onnx.input_rows("spoken", &[1, rows, 1]);
+    let positions = onnx.input_integers("positions", &[1, rows]);
+    let mask = onnx.input_rows("mask", &[1, rows, length + rows]);
+    let past = onnx.input_rows("past", &[planes, length, kv_width]);
+
+    let (cos, sin) = angles(&mut onnx, config, &positions, room)?;
+    let x = kestrel::rows(&mut onnx, config, &tokens, &ids, &spoken)?;
+    let mut layers = Vec::with_capacity(config.language_layers);
+    for layer in 0..config.language_layers {
+        let keys = onnx.narrow(&past, 0, 2 * layer, 1)?;
+        layers.push(KeyValue { keys, values: onnx.narrow(&past, 0, 2 * layer + 1, 1)? });
+    }
+    let stepped = kestrel::step(&mut onnx, config, &Next { rows: x, mask, cos, sin }, &layers)?;
+    let new: Vec<Value> = stepped.new.into_iter().flat_map(|layer| [layer.keys, layer.values]).collect();
+    let new = onnx.concat(&new, 0)?;
+    onnx.output("logits", &stepped.logits, &[rows, config.vocabulary])?;
+    onnx.output("seg", &stepped.seg, &[rows, config.mask_width])?;
+    onnx.output("new", &new, &[planes, rows, kv_width])?;
+    Ok(onnx.finish("kestrel_explain"))
+}
+
+/// Rotary tables of the rows' positions, looked up, so that the runtime need not know the frequencies.
+fn angles(onnx: &mut Onnx<'_>, config: &Config, positions: &Value, room: &Room) -> Result<(Value, Value)> {
+    let head = config.language_width / config.heads;
+    // Image tokens stand at 0, words from 1.
+    let all: Vec<u32> = (0..=room.words() as u32).collect();
+    let (cos, sin) = pack::rotary(&all, head);
+    let mut look_up = |table: &[f32]| {
+        let table = onnx.constant(table, &[1, all.len(), head / 2])?;
+        onnx.select(&table, positions)
+    };
+    Ok((look_up(&cos)?, look_up(&sin)?))
 }
 
 fn mask(config: &Config, weights: &Weights) -> Result<Vec<u8>> {

@@ -182,7 +182,7 @@ fn model(arguments: &Arguments) -> Result<PathBuf> {
         "no model has been released: an UNTRAINED one answers, and its masks mean nothing\n\
          hint: docs/guides/train.md, then --bundle DIR or KESTREL_BUNDLE"
     );
-    crate::export::write_untrained(&folder)?;
+    crate::export::write_untrained(&folder, false)?;
     Ok(folder)
 }
 

@@ -2,11 +2,21 @@
 //!
 //! Source of the layer: Qwen2 technical report, arXiv 2407.10671; tensor names follow Hugging Face's.
 
-use super::{Config, PackedTensors, Said};
-use crate::error::Result;
+use super::{Config, KeyValue, PackedTensors, Said};
+use crate::error::{Error, Result};
 use crate::ops::{Act, Ops};
 
 const EPS: f32 = 1e-6;
+
+/// Where rows stand, and what they may see.
+pub(super) struct Places<'a, T> {
+    /// Rotary table `[B or 1, T, d/2]`.
+    pub(super) cos: &'a T,
+    /// Rotary table `[B or 1, T, d/2]`.
+    pub(super) sin: &'a T,
+    /// Additive `[B or 1, T, length+T]`, for `length` cached rows.
+    pub(super) mask: &'a T,
+}
 
 /// Reads packed queries behind the image tokens and answers all of them in one pass.
 pub fn language<O: Ops>(
@@ -15,47 +25,99 @@ pub fn language<O: Ops>(
     tokens: &O::T,
     packed: &PackedTensors<O::T>,
 ) -> Result<Said<O::T>> {
-    let width = config.language_width;
-    let text = ops.embedding(&packed.ids, "language.embed_tokens", config.vocabulary, width)?;
-    // The tied matrix is small, so that it scores well; image tokens have unit scale, and beside them unscaled words
-    // would drown in the residual stream (Gemma scales the same way, arXiv 2403.08295).
-    let text = ops.scale(&text, (width as f32).sqrt())?;
-    let mut x = ops.concat(&[tokens.clone(), text], 1)?;
-    for layer in 0..config.language_layers {
-        x = decoder_layer(ops, config, &x, packed, &format!("language.layers.{layer}"))?;
-    }
+    let text = words(ops, config, &packed.ids)?;
+    let x = ops.concat(&[tokens.clone(), text], 1)?;
+    let places = Places { cos: &packed.cos, sin: &packed.sin, mask: &packed.mask };
+    let (x, _) = layers(ops, config, &x, &places, &[])?;
     let (images, all) = (ops.shape(tokens)[1], ops.shape(&x)[1]);
     let hidden = ops.narrow(&x, 1, images, all - images)?;
-    let hidden = ops.rms_norm(&hidden, "language.norm", EPS)?;
+    let hidden = norm(ops, &hidden)?;
 
     let answer = ops.select(&hidden, &packed.index)?;
-    // Tied head: the same matrix that embeds the pieces scores them.
-    let logits = ops.linear(&answer, "language.embed_tokens", config.vocabulary, false, Act::None)?;
+    let logits = scores(ops, config, &answer)?;
     // `[SEG]` stands right behind `<answer>`: the same index one row further.
     let behind = ops.narrow(&hidden, 1, 1, all - images - 1)?;
     let seg = ops.select(&behind, &packed.index)?;
-    let seg = ops.linear(&seg, "seg.in", width, true, Act::Relu)?;
-    let seg = ops.linear(&seg, "seg.out", config.mask_width, true, Act::None)?;
+    let seg = prompt(ops, config, &seg)?;
     let doubt = ops.linear(&hidden, "language.doubt", 1, true, Act::None)?;
     Ok(Said { logits, seg, doubt })
+}
+
+/// Integer ids `[B, T]` as rows that may stand beside image tokens, `[B, T, language_width]`.
+pub fn words<O: Ops>(ops: &mut O, config: &Config, ids: &O::T) -> Result<O::T> {
+    let width = config.language_width;
+    let text = ops.embedding(ids, "language.embed_tokens", config.vocabulary, width)?;
+    // The tied matrix is small, so that it scores well; image tokens have unit scale, and beside them unscaled words
+    // would drown in the residual stream (Gemma scales the same way, arXiv 2403.08295).
+    ops.scale(&text, (width as f32).sqrt())
+}
+
+/// All decoder layers over rows `x` behind `past`, one entry of each layer or none at all.
+/// Gives the hidden states, not yet normalised, and what a cache keeps of the rows.
+pub(super) fn layers<O: Ops>(
+    ops: &mut O,
+    config: &Config,
+    x: &O::T,
+    places: &Places<'_, O::T>,
+    past: &[KeyValue<O::T>],
+) -> Result<(O::T, Vec<KeyValue<O::T>>)> {
+    if !past.is_empty() && past.len() != config.language_layers {
+        return Err(Error::Shape {
+            operation: "language",
+            name: "past".into(),
+            expected: format!("keys and values of {} layers, or of none", config.language_layers),
+            got: vec![past.len()],
+        });
+    }
+    let mut x = x.clone();
+    let mut new = Vec::with_capacity(config.language_layers);
+    for layer in 0..config.language_layers {
+        let name = format!("language.layers.{layer}");
+        let (y, kept) = decoder_layer(ops, config, &x, places, past.get(layer), &name)?;
+        x = y;
+        new.push(kept);
+    }
+    Ok((x, new))
+}
+
+/// The norm before the heads.
+pub(super) fn norm<O: Ops>(ops: &mut O, hidden: &O::T) -> Result<O::T> {
+    ops.rms_norm(hidden, "language.norm", EPS)
+}
+
+/// Next-token logits of normalised states. Tied head: the same matrix that embeds the pieces scores them.
+pub(super) fn scores<O: Ops>(ops: &mut O, config: &Config, hidden: &O::T) -> Result<O::T> {
+    ops.linear(hidden, "language.embed_tokens", config.vocabulary, false, Act::None)
+}
+
+/// Normalised states at `[SEG]` as prompts of the mask decoder.
+pub(super) fn prompt<O: Ops>(ops: &mut O, config: &Config, hidden: &O::T) -> Result<O::T> {
+    let seg = ops.linear(hidden, "seg.in", config.language_width, true, Act::Relu)?;
+    ops.linear(&seg, "seg.out", config.mask_width, true, Act::None)
 }
 
 fn decoder_layer<O: Ops>(
     ops: &mut O,
     config: &Config,
     x: &O::T,
-    packed: &PackedTensors<O::T>,
+    places: &Places<'_, O::T>,
+    past: Option<&KeyValue<O::T>>,
     name: &str,
-) -> Result<O::T> {
-    let width = config.language_width;
-    let kv_width = width / config.heads * config.kv_heads;
+) -> Result<(O::T, KeyValue<O::T>)> {
+    let (width, kv_width) = (config.language_width, config.kv_width());
     let normed = ops.rms_norm(x, &format!("{name}.input_layernorm"), EPS)?;
     let q = ops.linear(&normed, &format!("{name}.self_attn.q_proj"), width, true, Act::None)?;
     let k = ops.linear(&normed, &format!("{name}.self_attn.k_proj"), kv_width, true, Act::None)?;
     let v = ops.linear(&normed, &format!("{name}.self_attn.v_proj"), kv_width, true, Act::None)?;
-    let q = ops.rope(&q, config.heads, &packed.cos, &packed.sin)?;
-    let k = ops.rope(&k, config.kv_heads, &packed.cos, &packed.sin)?;
-    let mixed = ops.attention(&q, &k, &v, config.heads, config.kv_heads, Some(&packed.mask))?;
+    let q = ops.rope(&q, config.heads, places.cos, places.sin)?;
+    let k = ops.rope(&k, config.kv_heads, places.cos, places.sin)?;
+    let (keys, values) = match past {
+        Some(past) => {
+            (ops.concat(&[past.keys.clone(), k.clone()], 1)?, ops.concat(&[past.values.clone(), v.clone()], 1)?)
+        }
+        None => (k.clone(), v.clone()),
+    };
+    let mixed = ops.attention(&q, &keys, &values, config.heads, config.kv_heads, Some(places.mask))?;
     let mixed = ops.linear(&mixed, &format!("{name}.self_attn.o_proj"), width, false, Act::None)?;
     let x = ops.add(x, &mixed)?;
 
@@ -64,5 +126,5 @@ fn decoder_layer<O: Ops>(
     let up = ops.linear(&normed, &format!("{name}.mlp.up_proj"), config.feed_forward, false, Act::None)?;
     let gated = ops.mul(&gate, &up)?;
     let down = ops.linear(&gated, &format!("{name}.mlp.down_proj"), width, false, Act::None)?;
-    ops.add(&x, &down)
+    Ok((ops.add(&x, &down)?, KeyValue { keys: k, values: v }))
 }

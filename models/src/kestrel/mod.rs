@@ -2,24 +2,30 @@
 //!
 //! Topology (Sa2VA, arXiv 2501.04001): vision trunk → projector → decoder language model → hidden state at `[SEG]`
 //! → SAM-2-style mask decoder. Three functions, three graphs: [`vision`], [`language`], [`mask`]; between the
-//! first and the last, [`kestrel_perception::proposals`] picks the things that stand out.
+//! first and the last, [`kestrel_perception::proposals`] picks the things that stand out. A fourth, [`step`], is the
+//! language model again, row by row behind a cache, for answers that are decoded.
 
 mod auxiliary;
+mod choice;
 mod compare;
 mod decoder;
+pub mod generate;
 mod language;
 mod likeness;
 pub mod pack;
 mod positions;
 mod ranks;
+mod step;
 pub mod trunk;
 mod vision;
 
 pub use auxiliary::{Names, names_of_anchors, names_of_places, names_of_tokens, names_of_wishes, reading};
+pub use choice::Choice;
 pub use compare::{Compared, Proposals, compare};
 pub use decoder::{decode, mask};
-pub use language::language;
+pub use language::{language, words};
 pub use likeness::{Keys, Likeness, Wishes, blank, keys, likeness, product, wishes};
+pub use step::{rows, step};
 pub use vision::vision;
 
 use serde::{Deserialize, Serialize};
@@ -104,6 +110,11 @@ impl Config {
         }
     }
 
+    /// Width of a row's keys, and of its values.
+    pub fn kv_width(&self) -> usize {
+        self.language_width / self.heads * self.kv_heads
+    }
+
     /// Side of the grid of image tokens (stride 32).
     pub fn token_side(&self) -> usize {
         self.image / 32
@@ -162,6 +173,39 @@ pub struct Said<T> {
     pub seg: T,
     /// Logit that a text token belongs to a word without sense, `[B, P, 1]`.
     pub doubt: T,
+}
+
+/// Keys and values of the rows that one layer has read, `[B, L, kv_width]` each; keys are rotated to their positions.
+#[derive(Debug, Clone)]
+pub struct KeyValue<T> {
+    /// What queries are held against.
+    pub keys: T,
+    /// What they take.
+    pub values: T,
+}
+
+/// Rows that [`step`] reads next.
+#[derive(Debug, Clone)]
+pub struct Next<T> {
+    /// Image tokens or [`words`], `[B, T, language_width]`.
+    pub rows: T,
+    /// Additive `[B or 1, T, length+T]`: the places of the cache, then the rows themselves.
+    pub mask: T,
+    /// `[B or 1, T, d/2]`.
+    pub cos: T,
+    /// `[B or 1, T, d/2]`.
+    pub sin: T,
+}
+
+/// What [`step`] gives.
+#[derive(Debug, Clone)]
+pub struct Stepped<T> {
+    /// Next-token logits at every row, `[B, T, vocabulary]`.
+    pub logits: T,
+    /// Every row as a `[SEG]` state, `[B, T, mask_width]`.
+    pub seg: T,
+    /// What each layer's cache is to keep of the rows.
+    pub new: Vec<KeyValue<T>>,
 }
 
 /// What the mask graph gives.

@@ -79,15 +79,20 @@ pub fn pack(pictures: &[Vec<Vec<u32>>], images: usize, pad: u32, text: Option<us
     packed
 }
 
+/// Rotary tables `(cos, sin)` of these positions, each `[positions, head/2]` row by row, for heads of `head` channels.
+pub fn rotary(positions: &[u32], head: usize) -> (Vec<f32>, Vec<f32>) {
+    let half = head / 2;
+    let angle = |position: u32, i: usize| position as f32 * ROPE_BASE.powf(-(i as f32) / half as f32);
+    let table = |f: fn(f32) -> f32| -> Vec<f32> {
+        positions.iter().flat_map(|&p| (0..half).map(move |i| f(angle(p, i)))).collect()
+    };
+    (table(f32::cos), table(f32::sin))
+}
+
 impl Packed {
     /// Rotary tables `(cos, sin)`, each `[B, I+P, head/2]`, for heads of `head` channels.
     pub fn rotary(&self, head: usize) -> (Vec<f32>, Vec<f32>) {
-        let half = head / 2;
-        let angle = |position: u32, i: usize| position as f32 * ROPE_BASE.powf(-(i as f32) / half as f32);
-        let table = |f: fn(f32) -> f32| -> Vec<f32> {
-            self.positions.iter().flat_map(|&p| (0..half).map(move |i| f(angle(p, i)))).collect()
-        };
-        (table(f32::cos), table(f32::sin))
+        rotary(&self.positions, head)
     }
 
     /// The pack as candle tensors on `device`, for heads of `head` channels.

@@ -3,6 +3,7 @@
 //! Without the exporter's exactness a model would fly that is not the one that was trained and evaluated.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod decoding;
 mod graphs;
 mod operations;
 mod runtimes;

@@ -10,6 +10,7 @@
 pub mod answer;
 mod banner;
 pub mod bitmap;
+pub mod decoding;
 pub mod error;
 pub mod gate;
 pub mod overlay;

@@ -32,7 +32,7 @@ const SAME: f32 = 0.65;
 const UNIT: f32 = 1.0 / 16.0;
 /// Largest logarithm of a size: the whole view, and a sixteenth of a cell.
 const SIZES: (f32, f32) = (-4.2, 2.8);
-/// Additive attention value of a place that holds no proposal.
+/// Additive attention value of a place that holds nothing to be seen: large, yet finite in half precision.
 pub const HIDDEN: f32 = -1e4;
 
 /// A thing that stands out.
