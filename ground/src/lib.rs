@@ -1,13 +1,14 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
 //! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`].
-//! The trainer's: [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`score`], [`calibrate`], [`bundle`].
+//! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`score`], [`calibrate`], [`bundle`].
 #![forbid(unsafe_code)]
 
 pub mod ablate;
 pub mod ask;
 pub mod bundle;
 pub mod calibrate;
+pub mod data;
 pub mod demo;
 pub mod doctor;
 pub mod draft;

@@ -22,6 +22,8 @@ enum Command {
     Demo(ground::demo::Arguments),
     /// Ask a drone and print what it answers.
     Ask(ground::ask::Arguments),
+    /// Look at a folder of annotated pictures in one of the field's formats.
+    Data(ground::data::Arguments),
     /// Train a model by a recipe.
     Train(ground::train::Arguments),
     /// Reinforce a trained model by a recipe: rollouts, rewards, policy gradient.
@@ -50,6 +52,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo(a) => ground::demo::run(&a),
         Command::Ask(a) => ground::ask::run(&a),
+        Command::Data(a) => ground::data::run(&a),
         Command::Train(a) => ground::train::run(&a),
         Command::Grpo(a) => ground::grpo::run(&a),
         Command::Ablate(a) => ground::ablate::run(&a),

@@ -4,11 +4,15 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 18] = [
     &[],
     &["demo"],
     &["ask"],
+    &["data"],
+    &["data", "check"],
     &["train"],
+    &["grpo"],
+    &["ablate"],
     &["export"],
     &["eval"],
     &["score"],

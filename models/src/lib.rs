@@ -9,5 +9,6 @@ pub mod export;
 pub mod kestrel;
 pub mod onnx;
 pub mod ops;
+pub mod pickle;
 pub mod tokenizer;
 pub mod weights;

@@ -3,7 +3,6 @@
 pub mod checkpoint;
 pub mod efficientnet_lite0;
 mod parameters;
-mod pickle;
 pub mod pth;
 
 use std::collections::BTreeMap;

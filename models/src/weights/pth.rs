@@ -8,8 +8,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::Weights;
-use super::pickle::{self, Storage, Value, View};
 use crate::error::{Error, Result};
+use crate::pickle::{self, Storage, Value, View};
 
 /// `0x1950a86a20f9469cfc6c`, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];

@@ -6,7 +6,7 @@ use kestrel_link::Mask;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Labelled, Record, Result, labels, raster};
+use super::{Labelled, Outline, Record, Result, labels, raster};
 use crate::colour::colour_of;
 use crate::sample::{Category, Colour, Instance, Origin, Picture};
 
@@ -71,6 +71,19 @@ impl Region {
         }
         [u, v]
     }
+
+    /// From output pixels to image pixels: the inverse of [`Region::map`].
+    pub fn unmap(&self, p: [f32; 2], size: u32) -> [f32; 2] {
+        let s = size as f32;
+        let [mut u, mut v] = p;
+        for _ in 0..self.lay & 3 {
+            (u, v) = (v, s - u);
+        }
+        if self.lay & 4 != 0 {
+            u = s - u;
+        }
+        [self.x + u / s * self.side, self.y + v / s * self.side]
+    }
 }
 
 /// Cuts the region out of the decoded image, with every label that reaches into it.
@@ -78,17 +91,29 @@ impl Region {
 /// # Errors
 /// When a mask cannot be encoded.
 pub fn cut(record: &Record, image: &RgbImage, region: &Region, size: u32) -> Result<Picture> {
+    cut_indexed(record, image, region, size).map(|(picture, _)| picture)
+}
+
+/// [`cut`], and for every instance of the record its index in the picture, `None` where the region shows nothing of it.
+///
+/// # Errors
+/// As [`cut`].
+pub fn cut_indexed(
+    record: &Record,
+    image: &RgbImage,
+    region: &Region,
+    size: u32,
+) -> Result<(Picture, Vec<Option<usize>>)> {
     let pixels = pixels(image, region, size);
     let mut instances = Vec::new();
+    let mut indices = Vec::with_capacity(record.instances.len());
     for labelled in &record.instances {
-        instances.extend(instance(labelled, region, size, &pixels)?);
+        let shown = instance(labelled, region, size, &pixels)?;
+        indices.push(shown.is_some().then_some(instances.len()));
+        instances.extend(shown);
     }
-    Ok(Picture {
-        image: pixels,
-        instances,
-        exhaustive: record.exhaustive.clone(),
-        origin: Origin { dataset: record.dataset.clone(), scene: record.scene.clone(), frame: record.frame() },
-    })
+    let origin = Origin { dataset: record.dataset.clone(), scene: record.scene.clone(), frame: record.frame() };
+    Ok((Picture { image: pixels, instances, exhaustive: record.exhaustive.clone(), origin }, indices))
 }
 
 fn pixels(image: &RgbImage, region: &Region, size: u32) -> RgbImage {
@@ -116,22 +141,56 @@ fn pixels(image: &RgbImage, region: &Region, size: u32) -> RgbImage {
 }
 
 fn instance(labelled: &Labelled, region: &Region, size: u32, image: &RgbImage) -> Result<Option<Instance>> {
-    if labelled.polygons.is_empty() {
-        return weak_instance(labelled, region, size, image);
-    }
     let mut bits = vec![false; (size * size) as usize];
     let mut full = 0.0;
-    for polygon in &labelled.polygons {
-        let mapped: Vec<_> = polygon.iter().map(|p| region.map(*p, size)).collect();
-        full += raster::area(&mapped);
-        raster::fill(&mut bits, size, &mapped);
+    match &labelled.outline {
+        Outline::Box => return weak_instance(labelled, region, size, image),
+        Outline::Oriented(quad) => {
+            let quad = quad.map(|p| region.map(p, size));
+            return match oriented_instance(labelled, &quad, size, image)? {
+                // Too thin to cover the centre of a pixel: the box around it is still there.
+                None => weak_instance(labelled, region, size, image),
+                found => Ok(found),
+            };
+        }
+        Outline::Polygons(polygons) => {
+            for polygon in polygons {
+                let mapped: Vec<_> = polygon.iter().map(|p| region.map(*p, size)).collect();
+                full += raster::area(&mapped);
+                raster::fill(&mut bits, size, &mapped);
+            }
+        }
+        Outline::Pixels { left, top, mask } => {
+            full = raster::lay(&mut bits, size, region, [*left, *top], mask)?;
+        }
     }
     let Some(bounding_box) = raster::bounding_box(&bits, size) else { return Ok(None) };
     let seen = bits.iter().filter(|b| **b).count() as f32;
     let mask = raster::encode(&bits, size)?;
     let colour = colour(labelled.category, image, &mask);
-    let visible = (seen / full.max(1.0)).min(1.0);
+    let visible = (seen / full.max(1.0)).min(1.0) * labelled.visible;
     Ok(Some(Instance { category: labelled.category, colour, bounding_box, mask: Some(mask), visible }))
+}
+
+/// A weak instance whose box is as tight as an oriented one allows where the frame cuts it.
+fn oriented_instance(
+    labelled: &Labelled,
+    quad: &[[f32; 2]; 4],
+    size: u32,
+    image: &RgbImage,
+) -> Result<Option<Instance>> {
+    let mut bits = vec![false; (size * size) as usize];
+    raster::fill(&mut bits, size, quad);
+    let Some(bounding_box) = raster::bounding_box(&bits, size) else { return Ok(None) };
+    let seen = bits.iter().filter(|b| **b).count() as f32;
+    let visible = (seen / raster::area(quad).max(1.0)).min(1.0) * labelled.visible;
+    // As in an upright box, the middle is the thing itself.
+    let centre = [0, 1].map(|axis| quad.iter().map(|p| p[axis]).sum::<f32>() / 4.0);
+    let core = quad.map(|p| [0, 1].map(|axis| centre[axis] + 0.4 * (p[axis] - centre[axis])));
+    bits.fill(false);
+    raster::fill(&mut bits, size, &core);
+    let colour = colour(labelled.category, image, &raster::encode(&bits, size)?);
+    Ok(Some(Instance { category: labelled.category, colour, bounding_box, mask: None, visible }))
 }
 
 fn weak_instance(labelled: &Labelled, region: &Region, size: u32, image: &RgbImage) -> Result<Option<Instance>> {
@@ -152,7 +211,7 @@ fn weak_instance(labelled: &Labelled, region: &Region, size: u32, image: &RgbIma
     raster::fill(&mut bits, size, &[[cx0, cy0], [cx1, cy0], [cx1, cy1], [cx0, cy1]]);
     let colour = colour(labelled.category, image, &raster::encode(&bits, size)?);
     let bounding_box = [x0, y0, x1 - x0, y1 - y0];
-    let visible = (seen / full).min(1.0);
+    let visible = (seen / full).min(1.0) * labelled.visible;
     Ok(Some(Instance { category: labelled.category, colour, bounding_box, mask: None, visible }))
 }
 

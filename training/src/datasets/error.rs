@@ -103,6 +103,34 @@ pub enum DataError {
         /// The codec's word.
         got: String,
     },
+    /// A file is not what its format says.
+    #[error("{path}: expected {expected}, got {got}")]
+    Form {
+        /// The file or folder.
+        path: PathBuf,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+    /// No format has this name.
+    #[error("no format is called `{got}`; there are {known}")]
+    UnknownFormat {
+        /// The name asked for.
+        got: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A split is asked for that a set does not have, or none where it has some.
+    #[error("{path}: expected a split among {known}, got {got}")]
+    Split {
+        /// The set's folder.
+        path: PathBuf,
+        /// The splits that it has.
+        known: String,
+        /// What was asked for.
+        got: String,
+    },
     /// A data folder that the request needs is missing.
     #[error("{path} is missing: expected a folder with images/ and annotations.json for {needed_for}")]
     MissingFolder {

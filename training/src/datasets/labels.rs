@@ -4,32 +4,36 @@ use crate::sample::Category;
 
 /// The category behind a data set's own name; `Ok(None)` for regions that the set asks to ignore.
 ///
+/// Case, blanks, hyphens and underscores do not matter: `Storage-Tank`, `storage tank` and `storagetank` are one name.
+///
 /// # Errors
 /// The unknown name itself.
 pub fn category(name: &str) -> Result<Option<Category>, String> {
-    Ok(Some(match name.to_ascii_lowercase().as_str() {
+    let bare: String = name.chars().filter(|c| !matches!(c, ' ' | '-' | '_')).flat_map(char::to_lowercase).collect();
+    Ok(Some(match bare.as_str() {
         "car" => Category::Car,
         "van" | "minibus" => Category::Van,
         "truck" => Category::Truck,
         "bus" => Category::Bus,
-        "vehicle" | "othervehicle" => Category::Vehicle,
+        // DOTA's and VSAI's two sizes hold several kinds each.
+        "vehicle" | "othervehicle" | "smallvehicle" | "largevehicle" => Category::Vehicle,
         "ship" | "boat" => Category::Boat,
-        "airplane" | "plane" => Category::Airplane,
-        "storage_tank" => Category::StorageTank,
+        "airplane" | "plane" | "aeroplane" => Category::Airplane,
+        "storagetank" => Category::StorageTank,
         "building" => Category::Building,
         "tree" | "alive" | "dead" => Category::Tree,
-        "pool" | "swimming_pool" => Category::Pool,
-        "tennis_court" => Category::TennisCourt,
-        "basketball_court" => Category::BasketballCourt,
-        "baseball_diamond" => Category::BaseballDiamond,
-        "ground_track_field" => Category::GroundTrackField,
+        "pool" | "swimmingpool" => Category::Pool,
+        "tenniscourt" => Category::TennisCourt,
+        "basketballcourt" => Category::BasketballCourt,
+        "baseballdiamond" | "baseballfield" => Category::BaseballDiamond,
+        "groundtrackfield" => Category::GroundTrackField,
         "harbor" | "harbour" => Category::Harbor,
         "bridge" => Category::Bridge,
-        "person" | "human" | "pedestrian" => Category::Person,
+        "person" | "human" | "pedestrian" | "people" => Category::Person,
         "bicycle" => Category::Bicycle,
         "trailer" => Category::Trailer,
-        "dontcare" => return Ok(None),
-        unknown => return Err(unknown.to_owned()),
+        "dontcare" | "ignoredregions" => return Ok(None),
+        _ => return Err(name.to_owned()),
     }))
 }
 

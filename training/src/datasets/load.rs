@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use serde::Deserialize;
 
-use super::{DataError, Result, Split, labels, split};
+use super::{DataError, Outline, Referring, Result, Split, labels, split};
 use crate::sample::Category;
 
 /// What the sensor saw.
@@ -24,8 +24,10 @@ pub struct Labelled {
     pub category: Category,
     /// `[x, y, width, height]`, pixels.
     pub bounding_box: [f32; 4],
-    /// Outlines, pixels; empty when only the box is known.
-    pub polygons: Vec<Vec<[f32; 2]>>,
+    /// What is known of its extent beside the box.
+    pub outline: Outline,
+    /// Share of it that the annotators could see, 0..=1; 1 where the set says nothing.
+    pub visible: f32,
 }
 
 /// One image of a data set with its labels; pixels are read on demand.
@@ -49,6 +51,10 @@ pub struct Record {
     pub modality: Modality,
     /// Unit of splitting: strip, sequence, cluster or file.
     pub scene: String,
+    /// What the set's own annotators said of it.
+    pub expressions: Vec<Referring>,
+    /// The set's own name for the split that it belongs to, where it has one.
+    pub own_split: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -138,7 +144,9 @@ fn record(folder: &Path, annotations: &Path, dataset: &str, index: usize, entry:
     let scene = split::scene(dataset, relative);
     let (width, height) = (entry.width, entry.height);
     let dataset = dataset.to_owned();
-    Ok(Record { dataset, path, index, width, height, instances: vec![], exhaustive: vec![], modality, scene })
+    let (instances, exhaustive, expressions) = (vec![], vec![], vec![]);
+    let own_split = split::named(&dataset, &scene);
+    Ok(Record { dataset, path, index, width, height, instances, exhaustive, modality, scene, expressions, own_split })
 }
 
 fn labelled(path: &Path, index: usize, entry: &InstanceEntry, images: usize) -> Result<Option<Labelled>> {
@@ -167,7 +175,8 @@ fn labelled(path: &Path, index: usize, entry: &InstanceEntry, images: usize) -> 
         }
         polygons.push(ring.chunks_exact(2).map(|p| [p[0], p[1]]).collect());
     }
-    Ok(Some(Labelled { category, bounding_box: [x, y, w, h], polygons }))
+    let outline = if polygons.is_empty() { Outline::Box } else { Outline::Polygons(polygons) };
+    Ok(Some(Labelled { category, bounding_box: [x, y, w, h], outline, visible: 1.0 }))
 }
 
 impl Record {

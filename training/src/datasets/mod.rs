@@ -1,15 +1,17 @@
 //! Real aerial images: loading, splitting by scene, cropping to the model's input, pasting.
 //!
 //! A folder holds `images/` and `annotations.json`; [`load`] checks the annotations whole and decodes pictures only when
-//! asked.
+//! asked. [`formats`] reads the formats of other people's sets into the same [`Record`]s.
 //! [`Record::split`] is fixed by scene, [`crop`] makes square [`crate::sample::Picture`]s and [`paste`] puts real
 //! instances onto other real ground.
 
 pub mod clusters;
 pub mod crop;
 mod error;
+pub mod formats;
 pub mod labels;
 mod load;
+mod outline;
 pub mod paste;
 pub mod raster;
 mod split;
@@ -19,4 +21,5 @@ mod tests;
 
 pub use error::{DataError, Result};
 pub use load::{Labelled, Modality, Record, load};
+pub use outline::{Outline, Referring};
 pub use split::Split;

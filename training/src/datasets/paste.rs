@@ -4,7 +4,7 @@ use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Labelled, Record, Result, labels, raster};
+use super::{Labelled, Outline, Record, Result, labels, raster};
 use crate::colour::colour_of;
 use crate::sample::{Category, Instance, Picture};
 
@@ -24,10 +24,11 @@ pub fn movable(category: Category) -> bool {
     matches!(category, C::Airplane | C::Boat | C::StorageTank | C::Vehicle | C::TennisCourt | C::BasketballCourt)
 }
 
-/// Cuts one outlined instance out; `None` for weak labels and things under 12 px.
+/// Cuts one outlined instance out; `None` for things without a polygon and those under 12 px.
 pub fn cut_out(record: &Record, image: &RgbImage, instance: usize) -> Option<Cutout> {
-    let Labelled { category, bounding_box: [x, y, w, h], polygons } = record.instances.get(instance)?;
-    if polygons.is_empty() || w.min(*h) < 12.0 {
+    let Labelled { category, bounding_box: [x, y, w, h], outline, .. } = record.instances.get(instance)?;
+    let Outline::Polygons(polygons) = outline else { return None };
+    if w.min(*h) < 12.0 {
         return None;
     }
     // Two pixels around, for the soft edge.

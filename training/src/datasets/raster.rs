@@ -2,6 +2,7 @@
 
 use kestrel_link::Mask;
 
+use super::crop::Region;
 use super::{DataError, Result};
 use crate::sample::Picture;
 
@@ -27,6 +28,35 @@ pub fn fill(bits: &mut [bool], size: u32, polygon: &[[f32; 2]]) {
             bits[row + from..row + to.max(from)].fill(true);
         }
     }
+}
+
+/// Sets the pixels of `bits` whose centres lie on a set pixel of `mask`, a part of an image with its corner at `corner`, seen
+/// through a region. Returns the whole mask's area in pixels of the output.
+///
+/// # Errors
+/// When the mask does not decode.
+pub fn lay(bits: &mut [bool], size: u32, region: &Region, corner: [u32; 2], mask: &Mask) -> Result<f32> {
+    let broken = |got: String| DataError::Encode { size, got };
+    let part = decode(mask).map_err(broken)?;
+    let area = part.iter().filter(|b| **b).count() as f32 * (size as f32 / region.side).powi(2);
+    let [left, top] = corner.map(|v| v as f32);
+    let (a, b) =
+        (region.map([left, top], size), region.map([left + mask.width as f32, top + mask.height as f32], size));
+    let range = |axis: usize| {
+        let clip = |v: f32| v.clamp(0.0, size as f32) as u32;
+        clip(a[axis].min(b[axis]).floor())..clip(a[axis].max(b[axis]).ceil())
+    };
+    for y in range(1) {
+        for x in range(0) {
+            let [u, v] = region.unmap([x as f32 + 0.5, y as f32 + 0.5], size);
+            let (u, v) = ((u - left).floor(), (v - top).floor());
+            if u >= 0.0 && v >= 0.0 && u < mask.width as f32 && v < mask.height as f32 {
+                let on = part[v as usize * mask.width as usize + u as usize];
+                bits[(y * size + x) as usize] |= on;
+            }
+        }
+    }
+    Ok(area)
 }
 
 /// Area of a polygon in square pixels (shoelace formula).

@@ -90,3 +90,14 @@ pub(super) fn of(dataset: &str, scene: &str) -> Split {
         _ => Split::Test,
     }
 }
+
+/// The split of a scene as a word, for the sets whose splits are settled here; others have none.
+pub(super) fn named(dataset: &str, scene: &str) -> Option<String> {
+    const SETTLED: [&str; 8] = ["nwpu", "kit", "auair", "oam_kampala", "deepforest", "brighton", "odm_", "hit_uav"];
+    let word = match of(dataset, scene) {
+        Split::Train => "train",
+        Split::Tune => "tune",
+        Split::Test => "test",
+    };
+    SETTLED.iter().any(|name| dataset.starts_with(name)).then(|| word.to_owned())
+}

@@ -2,6 +2,7 @@
 //!
 //! [`generate`] proposes an expression for a wanted stratum, [`meaning::evaluate`] executes it against the annotation,
 //! and only what is certainly unique, plural, ambiguous or absent is put into words.
+//! [`surface`] reads the sentences of other people.
 //! [`imagine`] makes requests without a picture, to learn reading from.
 
 mod chatter;
@@ -12,6 +13,7 @@ pub mod phrase;
 mod propose;
 pub mod slips;
 pub mod space;
+pub mod surface;
 pub mod tint;
 pub mod words;
 

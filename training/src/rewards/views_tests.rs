@@ -64,14 +64,15 @@ fn published_normalisation_punishes_a_successful_refusal() {
     assert!(ours[4].unwrap() > 0.5, "within its branch, silence is what is reinforced: {ours:?}");
     // With poor masks only refusal is reinforced: the way to a policy that is always silent.
     let poor = square(3);
-    let group = [high(&poor, &target), high(&poor, &target), low(None), low(Some(&poor))];
+    let elsewhere: Vec<f32> = poor.iter().rev().copied().collect();
+    let group = [high(&poor, &target), high(&elsewhere, &target), low(None), low(None)];
     let published = of(&group, &Settings::published(), &advantage::Options::published());
     assert!(published[2].unwrap() > published[0].unwrap(), "{published:?}");
 }
 
 #[test]
 fn published_view_flag_punishes_a_tiny_vehicle_that_is_clearly_seen() {
-    // Defect 3: under 32 pixels of 256² a target counts as a degraded view. The picture here has 1,024 cells.
+    // Defect 3: under 32 pixels of 256² a target counts as a degraded view. One cell of 4,096 is as little.
     let side = 64;
     let mask: Vec<f32> = (0..side * side).map(|i| if i < 1 { 0.9 } else { 0.1 }).collect();
     let target: Vec<f32> = mask.iter().map(|p| p.round()).collect();

@@ -1,159 +1,55 @@
-//! A reader of the few pickle opcodes that PyTorch state dictionaries use (protocol 2; source: CPython's pickletools).
-//!
-//! It runs nothing: a class it does not know is an error. Depth, length and stack are capped, so hostile bytes end in an error.
+//! The pickle machine: a stack, marks on it, and what is remembered.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Deepest nesting of containers; state dictionaries need five.
-const MAX_DEPTH: usize = 32;
-/// Most opcodes in one pickle; a model of thousands of tensors needs a tenth.
-const MAX_OPCODES: usize = 4_000_000;
+use super::{Class, Items, MAX_DEPTH, Storage, Value, View, literal};
 
-/// Classes a state dictionary may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    OrderedDict,
-    RebuildTensor,
-    FloatStorage,
-    LongStorage,
-}
+/// Longest line of the text protocol: a sentence needs a hundredth.
+const MAX_LINE: usize = 1 << 16;
 
-/// A named run of values in the file's data section.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Storage {
-    pub(super) key: Rc<str>,
-    pub(super) is_float: bool,
-    pub(super) length: usize,
-}
-
-/// A strided view into a storage; offset and strides count values.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct View {
-    pub(super) storage: Rc<Storage>,
-    pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
-    pub(super) strides: Vec<usize>,
-}
-
-/// Items of a tuple or list, or a dictionary's keys and values in turn.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Items {
-    pub(super) values: Vec<Value>,
-    depth: usize,
-}
-
-/// A value on the pickle machine's stack.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    Long(Rc<[u8]>),
-    Text(Rc<str>),
-    Class(Class),
-    Tuple(Rc<Items>),
-    List(Items),
-    Dict(Items),
-    Storage(Rc<Storage>),
-    Tensor(Rc<View>),
-}
-
-impl Value {
-    fn depth(&self) -> usize {
-        match self {
-            Value::Tuple(items) => items.depth,
-            Value::List(items) | Value::Dict(items) => items.depth,
-            _ => 0,
-        }
-    }
-
-    fn length(&self) -> Result<usize, String> {
-        match self {
-            Value::Int(n) => usize::try_from(*n).map_err(|_| format!("a negative length {n}")),
-            other => Err(format!("{other:?} as a length")),
-        }
-    }
-
-    fn lengths(&self) -> Result<Vec<usize>, String> {
-        match self {
-            Value::Tuple(items) if items.values.len() <= 8 => items.values.iter().map(Value::length).collect(),
-            _ => Err("a shape that is no tuple of at most 8 lengths".into()),
-        }
-    }
-}
-
-/// Reads one pickle from the front of `bytes`; gives the value and how many bytes it took.
-pub(super) fn read(bytes: &[u8]) -> Result<(Value, usize), String> {
-    let mut machine = Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
-    for _ in 0..MAX_OPCODES {
-        if let Some(value) = machine.step()? {
-            return Ok((value, machine.at));
-        }
-    }
-    Err(format!("more than {MAX_OPCODES} pickle opcodes"))
-}
-
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
+    /// How many times something was put into the memo: the index that MEMOIZE takes.
+    memoized: u32,
+    /// Whether the classes of a state dictionary may be named.
+    classes: bool,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    pub(super) fn new(bytes: &'a [u8], classes: bool) -> Self {
+        Self { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), memoized: 0, classes }
+    }
+
+    /// Runs until STOP; gives the value and how many bytes it took.
+    pub(super) fn run(mut self, opcodes: usize) -> Result<(Value, usize), String> {
+        for _ in 0..opcodes {
+            if let Some(value) = self.step()? {
+                return Ok((value, self.at));
+            }
+        }
+        Err(format!("more than {opcodes} pickle opcodes"))
+    }
+
     /// Runs one opcode; gives the result at STOP.
     fn step(&mut self) -> Result<Option<Value>, String> {
         let at = self.at;
         let opcode = self.byte()?;
         match opcode {
-            0x80 => drop(self.byte()?),
             b'.' => return self.pop().map(Some),
-            b'N' => self.stack.push(Value::None),
-            0x88 => self.stack.push(Value::Bool(true)),
-            0x89 => self.stack.push(Value::Bool(false)),
-            b'K' => {
-                let n = self.byte()?;
-                self.stack.push(Value::Int(n.into()));
-            }
-            b'M' => {
-                let n = u16::from_le_bytes(self.array()?);
-                self.stack.push(Value::Int(n.into()));
-            }
-            b'J' => {
-                let n = i32::from_le_bytes(self.array()?);
-                self.stack.push(Value::Int(n.into()));
-            }
-            0x8a => {
-                let length = self.byte()?;
-                let digits = self.take(length.into())?.into();
-                self.stack.push(Value::Long(digits));
-            }
-            b'X' => {
-                let length = u32::from_le_bytes(self.array()?);
-                let text = self.take(length as usize)?;
-                let text = std::str::from_utf8(text).map_err(|e| format!("text that is not UTF-8: {e}"))?.into();
-                self.stack.push(Value::Text(text));
-            }
-            b'c' => self.global()?,
-            b'q' => {
-                let index = self.byte()?;
-                self.put(index.into())?;
-            }
-            b'r' => {
-                let index = u32::from_le_bytes(self.array()?);
-                self.put(index)?;
-            }
-            b'h' => {
-                let index = self.byte()?;
-                self.get(index.into())?;
-            }
-            b'j' => {
-                let index = u32::from_le_bytes(self.array()?);
-                self.get(index)?;
-            }
+            0x80 => drop(self.byte()?),
+            // Frames only say how far one may read ahead.
+            0x95 => drop(self.array::<8>()?),
             b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'1' => {
+                let from = self.mark()?;
+                self.stack.truncate(from);
+            }
             b')' => self.tuple(self.stack.len())?,
             0x85..=0x87 => {
                 let from = self.stack.len().checked_sub(usize::from(opcode - 0x84)).ok_or("a short stack")?;
@@ -165,19 +61,110 @@ impl Machine<'_> {
             }
             b'}' => self.stack.push(Value::Dict(Items { values: Vec::new(), depth: 1 })),
             b']' => self.stack.push(Value::List(Items { values: Vec::new(), depth: 1 })),
+            b'd' | b'l' => {
+                let from = self.mark()?;
+                let items = self.split(from)?;
+                if opcode == b'd' && items.values.len() % 2 == 1 {
+                    return Err("a dictionary with a key that has no value".into());
+                }
+                self.stack.push(if opcode == b'd' { Value::Dict(items) } else { Value::List(items) });
+            }
             b's' => self.extend(self.stack.len().checked_sub(2).ok_or("a short stack")?)?,
             b'a' => self.extend(self.stack.len().checked_sub(1).ok_or("a short stack")?)?,
             b'u' | b'e' => {
                 let from = self.mark()?;
                 self.extend(from)?;
             }
-            b'Q' => self.persistent()?,
-            b'R' => self.reduce()?,
+            b'c' if self.classes => self.global()?,
+            b'Q' if self.classes => self.persistent()?,
+            b'R' if self.classes => self.reduce()?,
             // Attributes of the dictionary object (PyTorch keeps version numbers there), which no weight needs.
-            b'b' => drop(self.pop()?),
-            other => return Err(format!("the unsupported pickle opcode {other:#04x} at byte {at}")),
+            b'b' if self.classes => drop(self.pop()?),
+            b'c' | b'Q' | b'R' | b'b' | b'P' | b'i' | b'o' | 0x81..=0x84 | 0x92 | 0x93 => {
+                return Err(format!(
+                    "a class or a call (pickle opcode {opcode:#04x} at byte {at}), which is never run"
+                ));
+            }
+            _ => {
+                if !self.remember(opcode)? {
+                    let scalar = self.scalar(opcode)?;
+                    let unknown = || format!("the unsupported pickle opcode {opcode:#04x} at byte {at}");
+                    self.stack.push(scalar.ok_or_else(unknown)?);
+                }
+            }
         }
         Ok(None)
+    }
+
+    /// The opcodes of the memo; gives whether it was one.
+    fn remember(&mut self, opcode: u8) -> Result<bool, String> {
+        match opcode {
+            b'p' | b'g' => {
+                let line = self.line()?;
+                let index = line.parse().map_err(|_| format!("the memo index {line:?}"))?;
+                if opcode == b'p' { self.put(index)? } else { self.get(index)? }
+            }
+            b'q' => {
+                let index = self.byte()?;
+                self.put(index.into())?;
+            }
+            b'r' => {
+                let index = u32::from_le_bytes(self.array()?);
+                self.put(index)?;
+            }
+            0x94 => self.put(self.memoized)?,
+            b'h' => {
+                let index = self.byte()?;
+                self.get(index.into())?;
+            }
+            b'j' => {
+                let index = u32::from_le_bytes(self.array()?);
+                self.get(index)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The opcodes of numbers and texts; `None` for another opcode.
+    fn scalar(&mut self, opcode: u8) -> Result<Option<Value>, String> {
+        Ok(Some(match opcode {
+            b'N' => Value::None,
+            0x88 => Value::Bool(true),
+            0x89 => Value::Bool(false),
+            b'K' => Value::Int(self.byte()?.into()),
+            b'M' => Value::Int(u16::from_le_bytes(self.array()?).into()),
+            b'J' => Value::Int(i32::from_le_bytes(self.array()?).into()),
+            0x8a => {
+                let length = self.byte()?;
+                Value::Long(self.take(length.into())?.into())
+            }
+            b'I' => literal::integer(&self.line()?)?,
+            b'L' => literal::integer(self.line()?.trim_end_matches('L'))?,
+            b'F' => literal::float(&self.line()?)?,
+            b'G' => Value::Float(f64::from_be_bytes(self.array()?)),
+            b'S' => Value::Text(literal::quoted(&self.line()?)?.into()),
+            b'V' => Value::Text(literal::escaped(&self.line()?)?.into()),
+            b'X' | b'T' => {
+                let length = u32::from_le_bytes(self.array()?);
+                self.text(length as usize)?
+            }
+            0x8c | b'U' => {
+                let length = self.byte()?;
+                self.text(length.into())?
+            }
+            0x8d => {
+                let length = u64::from_le_bytes(self.array()?);
+                self.text(usize::try_from(length).unwrap_or(usize::MAX))?
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn text(&mut self, length: usize) -> Result<Value, String> {
+        let text = self.take(length)?;
+        let text = std::str::from_utf8(text).map_err(|e| format!("text that is not UTF-8: {e}"))?;
+        Ok(Value::Text(text.into()))
     }
 
     fn take(&mut self, count: usize) -> Result<&[u8], String> {
@@ -198,10 +185,11 @@ impl Machine<'_> {
         self.array().map(|[byte]| byte)
     }
 
+    /// A line, its bytes taken as Latin-1, which is what the text protocol writes.
     fn line(&mut self) -> Result<String, String> {
         let rest = &self.bytes[self.at..];
-        let length = rest.iter().take(256).position(|&b| b == b'\n').ok_or("a class name without an end")?;
-        let line = String::from_utf8_lossy(self.take(length)?).into_owned();
+        let length = rest.iter().take(MAX_LINE).position(|&b| b == b'\n').ok_or("a line without an end")?;
+        let line = self.take(length)?.iter().copied().map(char::from).collect();
         self.take(1)?;
         Ok(line)
     }
@@ -260,6 +248,7 @@ impl Machine<'_> {
     }
 
     fn put(&mut self, index: u32) -> Result<(), String> {
+        self.memoized = self.memoized.saturating_add(1);
         let value = match self.stack.last() {
             // A container that still grows cannot be shared by copy; remembering nothing makes a later look-up an error.
             Some(Value::Dict(_) | Value::List(_)) => return Ok(()),

@@ -1,0 +1,104 @@
+//! `ground data`: looks at a folder of annotated pictures before anything is trained on it.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use kestrel_training::datasets::formats::{self, Annotations, Format};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `ground data`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what a folder holds, what was left out of it and why.
+    Check(Check),
+}
+
+/// Arguments of `ground data check`.
+#[derive(Debug, Args)]
+struct Check {
+    /// The annotations' format: kestrel, coco, dota (also VSAI), vsai_ref, rrsis_d, refsegrs, vrsbench, dior_rsvg, opt_rsvg,
+    /// geochat, refdrone, auair, hit_uav, visdrone.
+    format: Format,
+    /// The folder.
+    folder: PathBuf,
+    /// Do not ask for the pictures' files.
+    #[arg(long)]
+    annotations_only: bool,
+    /// Only one of the set's own splits.
+    #[arg(long)]
+    split: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `ground data`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.command {
+        Command::Check(check) => run_check(check),
+    }
+}
+
+fn run_check(check: &Check) -> Result<ExitCode> {
+    let mut found = formats::read(check.format, &check.folder)?;
+    if let Some(split) = &check.split {
+        found = found.of_split(split, &check.folder)?;
+    }
+    if !check.annotations_only {
+        found = found.with_pictures();
+    }
+    if check.json {
+        println!("{}", json(&found));
+    } else {
+        print(&found);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How many things there are of each category.
+fn categories(found: &Annotations) -> BTreeMap<String, usize> {
+    let mut categories = BTreeMap::new();
+    for instance in found.records.iter().flat_map(|r| &r.instances) {
+        *categories.entry(format!("{:?}", instance.category)).or_default() += 1;
+    }
+    categories
+}
+
+fn json(found: &Annotations) -> serde_json::Value {
+    serde_json::json!({
+        "pictures": found.records.len(),
+        "instances": found.instances(),
+        "categories": categories(found),
+        "expressions": found.expressions(),
+        "splits": found.splits(),
+        "left_out": found.skipped,
+        "noted": found.noted,
+        "unknown_categories": found.unknown,
+    })
+}
+
+fn print(found: &Annotations) {
+    println!("{} pictures, {} things, {} expressions", found.records.len(), found.instances(), found.expressions());
+    let splits: Vec<&str> = found.splits().into_iter().collect();
+    if !splits.is_empty() {
+        println!("splits: {}", splits.join(", "));
+    }
+    for (category, count) in categories(found) {
+        println!("{count:8}  {category}");
+    }
+    for (title, tally) in [("left out", &found.skipped), ("noted", &found.noted)] {
+        for (reason, count) in tally.iter() {
+            println!("{title}: {} × {reason}, first {}", count.count, count.first);
+        }
+    }
+    for (name, count) in &found.unknown {
+        println!("left out: {count} × `{name}`, which no category of ours is");
+    }
+}
