@@ -193,6 +193,6 @@ fn write(path: &Path, text: &str) -> Result<()> {
 /// Wall seconds of all steps of a log.
 fn seconds(log: &Path) -> Result<f64> {
     let text = std::fs::read_to_string(log).with_context(|| format!("reading {}", log.display()))?;
-    let of = |line: &str| Some(serde_json::from_str::<serde_json::Value>(line).ok()?["seconds"].as_f64()?);
+    let of = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["seconds"].as_f64();
     Ok(text.lines().filter_map(of).sum())
 }

@@ -183,6 +183,9 @@ struct Batch {
     steps: usize,
 }
 
+/// Next-token logits and `[SEG]` states, one row for each rollout that goes on.
+type Fed = (Vec<Vec<f32>>, Vec<Vec<f32>>);
+
 impl Batch {
     /// `count` times the same prefix, with room for `most` rows behind it.
     fn new(
@@ -222,13 +225,7 @@ impl Batch {
     }
 
     /// Reads one token of each member, all at the same position; gives each member's logits and `[SEG]` state.
-    fn feed(
-        &mut self,
-        ops: &mut Candle<'_>,
-        config: &Config,
-        ids: &[u32],
-        position: u32,
-    ) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    fn feed(&mut self, ops: &mut Candle<'_>, config: &Config, ids: &[u32], position: u32) -> Result<Fed> {
         let used = self.prefix + self.steps;
         let past = self.past(used)?;
         let ids = Tensor::from_slice(ids, (ids.len(), 1), &self.device)?;

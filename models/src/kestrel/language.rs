@@ -52,6 +52,9 @@ pub fn words<O: Ops>(ops: &mut O, config: &Config, ids: &O::T) -> Result<O::T> {
     ops.scale(&text, (width as f32).sqrt())
 }
 
+/// Hidden states, and what a cache keeps of every layer.
+pub(super) type Kept<T> = (T, Vec<KeyValue<T>>);
+
 /// All decoder layers over rows `x` behind `past`, one entry of each layer or none at all.
 /// Gives the hidden states, not yet normalised, and what a cache keeps of the rows.
 pub(super) fn layers<O: Ops>(
@@ -60,7 +63,7 @@ pub(super) fn layers<O: Ops>(
     x: &O::T,
     places: &Places<'_, O::T>,
     past: &[KeyValue<O::T>],
-) -> Result<(O::T, Vec<KeyValue<O::T>>)> {
+) -> Result<Kept<O::T>> {
     if !past.is_empty() && past.len() != config.language_layers {
         return Err(Error::Shape {
             operation: "language",

@@ -136,7 +136,7 @@ fn stratum(modifiers: &[&str], tail: &[&str]) -> Stratum {
     let related = tail.windows(2).any(|pair| matches!(pair, [word, "of"] if place(word)));
     match () {
         () if counted && (tail.is_empty() || from) => Stratum::Ordinal,
-        () if !tail.is_empty() && (!framed || !tail.iter().any(|w| place(&w)) || related && !of_picture(tail)) => {
+        () if !tail.is_empty() && (!framed || !tail.iter().any(place) || related && !of_picture(tail)) => {
             Stratum::Relation
         }
         () if any(&SIZES) => Stratum::Size,

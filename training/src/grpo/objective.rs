@@ -109,7 +109,8 @@ pub fn units(turns: &[Turn], options: &Options) -> f32 {
 }
 
 fn counts(turn: &Turn, options: &Options) -> bool {
-    !turn.actions.is_empty() && !(turn.overlong && options.mask_overlong)
+    let masked = turn.overlong && options.mask_overlong;
+    !turn.actions.is_empty() && !masked
 }
 
 /// The surrogate of some turns of a batch that has `units` units in all (see [`units`]).

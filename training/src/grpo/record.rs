@@ -14,6 +14,9 @@ use crate::sft::evaluate::{Subject, answer};
 use crate::sft::example::{Goal, Pointers, Question, ids};
 use crate::sft::{Result, TrainError};
 
+/// An episode's number with its records.
+type Numbered = (usize, Vec<Record>);
+
 /// Records of all questions of a set; with the likeliest answer and the decoder's own mask threshold, no gate and no tiles.
 ///
 /// # Errors
@@ -26,7 +29,7 @@ pub fn records(
     episodes: &Episodes,
     workers: usize,
 ) -> Result<Vec<Record>> {
-    let part = |number: usize| -> Result<Vec<(usize, Vec<Record>)>> {
+    let part = |number: usize| -> Result<Vec<Numbered>> {
         let pool = ThreadPoolBuilder::new()
             .num_threads(1)
             .build()
@@ -36,7 +39,7 @@ pub fn records(
             mine.map(|index| Ok((index, one(params, config, tokenizer, set, episodes, index)?))).collect()
         })
     };
-    let results: Vec<Result<Vec<(usize, Vec<Record>)>>> = thread::scope(|scope| {
+    let results: Vec<Result<Vec<Numbered>>> = thread::scope(|scope| {
         let part = &part;
         let started: Vec<_> = (0..workers).map(|number| scope.spawn(move || part(number))).collect();
         let dead = |worker| move |_| Err(TrainError::Worker { worker, got: "it panicked".to_owned() });

@@ -25,9 +25,12 @@ pub fn write(question: &Question<'_>) -> Result<Vec<Step>, Dropped> {
     Ok(steps)
 }
 
+/// What follows from the things that are seen.
+type Follows = fn(Vec<usize>) -> Verdict;
+
 /// What is seen of the target from left to right, and what follows.
 fn seen(question: &Question<'_>) -> Result<[Step; 2], Dropped> {
-    let (things, verdict): (&[usize], fn(Vec<usize>) -> Verdict) = match &question.ask.target {
+    let (things, verdict): (&[usize], Follows) = match &question.ask.target {
         Target::Masks(of) | Target::Boxes(of) => (of, Verdict::These),
         Target::Ambiguous(of) => (of, Verdict::Either),
         Target::Unseeable => (&[], |_| Verdict::Hidden),
