@@ -31,8 +31,11 @@ fn of<'a>(set: &'a Annotations, name: &str) -> &'a Record {
     set.records.iter().find(|r| r.frame() == name).unwrap_or_else(|| panic!("{name}"))
 }
 
+/// A thing's category and its box in whole pixels.
+type Named = (Category, [i32; 4]);
+
 /// Expressions with their targets' categories and boxes, rounded.
-fn said(record: &Record) -> Vec<(&str, Vec<(Category, [i32; 4])>)> {
+fn said(record: &Record) -> Vec<(&str, Vec<Named>)> {
     let thing = |t: &usize| {
         let instance = &record.instances[*t];
         (instance.category, instance.bounding_box.map(|v| v.round() as i32))
