@@ -109,7 +109,8 @@ pub fn train(
     }
     let (samples, updates) = (episodes.len(), Vec::new());
     let meta = Meta { step: 0, samples, recipe: recipe.clone(), updates, optimiser_steps: None };
-    let log = Log::open(&folder, 0, CURVES)?;
+    // What a resumed run keeps of its log is decided with its checkpoint.
+    let log = Log::open(&folder, if resumes { usize::MAX } else { 0 }, CURVES)?;
     let (params, reference, config, tokenizer) = (&params, reference.as_ref(), &config, &tokenizer);
     let mut run = Run { recipe, params, reference, config, tokenizer, episodes, adam, meta, log, folder };
     if resumes {
