@@ -1,7 +1,7 @@
 //! Reinforcement: a model and a recipe in, a better model out, or an honest record that it is not.
 //!
 //! The way of a step: [`bake`] has turned pictures into [`episode`]s, [`rollout`] asks, samples and judges
-//! ([`crate::rewards`], [`advantage`]), [`improve`] follows the [`objective`]'s gradient, and the optimiser and
+//! ([`crate::rewards`], [`advantage`]), [`mod@improve`] follows the [`objective`]'s gradient, and the optimiser and
 //! checkpoints of [`crate::sft`] do the rest. [`record`] judges the outcome on frozen sets.
 
 pub mod advantage;

@@ -1,7 +1,7 @@
 //! Chains of reasons for questions whose answers are known: what a reasoned answer says between `<think>` and
 //! `</think>`.
 //!
-//! A question becomes [`chain::Step`]s ([`write`]): the cues in its words, the candidates with their boxes, what each cue
+//! A question becomes [`chain::Step`]s ([`write()`]): the cues in its words, the candidates with their boxes, what each cue
 //! leaves of them, and what follows. The steps become token ids ([`Reasoner`]), and what the ids say is read back and
 //! checked against the annotation by [`verify`], which shares nothing with the writing but the meaning of words
 //! ([`crate::expressions::meaning`]) and of places ([`crate::expressions::space`]). A chain that fails is dropped and

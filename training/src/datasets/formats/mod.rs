@@ -1,4 +1,4 @@
-//! The field's annotation formats, read into [`Record`](super::Record)s: one file a format.
+//! The field's annotation formats, read into [`Record`]s: one file a format.
 //!
 //! A file that is not what its format says is one error. A single entry that is broken, a picture that is missing, a category
 //! that has no [`Category`](crate::sample::Category) is left out and counted, with the place where it first came up; nothing
@@ -39,7 +39,7 @@ pub use tally::{Count, Tally};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// `annotations.json` of this project: see [`load`](super::load).
+    /// `annotations.json` of this project: see [`load`].
     Kestrel,
     /// COCO instances: polygons, run lengths, boxes.
     Coco,
