@@ -1,7 +1,7 @@
 //! `ground grpo`: a trained model and a recipe in, a reinforced model out.
 
 use crate::teller::Teller;
-use crate::train::{interrupted, runs, with_environment};
+use crate::train::{Folders, interrupted, with_environment};
 use anyhow::Result;
 use clap::Args;
 use kestrel_training::grpo::{self, Progress, Recipe};
@@ -21,12 +21,8 @@ pub struct Arguments {
     /// Go on from the last checkpoint.
     #[arg(long)]
     resume: bool,
-    /// Folder of runs; the default lies in the user's cache.
-    #[arg(long, env = "KESTREL_RUNS")]
-    runs: Option<PathBuf>,
-    /// Folder of real data sets.
-    #[arg(long, env = "KESTREL_DATA")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    folders: Folders,
     /// Print one JSON object per step.
     #[arg(long)]
     json: bool,
@@ -37,8 +33,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let recipe = Recipe::load(&arguments.recipe)?;
     with_environment()?;
     let options = grpo::Options {
-        runs: runs(arguments.runs.clone())?,
-        data: arguments.data.clone(),
+        runs: arguments.folders.runs()?,
+        data: arguments.folders.data.clone(),
         from: arguments.from.clone(),
         resume: arguments.resume,
     };

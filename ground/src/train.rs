@@ -33,15 +33,37 @@ pub struct Arguments {
     /// Train on the samples that the cache holds already instead of completing it.
     #[arg(long)]
     partial_cache: bool,
+    #[command(flatten)]
+    folders: Folders,
+    /// Print one JSON object per step.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where training reads and writes.
+#[derive(Debug, Args)]
+pub(crate) struct Folders {
     /// Folder of runs; the default lies in the user's cache.
     #[arg(long, env = "KESTREL_RUNS")]
     runs: Option<PathBuf>,
     /// Folder of real data sets.
     #[arg(long, env = "KESTREL_DATA")]
-    data: Option<PathBuf>,
-    /// Print one JSON object per step.
-    #[arg(long)]
-    json: bool,
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl Folders {
+    /// The folder of runs, see [`runs`].
+    pub(crate) fn runs(&self) -> Result<PathBuf> {
+        runs(self.runs.clone())
+    }
+}
+
+/// Where runs live: as asked, else in the user's cache.
+pub(crate) fn runs(asked: Option<PathBuf>) -> Result<PathBuf> {
+    match asked {
+        Some(folder) => Ok(folder),
+        None => Ok(registry::cache_folder().context("no home folder\nhint: set KESTREL_RUNS")?.join("runs")),
+    }
 }
 
 /// Runs `ground train`.
@@ -49,8 +71,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let recipe = Recipe::load(&arguments.recipe)?;
     with_environment()?;
     let options = sft::Options {
-        runs: runs(arguments.runs.clone())?,
-        data: arguments.data.clone(),
+        runs: arguments.folders.runs()?,
+        data: arguments.folders.data.clone(),
         trunk: recipe.pretrained_trunk.then(|| trunk(!arguments.json)).transpose()?,
         from: arguments.from.clone(),
         resume: arguments.resume,
@@ -88,14 +110,6 @@ pub(crate) fn with_environment() -> Result<()> {
 #[cfg(not(unix))]
 pub(crate) fn with_environment() -> Result<()> {
     Ok(())
-}
-
-/// Where runs live: as asked, else in the user's cache.
-pub fn runs(asked: Option<PathBuf>) -> Result<PathBuf> {
-    match asked {
-        Some(folder) => Ok(folder),
-        None => Ok(registry::cache_folder().context("no home folder\nhint: set KESTREL_RUNS")?.join("runs")),
-    }
 }
 
 /// The converted trunk, fetched from the registry once.

@@ -6,11 +6,11 @@ mod plan;
 mod table;
 
 use crate::teller::Teller;
-use crate::train::{interrupted, runs, with_environment};
-use anyhow::{Context, Result};
+use crate::train::{Folders, interrupted, with_environment};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use kestrel_calibration::{Rules, fit_with};
-use kestrel_training::grpo::{self, Baker, Options, Progress, Start, record};
+use kestrel_training::grpo::{self, Baker, Options, Progress, Recipe, Start, record};
 use kestrel_training::metrics::Record;
 use kestrel_training::sft::checkpoint::{MODEL, STATE};
 use plan::{Cell, Plan, Set};
@@ -28,12 +28,8 @@ pub struct Arguments {
     /// Folder of the model that all arms begin from (`model.safetensors` and `tokenizer.json`).
     #[arg(long)]
     from: PathBuf,
-    /// Folder of runs; the default lies in the user's cache.
-    #[arg(long, env = "KESTREL_RUNS")]
-    runs: Option<PathBuf>,
-    /// Folder of real data sets.
-    #[arg(long, env = "KESTREL_DATA")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    folders: Folders,
     /// Make the table from the runs that are finished, without training.
     #[arg(long)]
     table_only: bool,
@@ -50,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let plan = Plan::load(&arguments.plan)?;
     with_environment()?;
     let stop = interrupted()?;
-    let runs = runs(arguments.runs.clone())?;
+    let runs = arguments.folders.runs()?;
     let experiment =
         Experiment { plan: &plan, arguments, runs: &runs, teller: Teller::new(arguments.json), stop: &stop };
     let mut outcomes = vec![experiment.start()?];
@@ -93,7 +89,7 @@ impl Experiment<'_> {
     /// The model that all arms begin from, judged as they are.
     fn start(&self) -> Result<Outcome> {
         let folder = self.runs.join(&self.plan.name);
-        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        self.claim(&folder, None)?;
         let records = self.judge(&folder, &self.arguments.from)?;
         Ok(Outcome { arm: START.to_owned(), seed: 0, seconds: 0.0, records })
     }
@@ -105,11 +101,12 @@ impl Experiment<'_> {
         if self.arguments.table_only && !folder.join(TEST).is_file() {
             return Ok(None);
         }
+        self.claim(&folder, Some(recipe))?;
         if !folder.join(TEST).is_file() {
             self.teller.words(&format!("run {}", recipe.name));
             let options = Options {
                 runs: self.runs.to_path_buf(),
-                data: self.arguments.data.clone(),
+                data: self.arguments.folders.data.clone(),
                 from: Some(self.arguments.from.clone()),
                 resume: folder.join(STATE).is_file(),
             };
@@ -130,6 +127,28 @@ impl Experiment<'_> {
         let records = self.judge(&folder, &folder)?;
         let seconds = seconds(&folder.join("log.jsonl"))?;
         Ok(Some(Outcome { arm: cell.arm.clone(), seed: recipe.seed, seconds, records }))
+    }
+
+    /// Makes a folder this experiment's own: what a changed plan, recipe or model has left there is not taken for its own.
+    fn claim(&self, folder: &Path, recipe: Option<&Recipe>) -> Result<()> {
+        let (from, sets) = (self.arguments.from.join(MODEL), [&self.plan.tune, &self.plan.test]);
+        let bytes = std::fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
+        let mut hasher = kestrel_link::Hasher::default();
+        hasher.update(&bytes);
+        let is = serde_json::json!({ "from": hasher.finish(), "recipe": recipe, "sets": sets }).to_string();
+        let path = folder.join(CLAIM);
+        match std::fs::read_to_string(&path) {
+            Ok(was) if was == is => Ok(()),
+            Ok(_) => bail!(
+                "{}: expected a run of this recipe, model and sets, got one of others\n\
+                 hint: remove the folder, or give the experiment another name",
+                folder.display()
+            ),
+            Err(_) => {
+                std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+                write(&path, &is)
+            }
+        }
     }
 
     /// Records of a model on the test sets with thresholds fitted on the tuning sets; kept in `folder`.
@@ -158,7 +177,7 @@ impl Experiment<'_> {
             params: &start.params,
             config: &start.config,
             runs: self.runs,
-            data: self.arguments.data.as_deref(),
+            data: self.arguments.folders.data.as_deref(),
             workers,
             progress: &tell,
         };
@@ -178,6 +197,8 @@ impl Experiment<'_> {
     }
 }
 
+/// What a run's folder belongs to.
+const CLAIM: &str = "experiment.json";
 /// Records of the tuning sets, in a run's folder.
 const TUNE: &str = "tune.jsonl";
 /// Records of the test sets.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use kestrel_training::grpo::Recipe;
 use kestrel_training::grpo::recipe::merged;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The experiment.
@@ -31,7 +31,7 @@ pub(super) struct Plan {
 }
 
 /// Pictures of a set of the benchmark.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Set {
     /// Its name.

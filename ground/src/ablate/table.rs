@@ -1,7 +1,7 @@
 //! What an experiment found: figures of every arm, their differences to the reference, and how small a difference it could have seen.
 
 use kestrel_calibration::Fitted;
-use kestrel_training::metrics::{Figure, Kind, Record, Size, iou, report, resampled};
+use kestrel_training::metrics::{Figure, Kind, Record, Size, iou, presence_correlation, report, resampled};
 use kestrel_training::sample::Stratum;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -41,7 +41,7 @@ pub(super) fn judged(record: &Record, fitted: &Fitted) -> Record {
     Record { presence: presence as f32, predicted, intersection, given, ..record.clone() }
 }
 
-/// One column: its name, whether more is better, and its value from records; `None` where nothing contributes.
+/// One column: its name, and its value from records; not a number where nothing contributes.
 struct Column {
     name: &'static str,
     value: fn(&[&Record]) -> f64,
@@ -75,25 +75,9 @@ const COLUMNS: [Column; 10] = [
     Column { name: "hallucinated, absent", value: |r| mean(r, Record::hard_negative, shown) },
     Column { name: "hallucinated, unseeable", value: |r| mean(r, |r| r.expected == Kind::Unseeable, shown) },
     Column { name: "false refusals", value: |r| 1.0 - mean(r, Record::present, shown) },
-    Column { name: "IL_MCC", value: il_mcc },
+    Column { name: "IL_MCC", value: presence_correlation },
     Column { name: "risk–coverage", value: risk },
 ];
-
-fn il_mcc(records: &[&Record]) -> f64 {
-    let owned: Vec<Record> = records.iter().map(|r| (*r).clone()).collect();
-    matthews(&owned)
-}
-
-/// Matthews correlation of "shown" with "there".
-fn matthews(records: &[Record]) -> f64 {
-    let count = |there: bool, shown: bool| {
-        let asked = |r: &&Record| r.present() || r.hard_negative();
-        records.iter().filter(asked).filter(|r| r.present() == there && r.shown() == shown).count() as f64
-    };
-    let (tp, fp, fn_, tn) = (count(true, true), count(false, true), count(true, false), count(false, false));
-    let below = ((tp + fp) * (tp + fn_) * (tn + fp) * (tn + fn_)).sqrt();
-    if below > 0.0 { (tp * tn - fp * fn_) / below } else { 0.0 }
-}
 
 fn risk(records: &[&Record]) -> f64 {
     let kept: Vec<&Record> =

@@ -70,7 +70,8 @@ impl Params {
         Ok(())
     }
 
-    /// Freezes exactly those present parameters for which `frozen` holds; they get no gradient.
+    /// Freezes exactly those present parameters for which `frozen` holds; they get no gradient. A matrix with an adapter
+    /// is frozen in any case.
     pub fn freeze(&self, frozen: impl Fn(&str) -> bool) {
         for (name, entry) in self.write().iter_mut() {
             entry.frozen = frozen(name);
@@ -82,7 +83,7 @@ impl Params {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let mut vars: Vec<_> = entries
             .iter()
-            .filter(|(_, entry)| !entry.frozen)
+            .filter(|(_, entry)| !entry.frozen && entry.adapter.is_none())
             .map(|(name, entry)| (name.clone(), entry.var.clone()))
             .collect();
         vars.sort_by(|a, b| a.0.cmp(&b.0));

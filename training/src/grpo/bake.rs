@@ -1,7 +1,6 @@
 //! From pictures to episodes: views drawn, questions asked, features computed once by the frozen vision part.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kestrel_models::candle::{Candle, Params};
@@ -10,19 +9,19 @@ use kestrel_perception::Scratch;
 use ndarray::Array4;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rayon::ThreadPoolBuilder;
 use sha2::{Digest, Sha256};
 
 use super::episode::{self, Episode, Posed, Sight};
 use super::recipe::Data;
 use crate::benchmark;
-use crate::cache::{Sources, make, through};
+use crate::cache::{Sources, Spec, make, through};
 use crate::expressions::{self, Options, Proposed};
 use crate::sample::{Ask, Picture, Sample, Target};
 use crate::sft::coverage::Coverage;
 use crate::sft::example::{Goal, normalised};
 use crate::sft::pass::image;
 use crate::sft::{Result, TrainError};
+use crate::threads::Threads;
 use crate::views::{View, unseeable};
 
 /// Draws of a view until it hides something that is asked for.
@@ -84,7 +83,7 @@ impl Baker<'_> {
     /// The first failure of any thread; finished episodes stay.
     pub fn training(&self, data: &Data) -> Result<Episodes> {
         let folder = self.folder(&format!("{data:?}"))?;
-        let spec = crate::cache::Spec { degraded_share: 0.0, later_share: 0.0, ..data.pictures.clone() };
+        let spec = Spec { degraded_share: 0.0, later_share: 0.0, ..data.pictures.clone() };
         let plan = spec.plan();
         let episodes = Episodes { folder, count: plan.len() };
         if !episodes.complete() {
@@ -125,6 +124,8 @@ impl Baker<'_> {
     fn folder(&self, description: &str) -> Result<PathBuf> {
         let mut hasher = Sha256::new();
         hasher.update(description);
+        // What is drawn for a description changes with the code that draws.
+        hasher.update(Spec::default().generation.to_le_bytes());
         hasher.update(self.config.image.to_le_bytes());
         let tensors = self.params.tensors();
         let mut names: Vec<&String> = tensors.keys().filter(|name| sees(name)).collect();
@@ -143,42 +144,27 @@ impl Baker<'_> {
 
     fn all(&self, episodes: &Episodes, one: impl Fn(usize) -> Result<Episode> + Sync) -> Result<()> {
         let (next, done, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        let failure = Mutex::new(None);
-        let fail = |error: TrainError| {
-            stop.store(true, Ordering::Relaxed);
-            failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
-        };
-        std::thread::scope(|scope| {
-            for worker in 0..self.workers.max(1) {
-                let (next, done, stop, one, fail) = (&next, &done, &stop, &one, &fail);
-                scope.spawn(move || {
-                    // One thread each, so that rayon inside an operation does not steal from another worker.
-                    let pool = match ThreadPoolBuilder::new().num_threads(1).build() {
-                        Ok(pool) => pool,
-                        Err(error) => return fail(TrainError::Worker { worker, got: error.to_string() }),
-                    };
-                    pool.install(|| {
-                        while !stop.load(Ordering::Relaxed) {
-                            let index = next.fetch_add(1, Ordering::Relaxed);
-                            if index >= episodes.count {
-                                break;
-                            }
-                            let path = path(&episodes.folder, index);
-                            if !path.is_file()
-                                && let Err(error) = one(index).and_then(|made| Ok(episode::write(&path, &made)?))
-                            {
-                                fail(error);
-                            }
-                            (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, episodes.count);
-                        }
-                    });
-                });
+        let threads = Threads::new(self.workers)?;
+        threads.each(0..threads.count(), |_, _| {
+            while !stop.load(Ordering::Relaxed) {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= episodes.count {
+                    break;
+                }
+                let path = path(&episodes.folder, index);
+                if !path.is_file() {
+                    let made = one(index).and_then(|made| Ok(episode::write(&path, &made)?));
+                    made.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                }
+                (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, episodes.count);
             }
-        });
-        failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+            Ok(())
+        })?;
+        Ok(())
     }
 
-    /// A clean picture beside degraded views of it, the first of which hides something that is asked for.
+    /// A clean picture beside degraded views of it, the first of which hides something that is asked for, where one of
+    /// [`DRAWS`] does.
     fn hybrid(&self, picture: &Picture, data: &Data, rng: &mut ChaCha8Rng) -> Result<Episode> {
         let options = Options { count: data.asks, ..Options::default() };
         let mut proposed = expressions::generate(picture, &options, rng);

@@ -22,7 +22,6 @@ pub use start::{Start, load};
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -31,7 +30,6 @@ use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::QueryTokenizer;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::curves::Log;
 use crate::sft::checkpoint::{self, Meta, Parameter};
@@ -39,6 +37,7 @@ use crate::sft::example::ids;
 use crate::sft::optimiser::AdamW;
 use crate::sft::order::Order;
 use crate::sft::{Result, Summary, TrainError, workers};
+use crate::threads::Threads;
 use improve::{Batch, Improved, improve, turns};
 use log::{CURVES, Measured};
 use objective::units;
@@ -99,13 +98,23 @@ pub fn train(
     if let Some(adapters) = &recipe.policy.lora {
         let lora = lora::Lora { rank: adapters.rank, alpha: adapters.alpha };
         if params.adapt(|name| recipe::matches(&adapters.on, name), lora)? == 0 {
-            return Err(start::nothing(recipe, "policy.lora.on", "patterns of matrices that the model has"));
+            return Err(start::nothing(
+                recipe,
+                "policy.lora.on",
+                "patterns of matrices that the model has",
+                &adapters.on,
+            ));
         }
     }
     params.freeze(|name| !recipe.policy.moves(name));
     let adam = AdamW::new(&params, &recipe.optimiser)?;
     if adam.slots.is_empty() {
-        return Err(start::nothing(recipe, "policy.trainable", "patterns of parameters that the model has"));
+        return Err(start::nothing(
+            recipe,
+            "policy.trainable",
+            "patterns of parameters that the model has",
+            &recipe.policy.trainable,
+        ));
     }
     let (samples, updates) = (episodes.len(), Vec::new());
     let meta = Meta { step: 0, samples, recipe: recipe.clone(), updates, optimiser_steps: None };
@@ -122,6 +131,9 @@ pub fn train(
     Ok(Summary { folder: run.folder, step: run.meta.step, finished: !stopped })
 }
 
+/// Sums of gradients, one array for each parameter that moves.
+type Sums = Vec<Vec<f32>>;
+
 struct Run<'a> {
     recipe: &'a Recipe,
     params: &'a Params,
@@ -133,12 +145,6 @@ struct Run<'a> {
     meta: Meta<Recipe>,
     log: Log,
     folder: PathBuf,
-}
-
-/// One thread: its pool, so that rayon inside an operation does not steal from another worker, and its gradient sums.
-struct Worker {
-    pool: ThreadPool,
-    sums: Vec<Vec<f32>>,
 }
 
 impl Run<'_> {
@@ -157,18 +163,13 @@ impl Run<'_> {
     /// Runs the remaining steps; true when `progress` stopped them.
     fn steps(&mut self, progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync)) -> Result<bool> {
         let recipe = self.recipe;
-        let pool = |number: usize| {
-            let made = ThreadPoolBuilder::new().num_threads(1).build();
-            made.map_err(|e| TrainError::Worker { worker: number, got: e.to_string() })
-        };
-        let mut threads = (0..recipe.workers)
-            .map(|number| Ok(Worker { pool: pool(number)?, sums: self.adam.sums(&[]) }))
-            .collect::<Result<Vec<_>>>()?;
+        let threads = Threads::new(recipe.workers)?;
+        let mut sums = vec![self.adam.sums(&[]); recipe.workers];
         let mut order = Order::new(recipe.seed, self.meta.samples);
         while self.meta.step < recipe.steps {
             let first = self.meta.step * recipe.batch;
             let pictures: Vec<(usize, u64)> = (first..first + recipe.batch).map(|p| order.at(p)).collect();
-            let entry = self.step(&mut threads, &pictures)?;
+            let entry = self.step(&threads, &mut sums, &pictures)?;
             self.meta.step += 1;
             self.log.push(&entry)?;
             if self.meta.step.is_multiple_of(recipe.checkpoint_steps) {
@@ -182,7 +183,7 @@ impl Run<'_> {
         Ok(false)
     }
 
-    fn step(&mut self, threads: &mut [Worker], pictures: &[(usize, u64)]) -> Result<Entry> {
+    fn step(&mut self, threads: &Threads, sums: &mut [Sums], pictures: &[(usize, u64)]) -> Result<Entry> {
         let (recipe, clock) = (self.recipe, Instant::now());
         let played = self.play(threads, pictures)?;
         let play_seconds = clock.elapsed().as_secs_f32();
@@ -193,11 +194,10 @@ impl Run<'_> {
         let rate = recipe.rate(self.meta.step);
         let (mut sum, mut norm) = (Improved::default(), 0.0);
         for _ in 0..recipe.updates {
-            let improved = self.improve(threads, &played, batch)?;
-            let squares = |sums: &[f32]| sums.iter().map(|v| f64::from(v * v)).sum::<f64>();
+            let improved = self.improve(threads, sums, &played, batch)?;
             // A batch that teaches nothing must not be moved on by the optimiser's memory.
-            if threads[0].sums.iter().any(|sums| squares(sums) != 0.0) {
-                norm = self.adam.step(&threads[0].sums, 1.0, rate)?;
+            if sums[0].iter().flatten().any(|slope| *slope != 0.0) {
+                norm = self.adam.step(&sums[0], 1.0, rate)?;
             }
             for (what, value) in [("the gradient's norm", norm), ("the loss", improved.loss)] {
                 if !value.is_finite() {
@@ -213,7 +213,7 @@ impl Run<'_> {
     }
 
     /// Every picture played, by as many threads as there are workers; which thread plays which is fixed.
-    fn play(&self, threads: &[Worker], pictures: &[(usize, u64)]) -> Result<Vec<Played>> {
+    fn play(&self, threads: &Threads, pictures: &[(usize, u64)]) -> Result<Vec<Played>> {
         let one = |&(index, seed): &(usize, u64)| -> Result<Played> {
             let special = self.tokenizer.special();
             let actor = Actor { params: self.params, config: self.config, special };
@@ -225,73 +225,38 @@ impl Run<'_> {
             let asked = choose(&episode, &self.recipe.questions, &mut tokens, &mut rng)?;
             play(&actor, self.recipe, episode, asked, &mut rng)
         };
-        let one = &one;
-        let count = threads.len();
-        let parts: Vec<Result<Vec<Played>>> = thread::scope(|scope| {
-            let started: Vec<_> = threads
-                .iter()
-                .enumerate()
-                .map(|(number, worker)| {
-                    let mine = pictures.iter().skip(number).step_by(count);
-                    scope.spawn(move || worker.pool.install(|| mine.map(one).collect()))
-                })
-                .collect();
-            let dead = |worker| move |_| Err(TrainError::Worker { worker, got: "it panicked".to_owned() });
-            started.into_iter().enumerate().map(|(n, handle)| handle.join().unwrap_or_else(dead(n))).collect()
-        });
-        let mut parts = parts.into_iter().map(|part| Ok(part?.into_iter())).collect::<Result<Vec<_>>>()?;
+        let count = threads.count();
+        let parts = threads.each(0..count, |_, number| {
+            pictures.iter().skip(number).step_by(count).map(one).collect::<Result<Vec<Played>>>()
+        })?;
+        let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
         Ok((0..pictures.len()).filter_map(|i| parts[i % count].next()).collect())
     }
 
-    /// Gradients of everything played; the sums end up in the first worker, added in a fixed order.
-    fn improve(&self, threads: &mut [Worker], played: &[Played], batch: Batch) -> Result<Improved> {
-        let count = threads.len();
-        let one = |played: &Played, sums: &mut [Vec<f32>]| -> Result<Improved> {
-            let special = self.tokenizer.special();
-            let actor = Actor { params: self.params, config: self.config, special };
-            let (stores, improved) = improve(&actor, self.reference, self.recipe, played, batch)?;
-            for store in &stores {
-                for (slot, sum) in self.adam.slots.iter().zip(sums.iter_mut()) {
-                    if let Some(gradient) = store.get(slot.var.as_tensor()) {
-                        workers::add(sum, gradient)?;
+    /// Gradients of everything played; the sums end up in the first of `sums`, added in a fixed order.
+    fn improve(&self, threads: &Threads, sums: &mut [Sums], played: &[Played], batch: Batch) -> Result<Improved> {
+        let count = sums.len();
+        let special = self.tokenizer.special();
+        let actor = Actor { params: self.params, config: self.config, special };
+        let parts = threads.each(sums.iter_mut(), |number, sums| {
+            sums.iter_mut().for_each(|sum| sum.fill(0.0));
+            let mut total = Improved::default();
+            for played in played.iter().skip(number).step_by(count) {
+                let (stores, improved) = improve(&actor, self.reference, self.recipe, played, batch)?;
+                total += improved;
+                for store in &stores {
+                    for (slot, sum) in self.adam.slots.iter().zip(sums.iter_mut()) {
+                        if let Some(gradient) = store.get(slot.var.as_tensor()) {
+                            workers::add(sum, gradient)?;
+                        }
                     }
                 }
             }
-            Ok(improved)
-        };
-        let one = &one;
-        let parts: Vec<Result<Improved>> = thread::scope(|scope| {
-            let started: Vec<_> = threads
-                .iter_mut()
-                .enumerate()
-                .map(|(number, Worker { pool, sums })| {
-                    let mine = played.iter().skip(number).step_by(count);
-                    scope.spawn(move || {
-                        sums.iter_mut().for_each(|sum| sum.fill(0.0));
-                        pool.install(|| {
-                            let mut total = Improved::default();
-                            for played in mine {
-                                total += one(played, sums)?;
-                            }
-                            Ok(total)
-                        })
-                    })
-                })
-                .collect();
-            let dead = |worker| move |_| Err(TrainError::Worker { worker, got: "it panicked".to_owned() });
-            started.into_iter().enumerate().map(|(n, handle)| handle.join().unwrap_or_else(dead(n))).collect()
-        });
+            Ok(total)
+        })?;
+        workers::gather(sums.iter_mut());
         let mut total = Improved::default();
-        for part in parts {
-            total += part?;
-        }
-        if let Some((first, rest)) = threads.split_first_mut() {
-            for worker in rest {
-                for (to, from) in first.sums.iter_mut().zip(&worker.sums) {
-                    to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
-                }
-            }
-        }
+        parts.into_iter().for_each(|part| total += part);
         Ok(total)
     }
 

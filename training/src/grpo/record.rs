@@ -1,21 +1,16 @@
 //! A model judged on episodes: records as every evaluation gives them, from features that were computed once.
 
-use std::thread;
-
 use kestrel_models::candle::Params;
 use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::QueryTokenizer;
-use rayon::ThreadPoolBuilder;
 
 use super::bake::Episodes;
 use crate::metrics::Record;
 use crate::sample::Ask;
+use crate::sft::Result;
 use crate::sft::evaluate::{Subject, answer};
-use crate::sft::example::{Goal, Pointers, Question, ids};
-use crate::sft::{Result, TrainError};
-
-/// An episode's number with its records.
-type Numbered = (usize, Vec<Record>);
+use crate::sft::example::{Goal, Pointers, Question, class, ids};
+use crate::threads::Threads;
 
 /// Records of all questions of a set; with the likeliest answer and the decoder's own mask threshold, no gate and no tiles.
 ///
@@ -29,26 +24,11 @@ pub fn records(
     episodes: &Episodes,
     workers: usize,
 ) -> Result<Vec<Record>> {
-    let part = |number: usize| -> Result<Vec<Numbered>> {
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(1)
-            .build()
-            .map_err(|e| TrainError::Worker { worker: number, got: e.to_string() })?;
-        pool.install(|| {
-            let mine = (number..episodes.len()).step_by(workers);
-            mine.map(|index| Ok((index, one(params, config, tokenizer, set, episodes, index)?))).collect()
-        })
-    };
-    let results: Vec<Result<Vec<Numbered>>> = thread::scope(|scope| {
-        let part = &part;
-        let started: Vec<_> = (0..workers).map(|number| scope.spawn(move || part(number))).collect();
-        let dead = |worker| move |_| Err(TrainError::Worker { worker, got: "it panicked".to_owned() });
-        started.into_iter().enumerate().map(|(n, handle)| handle.join().unwrap_or_else(dead(n))).collect()
-    });
-    let mut all = Vec::new();
-    for result in results {
-        all.extend(result?);
-    }
+    let results = Threads::new(workers)?.each(0..workers, |_, number| {
+        let mine = (number..episodes.len()).step_by(workers);
+        mine.map(|index| Ok((index, one(params, config, tokenizer, set, episodes, index)?))).collect::<Result<Vec<_>>>()
+    })?;
+    let mut all: Vec<(usize, Vec<Record>)> = results.into_iter().flatten().collect();
     all.sort_by_key(|(index, _)| *index);
     Ok(all.into_iter().flat_map(|(_, records)| records).collect())
 }
@@ -69,8 +49,7 @@ fn one(
             let Ask { text, hint, nonsense, target, .. } = &posed.ask;
             let (ids, doubt) = ids(tokenizer, config.max_tokens, text, hint.as_ref(), nonsense)?;
             let goal = if posed.target.is_empty() { Goal::Empty } else { Goal::Mask(posed.target.clone()) };
-            let class = crate::sft::example::class(target);
-            let pointers = Pointers { class, targets: Vec::new(), anchor: None, alike: None };
+            let pointers = Pointers { class: class(target), targets: Vec::new(), anchor: None, alike: None };
             questions.push(Question { ids, doubt, goal, pointers, anchor: None, plain: false, compared: false });
         }
         let asks: Vec<Ask> = sight.asked.iter().map(|posed| posed.ask.clone()).collect();

@@ -66,7 +66,7 @@ pub fn load(folder: &Path, file: &str) -> Result<Start> {
 }
 
 /// Patterns that fit nothing.
-pub(super) fn nothing(recipe: &Recipe, setting: &str, expected: &str) -> TrainError {
-    let got = format!("{:?}, which fit none", recipe.policy.trainable);
+pub(super) fn nothing(recipe: &Recipe, setting: &str, expected: &str, patterns: &[String]) -> TrainError {
+    let got = format!("{patterns:?}, which fit none");
     TrainError::Setting { recipe: recipe.name.clone(), setting: setting.to_owned(), expected: expected.to_owned(), got }
 }

@@ -4,7 +4,7 @@ mod figure;
 mod report;
 
 pub use figure::{Figure, RESAMPLES, mean, resampled, sums};
-pub use report::{Masks, Report, report, risk_coverage};
+pub use report::{Masks, Report, presence_correlation, report, risk_coverage};
 
 use serde::{Deserialize, Serialize};
 

@@ -166,18 +166,31 @@ fn answerable(record: &Record) -> bool {
     record.present() || record.hard_negative()
 }
 
-/// Matthews correlation coefficient; 0 where it is undefined.
 fn il_mcc(records: &[&Record], seed: u64) -> Figure {
-    let cell = |r: &Record| {
-        answerable(r).then(|| {
-            let (there, shown) = (r.present(), r.shown());
-            [there && shown, !there && shown, there && !shown, !there && !shown].map(f64::from)
-        })
-    };
-    sums(records, seed, cell, |[tp, fp, fn_, tn]| {
-        let below = ((tp + fp) * (tp + fn_) * (tn + fp) * (tn + fn_)).sqrt();
-        if below > 0.0 { (tp * tn - fp * fn_) / below } else { 0.0 }
+    sums(records, seed, confusion, matthews)
+}
+
+/// A record's place in the table of true and false, positive and negative presence; `None` where presence is no question.
+fn confusion(record: &Record) -> Option<[f64; 4]> {
+    answerable(record).then(|| {
+        let (there, shown) = (record.present(), record.shown());
+        [there && shown, !there && shown, there && !shown, !there && !shown].map(f64::from)
     })
+}
+
+/// Matthews correlation coefficient; 0 where it is undefined.
+fn matthews([tp, fp, fn_, tn]: [f64; 4]) -> f64 {
+    let below = ((tp + fp) * (tp + fn_) * (tn + fp) * (tn + fn_)).sqrt();
+    if below > 0.0 { (tp * tn - fp * fn_) / below } else { 0.0 }
+}
+
+/// Matthews correlation of "shown" with "there", over present and absent targets (SAM 3).
+pub fn presence_correlation(records: &[&Record]) -> f64 {
+    let mut table = [0.0; 4];
+    for counted in records.iter().filter_map(|record| confusion(record)) {
+        table.iter_mut().zip(counted).for_each(|(sum, one)| *sum += one);
+    }
+    matthews(table)
 }
 
 fn calibration_error(records: &[&Record], seed: u64) -> Figure {

@@ -5,26 +5,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::thread;
 
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::{Config, Seen, compare, decode, language, vision};
 use kestrel_models::tokenizer::QueryTokenizer;
-use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 
 use super::example::{Example, Goal, Maker, Question};
 use super::optimiser::AdamW;
 use super::pass::{host, image, packed};
 use super::point::exactly;
-use super::{Phase, Result, TrainError, propose};
+use super::{Phase, Result, propose};
 use crate::benchmark;
 use crate::losses::answer::none_margin;
 use crate::losses::proposals::{Thing, owners};
 use crate::losses::{mask as masks, sigmoid};
 use crate::metrics::{Figure, Kind, Record, Swept, report};
 use crate::sample::{Ask, Origin, Sample, Stratum, Target};
+use crate::threads::Threads;
 
 /// What one evaluation found.
 #[derive(Debug, Clone, Serialize)]
@@ -81,44 +80,26 @@ pub fn evaluate(
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
     }
     let params = Params::from_tensors(tensors)?;
-    let results: Vec<Result<Vec<Judged>>> = thread::scope(|scope| {
-        let part = |number: usize| samples.iter().skip(number).step_by(workers);
-        let started: Vec<_> = (0..workers)
-            .map(|number| {
-                let params = &params;
-                scope.spawn(move || -> Result<Vec<Judged>> {
-                    let pool = ThreadPoolBuilder::new()
-                        .num_threads(1)
-                        .build()
-                        .map_err(|e| TrainError::Worker { worker: number, got: e.to_string() })?;
-                    pool.install(|| {
-                        let mut maker = Maker::new(config, phase, tokenizer);
-                        let mut records = Vec::new();
-                        for (set, sample) in part(number) {
-                            let example = maker.all(sample)?;
-                            records.extend(look(params, config, tokenizer, (set, sample), &example)?);
-                        }
-                        Ok(records)
-                    })
-                })
-            })
-            .collect();
-        let dead = |worker| move |_| Err(TrainError::Worker { worker, got: "it panicked".to_owned() });
-        started.into_iter().enumerate().map(|(n, handle)| handle.join().unwrap_or_else(dead(n))).collect()
-    });
+    let results = Threads::new(workers)?.each(0..workers, |_, number| {
+        let mut maker = Maker::new(config, phase, tokenizer);
+        let mut records = Vec::new();
+        for (set, sample) in samples.iter().skip(number).step_by(workers) {
+            let example = maker.all(sample)?;
+            records.extend(look(&params, config, tokenizer, (set, sample), &example)?);
+        }
+        Ok(records)
+    })?;
     let mut records = Vec::new();
     let (mut sum, mut count) = (0.0, 0usize);
     let mut points: BTreeMap<Stratum, (f32, f32)> = BTreeMap::new();
-    for result in results {
-        for Judged { record, shape, pointed } in result? {
-            if let Some(shape) = shape {
-                sum += shape;
-                count += 1;
-            }
-            let (right, all) = points.entry(record.stratum).or_default();
-            (*right, *all) = (*right + f32::from(pointed), *all + 1.0);
-            records.push(record);
+    for Judged { record, shape, pointed } in results.into_iter().flatten() {
+        if let Some(shape) = shape {
+            sum += shape;
+            count += 1;
         }
+        let (right, all) = points.entry(record.stratum).or_default();
+        (*right, *all) = (*right + f32::from(pointed), *all + 1.0);
+        records.push(record);
     }
     let all = report(&records, 1);
     let evaluation = Evaluation {

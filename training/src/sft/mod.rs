@@ -38,6 +38,7 @@ use kestrel_models::tokenizer::QueryTokenizer;
 use crate::cache::Cache;
 use crate::curves::Log;
 use crate::sample::Sample;
+use crate::threads::Threads;
 use checkpoint::Meta;
 use example::Maker;
 use log::CURVES;
@@ -184,9 +185,10 @@ impl Run<'_> {
         let (recipe, tokenizer, params) = (self.recipe, self.tokenizer, self.params);
         let config = recipe.model_of(phase);
         params.freeze(|name| phase.frozen.iter().any(|prefix| name.starts_with(prefix.as_str())));
-        let mut threads = (0..recipe.workers)
-            .map(|n| Worker::new(n, Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen)))
-            .collect::<Result<Vec<_>>>()?;
+        let threads = Threads::new(recipe.workers)?;
+        let mut workers: Vec<Worker<'_>> = (0..recipe.workers)
+            .map(|_| Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen)))
+            .collect();
         let special = tokenizer.special();
         let weights = &recipe.loss;
         let setup = Setup { params, config: &config, weights, answers: special.answers(), pad: special.pad };
@@ -195,10 +197,11 @@ impl Run<'_> {
             let clock = Instant::now();
             let first = position.pictures;
             let pictures: Vec<(usize, u64)> = (first..first + phase.batch).map(|p| order.at(p)).collect();
-            let (values, times) = workers::step(&mut threads, &setup, &self.adam.slots, self.cache, &pictures)?;
+            let (values, times) =
+                workers::step(&threads, &mut workers, &setup, &self.adam.slots, self.cache, &pictures)?;
             let rate = phase.rate(position.within);
             let step_clock = Instant::now();
-            let norm = self.adam.step(&threads[0].sums, 1.0 / phase.batch as f32, rate)?;
+            let norm = self.adam.step(&workers[0].sums, 1.0 / phase.batch as f32, rate)?;
             let mut entry = Entry {
                 step: self.meta.step + 1,
                 steps: recipe.steps(),
