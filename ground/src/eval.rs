@@ -9,7 +9,7 @@ use kestrel_onboard::bundle::Bundle;
 use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions, union};
 use kestrel_perception::{Bitmap, policy};
 use kestrel_training::benchmark;
-use kestrel_training::metrics::{Figure, Kind, Masks, Record, Report, Swept, report};
+use kestrel_training::metrics::{Figure, Kind, Masks, NO_DOUBT, Record, Report, Swept, report};
 use kestrel_training::sample::{Ask, Sample, Target};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -154,7 +154,7 @@ pub fn record(set: &str, sample: &Sample, ask: &Ask, answer: &Answer) -> Result<
         intersection: overlap,
         presence,
         features,
-        doubt: doubts.iter().map(|word| word.logit).fold(f32::NEG_INFINITY, f32::max).max(-30.0),
+        doubt: doubts.iter().map(|word| word.logit).fold(NO_DOUBT, f32::max),
         sweep,
     })
 }

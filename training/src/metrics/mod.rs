@@ -51,6 +51,9 @@ pub struct Swept {
     pub intersection: u64,
 }
 
+/// Doubt of a question without words: finite, so that a record can be written and read.
+pub const NO_DOUBT: f32 = -30.0;
+
 /// One question, what should have been answered, and what was. Pixels are those of the 512-px view.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {

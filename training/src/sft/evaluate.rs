@@ -21,7 +21,7 @@ use crate::benchmark;
 use crate::losses::answer::none_margin;
 use crate::losses::proposals::{Thing, owners};
 use crate::losses::{mask as masks, sigmoid};
-use crate::metrics::{Figure, Kind, Record, Swept, report};
+use crate::metrics::{Figure, Kind, NO_DOUBT, Record, Swept, report};
 use crate::sample::{Ask, Origin, Sample, Stratum, Target};
 use crate::threads::Threads;
 
@@ -201,7 +201,7 @@ pub(crate) fn answer(
         let given = [Kind::Mask, Kind::Absent, Kind::Ambiguous, Kind::NotUnderstood, Kind::Unseeable][best];
         let answered = given == Kind::Mask && area > 0.0;
         let start = pack.start[i] as usize;
-        let doubt = doubts[start..start + question.doubt.len()].iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let doubt = doubts[start..start + question.doubt.len()].iter().copied().fold(NO_DOUBT, f32::max);
         let in_pixels = |cells: f32| (cells * scale) as u64;
         let record = Record {
             set: subject.set.to_owned(),
