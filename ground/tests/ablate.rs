@@ -29,6 +29,14 @@ fn plan(steps: usize) -> String {
     format!("{head}{base}{arms}")
 }
 
+/// Rows of the one table that there is: that of drawn scenes.
+fn drawn(stdout: &[u8]) -> serde_json::Value {
+    let tables: serde_json::Value = serde_json::from_slice(stdout).unwrap();
+    assert_eq!(tables.as_array().unwrap().len(), 1, "{tables}");
+    assert_eq!(tables[0]["pictures"], "Drawn scenes");
+    tables[0]["rows"].clone()
+}
+
 #[test]
 fn an_experiment_gives_one_table_and_does_not_take_other_runs_for_its_own() {
     let folder = tempfile::tempdir().unwrap();
@@ -44,12 +52,12 @@ fn an_experiment_gives_one_table_and_does_not_take_other_runs_for_its_own() {
 
     // Before any arm has run there is a table of the start alone.
     let early = run(&["--table-only", "--json"]);
-    let rows: serde_json::Value = serde_json::from_slice(&early.stdout).unwrap();
+    let rows = drawn(&early.stdout);
     assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
 
     let done = run(&["--json"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let rows: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let rows = drawn(&done.stdout);
     let names: Vec<&str> = rows.as_array().unwrap().iter().map(|r| r["arm"].as_str().unwrap()).collect();
     assert_eq!(names, ["start", "supervised", "policy"]);
     assert_eq!(rows[1]["seeds"], serde_json::json!([1, 2]));

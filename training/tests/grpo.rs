@@ -122,7 +122,8 @@ fn every_kind_of_update_moves_what_it_should() {
         assert_eq!(moved("mask.kernel.out.weight"), decoder, "{name}");
         let entries = log(&done.folder);
         let total = |key: &str| entries.iter().map(|e| e["measured"][key].as_f64().unwrap()).sum::<f64>();
-        assert!(total("rollouts") > 0.0 && total("unscorable") == 0.0, "{name}");
+        assert_eq!(total("rollouts") > 0.0, name != "supervised", "supervision alone plays nothing: {name}");
+        assert_eq!(total("unscorable"), 0.0, "{name}");
         assert!(entries.iter().all(|e| e["norm"].as_f64().unwrap().is_finite()), "{name}");
     }
 }

@@ -65,8 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let folder = runs.join(&plan.name);
     let mut arms = vec![(START.to_owned(), "The model that all arms begin from.".to_owned())];
     arms.extend(plan.arms.iter().map(|arm| (arm.name.clone(), arm.about.clone())));
-    let rows = table::rows(&outcomes, &arms, &plan.reference);
-    let (markdown, json) = (table::markdown(&rows, &plan.reference), serde_json::to_string_pretty(&rows)?);
+    let tables = table::tables(&outcomes, &arms, &plan.reference);
+    let (markdown, json) = (table::markdown(&tables, &plan.reference), serde_json::to_string_pretty(&tables)?);
     write(&folder.join("table.md"), &markdown)?;
     write(&folder.join("table.json"), &json)?;
     let reports: Vec<serde_json::Value> = outcomes.iter().map(table::whole).collect();

@@ -96,6 +96,8 @@ pub(super) struct Row {
     pub(super) seeds: Vec<u64>,
     /// Mean wall seconds of training one seed.
     pub(super) seconds: f64,
+    /// Questions that were judged.
+    pub(super) records: usize,
     /// Figures by column, all seeds' records together, resampled by scene.
     pub(super) figures: Vec<(String, Figure)>,
     /// Deviation over seeds, by column; not a number for one seed.
@@ -106,8 +108,32 @@ pub(super) struct Row {
     pub(super) detectable: Vec<f64>,
 }
 
-/// Rows of all arms in the order of `arms` (name and what it is).
-pub(super) fn rows(outcomes: &[Outcome], arms: &[(String, String)], reference: &str) -> Vec<Row> {
+/// The table on one kind of pictures.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Table {
+    /// The kind of pictures.
+    pub(super) pictures: &'static str,
+    /// One row for each arm.
+    pub(super) rows: Vec<Row>,
+}
+
+/// Kinds of pictures, and whether they are drawn: scenes are never averaged with photographs.
+const PICTURES: [(&str, bool); 2] = [("Drawn scenes", true), ("Photographs", false)];
+/// How the names of the sets of drawn scenes begin.
+const DRAWN: &str = "scenes";
+
+/// A table for each kind of pictures, of all arms in the order of `arms` (name and what it is).
+pub(super) fn tables(outcomes: &[Outcome], arms: &[(String, String)], reference: &str) -> Vec<Table> {
+    let of = |drawn: bool| -> Vec<Outcome> {
+        let kept =
+            |o: &Outcome| o.records.iter().filter(|r| r.set.starts_with(DRAWN) == drawn).cloned().collect::<Vec<_>>();
+        outcomes.iter().map(|o| Outcome { records: kept(o), ..o.clone() }).collect()
+    };
+    let table = |(pictures, drawn)| Table { pictures, rows: rows(&of(drawn), arms, reference) };
+    PICTURES.into_iter().map(table).filter(|t| t.rows.iter().any(|row| row.records > 0)).collect()
+}
+
+fn rows(outcomes: &[Outcome], arms: &[(String, String)], reference: &str) -> Vec<Row> {
     let of = |arm: &str| outcomes.iter().filter(|o| o.arm == arm).collect::<Vec<_>>();
     let referred = of(reference);
     arms.iter()
@@ -123,6 +149,7 @@ fn row(outcomes: &[&Outcome], reference: &[&Outcome], (arm, about): (&str, &str)
         about: about.to_owned(),
         seeds: outcomes.iter().map(|o| o.seed).collect(),
         seconds: outcomes.iter().map(|o| o.seconds).sum::<f64>() / outcomes.len() as f64,
+        records: records.len(),
         figures: Vec::new(),
         deviations: Vec::new(),
         differences: Vec::new(),
@@ -165,42 +192,61 @@ fn deviation(values: &[f64]) -> f64 {
     (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt()
 }
 
-/// The table as Markdown: figures, then differences to the reference.
-pub(super) fn markdown(rows: &[Row], reference: &str) -> String {
+/// The tables as Markdown: figures, then differences to the reference; what the arms are stands once below.
+pub(super) fn markdown(tables: &[Table], reference: &str) -> String {
     let mut out = String::new();
-    let names: Vec<&str> = COLUMNS.iter().map(|c| c.name).collect();
-    let line = |out: &mut String, cells: &[String]| {
-        let _ = writeln!(out, "| {} |", cells.join(" | "));
-    };
-    let head = |out: &mut String| {
-        let cells: Vec<String> = std::iter::once("arm").chain(names.iter().copied()).map(str::to_owned).collect();
-        line(out, &cells);
-        line(out, &vec!["---".to_owned(); cells.len()]);
-    };
-    head(&mut out);
+    for table in tables {
+        let _ = writeln!(out, "## {}\n", table.pictures);
+        figures(&mut out, &table.rows);
+        let _ = writeln!(
+            out,
+            "\nDifference to `{reference}`, paired by scene; in brackets the smallest that would have been seen:\n"
+        );
+        differences(&mut out, &table.rows);
+        let _ = writeln!(out);
+    }
+    for row in tables.first().into_iter().flat_map(|table| &table.rows) {
+        let _ = writeln!(out, "- `{}`: {} Training took {:.0} s a seed.", row.arm, row.about, row.seconds);
+    }
+    out
+}
+
+fn line(out: &mut String, cells: &[String]) {
+    let _ = writeln!(out, "| {} |", cells.join(" | "));
+}
+
+fn head(out: &mut String) {
+    let cells: Vec<String> = std::iter::once("arm").chain(COLUMNS.iter().map(|c| c.name)).map(str::to_owned).collect();
+    line(out, &cells);
+    line(out, &vec!["---".to_owned(); cells.len()]);
+}
+
+fn figures(out: &mut String, rows: &[Row]) {
+    head(out);
     for row in rows {
         let mut cells = vec![format!("{} ({} seeds)", row.arm, row.seeds.len())];
-        cells.extend(row.figures.iter().map(|(_, f)| format!("{:.3} [{:.3}, {:.3}]", f.value, f.low, f.high)));
-        line(&mut out, &cells);
+        let figure = |f: &Figure| match f.value.is_nan() {
+            true => "–".to_owned(),
+            false => format!("{:.3} [{:.3}, {:.3}]", f.value, f.low, f.high),
+        };
+        cells.extend(row.figures.iter().map(|(_, f)| figure(f)));
+        line(out, &cells);
     }
-    let _ = writeln!(
-        out,
-        "\nDifference to `{reference}`, paired by scene; in brackets the smallest that would have been seen:\n"
-    );
-    head(&mut out);
+}
+
+fn differences(out: &mut String, rows: &[Row]) {
+    head(out);
     for row in rows.iter().filter(|row| !row.differences.is_empty()) {
         let mut cells = vec![row.arm.clone()];
         cells.extend(row.differences.iter().zip(&row.detectable).map(|(d, least)| {
             let sure = if d.low > 0.0 || d.high < 0.0 { "**" } else { "" };
-            format!("{sure}{:+.3}{sure} ({least:.3})", d.value)
+            match d.value.is_nan() {
+                true => "–".to_owned(),
+                false => format!("{sure}{:+.3}{sure} ({least:.3})", d.value),
+            }
         }));
-        line(&mut out, &cells);
+        line(out, &cells);
     }
-    let _ = writeln!(out);
-    for row in rows {
-        let _ = writeln!(out, "- `{}`: {} Training took {:.0} s a seed.", row.arm, row.about, row.seconds);
-    }
-    out
 }
 
 /// The whole report of one arm's records, for whoever wants more than the table.

@@ -7,6 +7,8 @@
 mod activation;
 mod attention;
 mod composed;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod depthwise;
 mod linear;
 pub mod lora;
@@ -21,7 +23,19 @@ pub use params::{Params, sum_grads};
 use crate::error::{Error, Result};
 use crate::ops::{Act, Conv, Init, Ops};
 use activation::{Activation, fuses};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
+
+/// Bytes that are free on a GPU; none for any other device.
+///
+/// # Errors
+/// When the driver does not say.
+pub fn free_memory(device: &Device) -> Result<Option<u64>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => Ok(Some(cuda::free_memory(device)?)),
+        _ => Ok(None),
+    }
+}
 
 /// An interpreter for one pass; cheap to make. Several may share the same [`Params`] from several threads.
 #[derive(Debug, Clone)]
@@ -147,6 +161,12 @@ impl Ops for Candle<'_> {
         let channels = last(x);
         let weight = self.weight(name, &[kernel, kernel, channels], deviation(kernel * kernel, act))?;
         let bias = self.bias(name, channels)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let op = cuda::Depthwise { kernel, stride: conv.stride };
+            let y = x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?;
+            return Ok(composed::activate(&y, act)?);
+        }
         if self.composed {
             return Ok(composed::depthwise(x, &weight, &bias, conv)?);
         }

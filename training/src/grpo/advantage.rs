@@ -92,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn rewards(values: &[f32]) -> Vec<Option<[f32; PARTS]>> {
-        values.iter().map(|v| Some([*v, 0.0, 0.0, 0.0])).collect()
+        values.iter().map(|v| Some([*v, 0.0, 0.0, 0.0, 0.0])).collect()
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn each_reward_is_normalised_for_itself_when_asked() {
         // A part that varies a thousand times more would otherwise decide alone.
-        let parts = [Some([1.0, 0.0, 0.0, 0.0]), Some([0.0, 0.001, 0.0, 0.0])];
+        let parts = [Some([1.0, 0.0, 0.0, 0.0, 0.0]), Some([0.0, 0.001, 0.0, 0.0, 0.0])];
         let branches = [Branch::High; 2];
         let apart = advantages(&parts, &branches, &Options { per_reward: true, ..Options::default() });
         assert!(apart[0].unwrap_or(1.0).abs() < 1e-3, "one advantage each way cancels: {apart:?}");

@@ -29,7 +29,7 @@ pub struct Entry {
     pub seconds: f32,
 }
 
-/// What was measured in one step.
+/// What was measured in one step. A mean over nothing is not a number, `null` in the log.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measured {
     /// Rollouts.
@@ -70,7 +70,7 @@ impl Measured {
         let mean = |values: &mut dyn Iterator<Item = f32>| {
             let (mut sum, mut n) = (0.0, 0.0);
             values.for_each(|v| (sum, n) = (sum + v, n + 1.0));
-            if n > 0.0 { sum / n } else { 0.0 }
+            sum / n
         };
         let silent = |branch: Branch| {
             let of = scored.iter().filter(|(p, t, _)| p.asked[t.asked].branch == branch);

@@ -214,6 +214,7 @@ impl Run<'_> {
 
     /// Every picture played, by as many threads as there are workers; which thread plays which is fixed.
     fn play(&self, threads: &Threads, pictures: &[(usize, u64)]) -> Result<Vec<Played>> {
+        let progress = self.meta.step as f32 / self.recipe.steps.max(1) as f32;
         let one = |&(index, seed): &(usize, u64)| -> Result<Played> {
             let special = self.tokenizer.special();
             let actor = Actor { params: self.params, config: self.config, special };
@@ -223,7 +224,7 @@ impl Run<'_> {
                 Ok(ids(self.tokenizer, self.config.max_tokens, &ask.text, ask.hint.as_ref(), &[])?.0)
             };
             let asked = choose(&episode, &self.recipe.questions, &mut tokens, &mut rng)?;
-            play(&actor, self.recipe, episode, asked, &mut rng)
+            play(&actor, self.recipe, episode, asked, progress, &mut rng)
         };
         let count = threads.count();
         let parts = threads.each(0..count, |_, number| {

@@ -8,6 +8,7 @@ use wildmatch::WildMatch;
 
 use super::{advantage, objective};
 use crate::cache::Spec;
+use crate::rewards::position::Coherence;
 use crate::rewards::views;
 use crate::sft::recipe::{Optimiser, Weights};
 use crate::sft::{Result, TrainError};
@@ -50,6 +51,9 @@ pub struct Recipe {
     /// How rewards become advantages.
     #[serde(default)]
     pub advantage: advantage::Options,
+    /// Scaling of advantages by how far a group's masks agree on where the target is (RSGround-R1, derived); none without.
+    #[serde(default)]
+    pub coherence: Option<Coherence>,
     /// How advantages become a loss.
     #[serde(default)]
     pub objective: objective::Options,
@@ -161,6 +165,13 @@ pub struct Terms {
     pub supervised: f32,
 }
 
+impl Terms {
+    /// Whether anything learns from rollouts.
+    pub fn needs_rollouts(&self) -> bool {
+        self.policy > 0.0 || self.regression > 0.0
+    }
+}
+
 impl Default for Terms {
     fn default() -> Self {
         Self { policy: 1.0, regression: 0.0, supervised: 0.0 }
@@ -257,6 +268,15 @@ impl Recipe {
         ];
         if let Some((setting, value)) = positive.iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
             return wrong(setting, "a positive number", value.to_string());
+        }
+        let Coherence { least, tolerance, .. } = self.coherence.unwrap_or_default();
+        if !(0.0..=1.0).contains(&least) || !(tolerance > 0.0 && tolerance.is_finite()) {
+            let expected = "least in 0..=1 and a positive tolerance";
+            return wrong("coherence", expected, format!("{least} and {tolerance}"));
+        }
+        let rewards = [self.reward.position, self.reward.position_end];
+        if let Some(weight) = rewards.iter().find(|w| !(**w >= 0.0 && w.is_finite())) {
+            return wrong("reward.position", "a number of 0 or more", weight.to_string());
         }
         let frozen = ["trunk.", "neck.", "projector.", "proposals."];
         let seen = |name: &str| frozen.iter().any(|prefix| name.starts_with(prefix));

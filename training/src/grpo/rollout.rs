@@ -13,6 +13,7 @@ use super::episode::Episode;
 use super::objective::{categorical, deviation, gaussian};
 use super::recipe::{Questions, Recipe};
 use crate::losses::sigmoid;
+use crate::rewards::position::{self, Coherence, Extent};
 use crate::rewards::views::{self, Branch, PARTS, Rollout, Scored};
 use crate::sft::example::class;
 use crate::sft::pass::host;
@@ -158,7 +159,7 @@ pub(super) fn answers(actor: &Actor<'_>, logits: &Tensor) -> Result<Vec<[f32; 5]
     Ok(rows.chunks_exact(actor.config.vocabulary).map(pick).collect())
 }
 
-/// Asks the chosen questions, samples `rollouts` answers to each and judges them.
+/// Asks the chosen questions, samples `rollouts` answers to each and judges them; a share `progress` of training is done.
 ///
 /// # Errors
 /// When the model fails.
@@ -167,10 +168,13 @@ pub fn play(
     recipe: &Recipe,
     episode: Episode,
     asked: Vec<Asked>,
+    progress: f32,
     rng: &mut ChaCha8Rng,
 ) -> Result<Played> {
     let (mut taken, mut entropies) = (Vec::new(), Vec::new());
     let mut masks: Vec<Option<Vec<f32>>> = Vec::new();
+    // Supervision alone learns from no rollout.
+    let rollouts = if recipe.terms.needs_rollouts() { recipe.policy.rollouts } else { 0 };
     for (s, sight) in episode.sights.iter().enumerate() {
         let here: Vec<usize> = (0..asked.len()).filter(|&q| asked[q].sight == s).collect();
         if here.is_empty() {
@@ -183,13 +187,13 @@ pub fn play(
         let from = taken.len();
         for ((&q, logits), state) in here.iter().zip(&answers).zip(states.chunks_exact(actor.config.mask_width)) {
             entropies.push(entropy(logits, recipe.policy.temperature));
-            for _ in 0..recipe.policy.rollouts {
+            for _ in 0..rollouts {
                 taken.push(act(recipe, q, logits, state, rng));
             }
         }
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
     }
-    judge(recipe, &asked, &mut taken, &masks);
+    judge(recipe, &asked, &mut taken, &masks, progress);
     Ok(Played { episode, asked, taken, entropies })
 }
 
@@ -237,10 +241,13 @@ fn normal(rng: &mut ChaCha8Rng) -> f32 {
 /// Probabilities of the masks of those rollouts that answered with one.
 fn draw(actor: &Actor<'_>, seen: &Seen<Tensor>, taken: &[Taken]) -> Result<Vec<Option<Vec<f32>>>> {
     let config = actor.config;
+    let states: Vec<&State> = taken.iter().filter_map(|t| t.state.as_ref()).collect();
+    if states.is_empty() {
+        return Ok(vec![None; taken.len()]);
+    }
     let mut ops = Candle::evaluating(actor.params);
     let picked = propose::found(seen, config)?;
     let proposals = propose::tensors(&mut ops, config, seen, &picked)?;
-    let states: Vec<&State> = taken.iter().filter_map(|t| t.state.as_ref()).collect();
     let mut drawn = Vec::with_capacity(states.len());
     for some in states.chunks(AT_ONCE) {
         let flat: Vec<f32> = some.iter().flat_map(|s| s.sample.iter().copied()).collect();
@@ -256,7 +263,7 @@ fn draw(actor: &Actor<'_>, seen: &Seen<Tensor>, taken: &[Taken]) -> Result<Vec<O
 }
 
 /// Rewards and advantages of every group.
-fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<Vec<f32>>]) {
+fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<Vec<f32>>], progress: f32) {
     let groups = asked.iter().map(|a| a.group + 1).max().unwrap_or(0);
     for group in 0..groups {
         let members: Vec<usize> = (0..taken.len()).filter(|&i| asked[taken[i].asked].group == group).collect();
@@ -268,12 +275,38 @@ fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<
                 Rollout { branch: of.branch, answer: taken[i].answer, right: of.right, mask, target: &of.target }
             })
             .collect();
-        let scored = views::score(&rollouts, &recipe.reward);
+        let scored = views::score(&rollouts, &recipe.reward, progress);
         let parts: Vec<Option<[f32; PARTS]>> = scored.iter().map(|s| s.map(|s| s.parts)).collect();
         let branches: Vec<Branch> = rollouts.iter().map(|r| recipe.reward.judged_as(r.branch, r.target)).collect();
-        let advantages = advantages(&parts, &branches, &recipe.advantage);
+        let mut advantages = advantages(&parts, &branches, &recipe.advantage);
+        if let Some(coherence) = &recipe.coherence {
+            damp(coherence, &rollouts, &branches, &scored, &mut advantages);
+        }
         for ((&i, scored), advantage) in members.iter().zip(scored).zip(advantages) {
             (taken[i].scored, taken[i].advantage) = (scored, advantage);
         }
+    }
+}
+
+/// Advantages of a group that sees its target, scaled by how far its masks agree on where it is.
+fn damp(
+    coherence: &Coherence,
+    rollouts: &[Rollout<'_>],
+    branches: &[Branch],
+    scored: &[Option<Scored>],
+    advantages: &mut [Option<f32>],
+) {
+    let seeing: Vec<(usize, position::Rollout)> = (0..rollouts.len())
+        .filter(|&i| branches[i] == Branch::High)
+        .filter_map(|i| {
+            let (iou, advantage) = (f64::from(scored[i]?.iou), f64::from(advantages[i]?));
+            let edges = rollouts[i].mask.and_then(|mask| position::centre_of_mass(mask, 0.5));
+            Some((i, position::Rollout { edges, iou, advantage }))
+        })
+        .collect();
+    let group: Vec<position::Rollout> = seeing.iter().map(|(_, rollout)| *rollout).collect();
+    let (scaled, _) = coherence.scale(&group, Extent::UNIT);
+    for ((i, _), advantage) in seeing.iter().zip(scaled) {
+        advantages[*i] = Some(advantage as f32);
     }
 }

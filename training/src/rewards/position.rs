@@ -35,6 +35,9 @@ impl TryFrom<[u32; 2]> for Extent {
 }
 
 impl Extent {
+    /// A square picture, where fractions are lengths.
+    pub const UNIT: Self = Self { width: 1.0, height: 1.0 };
+
     fn centre(&self, [left, top, right, bottom]: &Edges) -> [f64; 2] {
         let middle = |a: &f32, b: &f32| (f64::from(*a) + f64::from(*b)) / 2.0;
         [middle(left, right) * self.width, middle(top, bottom) * self.height]
@@ -73,6 +76,20 @@ pub fn positional(predicted: Option<&Edges>, truth: &Edges, extent: Extent, reac
         }
     };
     Ok((-distance(extent.centre(predicted), extent.centre(truth)) / reach).exp())
+}
+
+/// Where a mask is: the centre of its cells over a threshold, as a box without extent in fractions of a square grid of
+/// rows; none where no cell is over it.
+pub fn centre_of_mass(cells: &[f32], threshold: f32) -> Option<Edges> {
+    let side = cells.len().isqrt().max(1);
+    let (mut x, mut y, mut n) = (0.0, 0.0, 0.0);
+    for (cell, _) in cells.iter().enumerate().filter(|(_, value)| **value > threshold) {
+        x += (cell % side) as f64 + 0.5;
+        y += (cell / side) as f64 + 0.5;
+        n += 1.0;
+    }
+    let [x, y] = [x, y].map(|sum: f64| (sum / n / side as f64) as f32);
+    (n > 0.0).then_some([x, y, x, y])
 }
 
 fn distance([ax, ay]: [f64; 2], [bx, by]: [f64; 2]) -> f64 {
@@ -324,6 +341,18 @@ mod tests {
         assert_eq!(scored(&whole, &broken), Err(Unscorable::NotFinite { side: "truth" }));
         assert!(scored(&[f32::MAX; 4], &[f32::MIN; 4]).unwrap() >= 0.0);
         assert_eq!(Extent::try_from([0, 4]), Err(Unscorable::NoPicture { width: 0, height: 4 }));
+    }
+
+    #[test]
+    fn a_mask_is_where_its_cells_are() {
+        let mut cells = vec![0.0; 16];
+        assert_eq!(centre_of_mass(&cells, 0.5), None);
+        assert_eq!(centre_of_mass(&[], 0.5), None);
+        (cells[5], cells[6], cells[9], cells[10]) = (0.9, 0.9, 0.9, 0.9);
+        assert_eq!(centre_of_mass(&cells, 0.5), Some([0.5; 4]));
+        cells[15] = 0.4;
+        assert_eq!(centre_of_mass(&cells, 0.5), Some([0.5; 4]));
+        assert_eq!(centre_of_mass(&cells[..4], -1.0), Some([0.5; 4]));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::position::{self, Extent, Reach};
+
 /// What a rollout looks at, and so what is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +49,10 @@ pub struct Settings {
     pub reason: f32,
     /// Whether a target under 32 pixels of a 256-pixel picture is taken for a degraded view.
     pub infer_view: bool,
+    /// Weight of the place beside the overlap when training begins (RSGround-R1, derived): see [`position::positional`].
+    pub position: f32,
+    /// The same when training ends.
+    pub position_end: f32,
 }
 
 impl Default for Settings {
@@ -62,6 +68,8 @@ impl Default for Settings {
             tolerated_area: 0.0,
             reason: 0.25,
             infer_view: false,
+            position: 0.0,
+            position_end: 0.0,
         }
     }
 }
@@ -85,6 +93,7 @@ impl Settings {
             tolerated_area: PUBLISHED_TOLERANCE,
             reason: 0.0,
             infer_view: true,
+            ..Self::default()
         }
     }
 
@@ -111,9 +120,9 @@ pub struct Rollout<'a> {
 }
 
 /// How many parts a reward has.
-pub const PARTS: usize = 4;
-/// Their names: IoU with the target, IoU with the consensus, silence or its opposite, the right reason.
-pub const PART_NAMES: [&str; PARTS] = ["iou", "consensus", "refusal", "reason"];
+pub const PARTS: usize = 5;
+/// Their names: IoU with the target, IoU with the consensus, silence or its opposite, the right reason, the place.
+pub const PART_NAMES: [&str; PARTS] = ["iou", "consensus", "refusal", "reason", "position"];
 
 /// The weighted parts of one reward, with what was measured on the way.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -133,10 +142,27 @@ impl Scored {
     }
 }
 
-/// Judges a group of rollouts of one question; `None` for one that cannot be scored, which is left out and never counts 0.
-pub fn score(rollouts: &[Rollout<'_>], settings: &Settings) -> Vec<Option<Scored>> {
+/// Judges a group of rollouts of one question when a share `progress` of training is done; `None` for one that cannot be
+/// scored, which is left out and never counts 0.
+pub fn score(rollouts: &[Rollout<'_>], settings: &Settings, progress: f32) -> Vec<Option<Scored>> {
     let counts = count(rollouts, settings);
-    rollouts.iter().zip(counts).map(|(rollout, counts)| Some(judge(rollout, &counts?, settings))).collect()
+    let weight = settings.position + (settings.position_end - settings.position) * progress.clamp(0.0, 1.0);
+    let one = |(rollout, counts): (&Rollout<'_>, Option<Counts>)| {
+        let mut scored = judge(rollout, &counts?, settings);
+        if weight > 0.0 && settings.judged_as(rollout.branch, rollout.target) == Branch::High {
+            scored.parts[4] = weight * place(rollout)?;
+        }
+        Some(scored)
+    };
+    rollouts.iter().zip(counts).map(one).collect()
+}
+
+/// How near the mask's centre of mass is to the target's, in 0..=1; 0 where nothing is drawn.
+fn place(rollout: &Rollout<'_>) -> Option<f32> {
+    let truth = position::centre_of_mass(rollout.target, threshold(rollout.target))?;
+    let drawn = rollout.mask.and_then(|mask| position::centre_of_mass(mask, 0.5));
+    let reward = position::positional(drawn.as_ref(), &truth, Extent::UNIT, Reach::Diagonal);
+    reward.ok().map(|reward| reward as f32)
 }
 
 /// Cells of one rollout's mask, of its target, of its consensus, and what they share.
@@ -205,14 +231,14 @@ fn judge(rollout: &Rollout<'_>, counts: &Counts, settings: &Settings) -> Scored 
     let parts = match settings.judged_as(rollout.branch, rollout.target) {
         Branch::High => {
             let union = counts.drawn + counts.consensus - counts.on_consensus;
-            [iou, settings.consensus * overlap(counts.on_consensus, union, settings), 0.0, 0.0]
+            [iou, settings.consensus * overlap(counts.on_consensus, union, settings), 0.0, 0.0, 0.0]
         }
         Branch::Low | Branch::Absent => {
             let silent = area <= settings.tolerated_area;
             let share = if settings.area_reference > 0.0 { (area / settings.area_reference).min(1.0) } else { 1.0 };
             let refusal = if silent { settings.refusal } else { -settings.hallucination * share };
             let reason = if silent && rollout.answer == rollout.right { settings.reason } else { 0.0 };
-            [0.0, 0.0, refusal, reason]
+            [0.0, 0.0, refusal, reason, 0.0]
         }
     };
     Scored { parts, iou, area }

@@ -29,12 +29,12 @@ fn low<'a>(mask: Option<&'a [f32]>) -> Rollout<'a> {
 }
 
 fn totals(rollouts: &[Rollout<'_>], settings: &Settings) -> Vec<f32> {
-    score(rollouts, settings).into_iter().map(|s| s.unwrap().total()).collect()
+    score(rollouts, settings, 0.0).into_iter().map(|s| s.unwrap().total()).collect()
 }
 
 /// Advantages of a group by the published or by our normalisation.
 fn of(rollouts: &[Rollout<'_>], settings: &Settings, options: &advantage::Options) -> Vec<Option<f32>> {
-    let parts: Vec<_> = score(rollouts, settings).into_iter().map(|s| s.map(|s| s.parts)).collect();
+    let parts: Vec<_> = score(rollouts, settings, 0.0).into_iter().map(|s| s.map(|s| s.parts)).collect();
     let branches: Vec<Branch> = rollouts.iter().map(|r| settings.judged_as(r.branch, r.target)).collect();
     advantages(&parts, &branches, options)
 }
@@ -44,8 +44,8 @@ fn published_consensus_forgets_good_masks_once_refusal_works() {
     // Defect 1: the degraded members, now silent, are half of the mean: a confident mask is outvoted by silence.
     let (mask, target) = (square(12), truth(12));
     let group = [high(&mask, &target), high(&mask, &target), low(None), low(None)];
-    let published = score(&group, &Settings::published());
-    let ours = score(&group, &Settings::default());
+    let published = score(&group, &Settings::published(), 0.0);
+    let ours = score(&group, &Settings::default(), 0.0);
     assert!(published[0].unwrap().parts[1] < 1e-3, "the consensus went empty");
     assert_eq!(ours[0].unwrap().parts[1], 0.5, "the other clear view agrees: the whole β");
 }
@@ -91,7 +91,7 @@ fn published_normalisation_amplifies_noise() {
         b
     });
     let group = [high(&a, &target), high(&b, &target)];
-    let parts: Vec<_> = group.iter().map(|r| score(&[*r], &Settings::default())[0].map(|s| s.parts)).collect();
+    let parts: Vec<_> = group.iter().map(|r| score(&[*r], &Settings::default(), 0.0)[0].map(|s| s.parts)).collect();
     let branches = [Branch::High; 2];
     let published = advantages(&parts, &branches, &advantage::Options::published());
     assert!(published.iter().all(|a| a.unwrap().abs() > 0.6), "{published:?}");
@@ -111,6 +111,22 @@ fn silence_is_no_pixel_and_the_penalty_grows_with_what_is_drawn() {
 }
 
 #[test]
+fn a_near_miss_is_worth_more_than_a_far_one_until_training_ends() {
+    let at = |from: usize| (0..SIDE * SIDE).map(|i| f32::from(i == from)).collect::<Vec<_>>();
+    let (target, near, far) = (at(0), at(1), at(SIDE * SIDE - 1));
+    let settings = Settings { consensus: 0.0, position: 0.5, ..Settings::default() };
+    let position = |mask: Option<&[f32]>, progress: f32| {
+        let rollout = Rollout { branch: Branch::High, answer: 0, right: 0, mask, target: &target };
+        score(&[rollout], &settings, progress)[0].unwrap().parts[4]
+    };
+    assert_eq!(position(Some(&target), 0.0), 0.5);
+    assert!(position(Some(&near), 0.0) > position(Some(&far), 0.0));
+    assert_eq!(position(None, 0.0), 0.0);
+    assert!((position(Some(&near), 0.5) - position(Some(&near), 0.0) / 2.0).abs() < 1e-6);
+    assert_eq!(position(Some(&near), 1.0), 0.0);
+}
+
+#[test]
 fn the_wrong_reason_is_still_silence() {
     let right = low(None);
     let wrong = Rollout { answer: 1, ..right };
@@ -124,11 +140,11 @@ fn an_unscorable_rollout_is_left_out_and_does_not_vote() {
     let broken = vec![f32::NAN; SIDE * SIDE];
     let short = vec![0.9; 7];
     let with = [high(&mask, &target), high(&mask, &target), high(&broken, &target), high(&short, &target)];
-    let scored = score(&with, &Settings::default());
+    let scored = score(&with, &Settings::default(), 0.0);
     assert_eq!(scored[2], None);
     assert_eq!(scored[3], None);
-    assert_eq!(scored[..2], score(&with[..2], &Settings::default())[..]);
-    assert!(score(&[], &Settings::default()).is_empty());
+    assert_eq!(scored[..2], score(&with[..2], &Settings::default(), 0.0)[..]);
+    assert!(score(&[], &Settings::default(), 0.0).is_empty());
 }
 
 fn any_mask() -> impl Strategy<Value = Option<Vec<f32>>> {
@@ -150,10 +166,10 @@ proptest! {
             Rollout { branch, answer: *answer, right: 4, mask: mask.as_deref(), target }
         }).collect();
         for settings in [Settings::default(), Settings::published()] {
-            let scored = score(&rollouts, &settings);
+            let scored = score(&rollouts, &settings, 0.5);
             let mut reversed: Vec<Rollout<'_>> = rollouts.clone();
             reversed.reverse();
-            let mut back = score(&reversed, &settings);
+            let mut back = score(&reversed, &settings, 0.5);
             back.reverse();
             for (a, b) in scored.iter().zip(&back) {
                 let (a, b) = (a.unwrap(), b.unwrap());

@@ -6,6 +6,9 @@ use thiserror::Error;
 
 use crate::datasets::DataError;
 
+/// Bytes of a gibibyte.
+const GIBIBYTE: f64 = 1_073_741_824.0;
+
 /// Result of training.
 pub type Result<T> = std::result::Result<T, TrainError>;
 
@@ -64,6 +67,20 @@ pub enum TrainError {
         value: f32,
         /// First sample of the step.
         sample: usize,
+    },
+    /// A phase needs more memory than there is.
+    #[error(
+        "phase {phase}: expected at least {:.1} GiB of memory, counted before the first step; {:.1} GiB can be had\n\
+         hint: fewer workers, a smaller image, fewer queries or masks",
+        *needed as f64 / GIBIBYTE, *there as f64 / GIBIBYTE
+    )]
+    Memory {
+        /// The phase's name.
+        phase: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that can be had.
+        there: u64,
     },
     /// Files that the run needs first.
     #[error("{what} is missing: expected {expected}")]

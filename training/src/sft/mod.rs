@@ -8,9 +8,11 @@ pub(crate) mod coverage;
 mod error;
 pub mod evaluate;
 pub mod example;
+mod idle;
 mod layouts;
 pub mod log;
 pub mod measured;
+pub mod memory;
 pub mod optimiser;
 pub mod order;
 pub mod pass;
@@ -103,6 +105,7 @@ pub fn train(
     options: &Options,
     progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Summary> {
+    memory::check(recipe)?;
     let folder = options.runs.join(&recipe.name);
     std::fs::create_dir_all(&folder).map_err(TrainError::io("creating", &folder))?;
     if !options.resume && folder.join(checkpoint::STATE).is_file() {
@@ -197,7 +200,7 @@ impl Run<'_> {
             let clock = Instant::now();
             let first = position.pictures;
             let pictures: Vec<(usize, u64)> = (first..first + phase.batch).map(|p| order.at(p)).collect();
-            let (values, times) =
+            let ((values, times), waited) =
                 workers::step(&threads, &mut workers, &setup, &self.adam.slots, self.cache, &pictures)?;
             let rate = phase.rate(position.within);
             let step_clock = Instant::now();
@@ -212,6 +215,7 @@ impl Run<'_> {
                 times: times.mean(values.pictures),
                 optimiser_millis: step_clock.elapsed().as_secs_f32() * 1e3,
                 seconds: clock.elapsed().as_secs_f32(),
+                waited,
                 evaluation: None,
             };
             for (what, value) in [("the gradient's norm", norm), ("the loss", entry.values.total)] {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use candle_core::{CpuStorage, Storage, Tensor};
 
 use super::example::Maker;
+use super::idle::Idle;
 use super::measured::{Times, Values, lap};
 use super::optimiser::Slot;
 use super::pass::{Setup, pass};
@@ -28,7 +29,14 @@ impl<'a> Worker<'a> {
         Self { maker, sums }
     }
 
-    fn run(&mut self, setup: &Setup<'_>, slots: &[Slot], cache: &Cache, mine: &[(usize, u64)]) -> Result<Measured> {
+    fn run(
+        &mut self,
+        setup: &Setup<'_>,
+        slots: &[Slot],
+        cache: &Cache,
+        mine: &[(usize, u64)],
+        idle: &Idle,
+    ) -> Result<Measured> {
         let Self { maker, sums } = self;
         let mut measured = (Values::default(), Times::default());
         sums.iter_mut().for_each(|sum| sum.fill(0.0));
@@ -38,13 +46,13 @@ impl<'a> Worker<'a> {
             if !maker.phase.blind {
                 let example = maker.draw(&cache.get(index)?, seed)?;
                 lap(&mut clock, &mut measured.1.prepare);
-                stores.push(pass(setup, &example, seed, &mut measured.1)?);
+                stores.push(idle.busy(|| pass(setup, &example, seed, &mut measured.1))?);
             }
             if maker.phase.texts > 0 {
-                stores.push(reading::pass(setup, maker, seed, &mut measured.1)?);
+                stores.push(idle.busy(|| reading::pass(setup, maker, seed, &mut measured.1))?);
             }
             if maker.phase.layouts > 0 {
-                stores.push(layouts::pass(setup, maker, cache, seed, &mut measured.1)?);
+                stores.push(idle.busy(|| layouts::pass(setup, maker, cache, seed, &mut measured.1))?);
             }
             for (grads, values) in stores {
                 measured.0 += values;
@@ -64,7 +72,8 @@ impl<'a> Worker<'a> {
 
 type Measured = (Values, Times);
 
-/// Runs a step's `pictures` (sample and seed) on all workers, one a thread; the sums end up in the first.
+/// Runs a step's `pictures` (sample and seed) on all workers, one a thread; the sums end up in the first. Gives beside what
+/// was measured the seconds in which every worker waited for its data.
 ///
 /// # Errors
 /// The first worker's failure.
@@ -75,19 +84,20 @@ pub(super) fn step(
     slots: &[Slot],
     cache: &Cache,
     pictures: &[(usize, u64)],
-) -> Result<Measured> {
-    let count = workers.len();
+) -> Result<(Measured, f32)> {
+    let (count, idle) = (workers.len(), Idle::new());
     let results = threads.each(workers.iter_mut(), |number, worker| {
         let mine: Vec<(usize, u64)> = pictures.iter().skip(number).step_by(count).copied().collect();
-        worker.run(setup, slots, cache, &mine)
+        worker.run(setup, slots, cache, &mine, &idle)
     })?;
+    let waited = idle.seconds();
     let mut measured = (Values::default(), Times::default());
     for (values, times) in results {
         measured.0 += values;
         measured.1 += times;
     }
     gather(workers.iter_mut().map(|worker| &mut worker.sums));
-    Ok(measured)
+    Ok((measured, waited))
 }
 
 /// Adds all workers' sums to the first one's, in their order.

@@ -1,0 +1,151 @@
+//! How much memory a phase will need, counted on the model's definition before anything is allocated.
+
+use kestrel_models::candle::free_memory;
+use kestrel_models::cost::Cost;
+use kestrel_models::kestrel::{
+    Config, PackedTensors, Proposals, compare, decode, keys, language, likeness, names_of_places, names_of_tokens,
+    vision, wishes,
+};
+use kestrel_perception::proposals::{CODE, MOST, NAMES};
+
+use super::recipe::{Phase, Processor, Recipe};
+use super::{Result, TrainError};
+
+/// Bytes of a number.
+const WORD: u64 = 4;
+/// Copies of every parameter beside a worker's sums: itself, two moments, the average that is exported.
+const COPIES: u64 = 4;
+
+/// Results that operations put together from candle's own keep, for each that one of our kernels keeps: counted by hand.
+const COMPOSED: u64 = 3;
+
+/// Bytes that a phase needs at its fullest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Parameters, their moments and average.
+    pub state: u64,
+    /// Gradients: a sum for each worker, and those of the picture that it is at.
+    pub gradients: u64,
+    /// Results that the backward passes of all workers keep.
+    pub results: u64,
+}
+
+impl Estimate {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.state + self.gradients + self.results
+    }
+}
+
+/// Counts a phase whose `workers` handle one picture each at the same time, with as many questions, words and masks as the
+/// recipe allows. Frozen parts are counted as if they moved.
+///
+/// # Errors
+/// When the configuration is no model.
+pub fn estimate(config: &Config, phase: &Phase, workers: usize) -> Result<Estimate> {
+    let mut cost = Cost::default();
+    let (side, questions) = (config.image, phase.queries.max(1));
+    let seen = vision(&mut cost, config, &vec![1, side, side, 3])?;
+    let keys = keys(&mut cost, config, &seen)?;
+    names_of_places(&mut cost, config, &keys)?;
+    names_of_tokens(&mut cost, config, &seen)?;
+    let (texts, tokens) = (questions * config.max_tokens, config.token_side().pow(2));
+    let (rows, half) = (tokens + texts, config.language_width / config.heads / 2);
+    let packed = PackedTensors {
+        ids: vec![1, texts],
+        index: vec![1, questions],
+        mask: vec![1, rows, rows],
+        cos: vec![1, rows, half],
+        sin: vec![1, rows, half],
+    };
+    let said = language(&mut cost, config, &seen.tokens, &packed)?;
+    let wishes = wishes(&mut cost, config, &said.seg)?;
+    likeness(&mut cost, config, &keys, &wishes)?;
+    let proposals = Proposals {
+        names: vec![1, MOST, NAMES],
+        codes: vec![1, MOST, CODE],
+        extents: vec![1, 2 * config.embed_side() + 2 * config.mask_side(), MOST],
+        attention: vec![1, MOST + 1, MOST + 1],
+    };
+    let seg = vec![questions, 1, config.mask_width];
+    let compared = compare(&mut cost, config, &proposals, &seg, questions)?;
+    let masks = phase.masks.clamp(1, questions);
+    let mut first = compared;
+    for part in [&mut first.meant, &mut first.found, &mut first.summary] {
+        part[0] = masks;
+    }
+    decode(&mut cost, config, &seen, &proposals, &first, &vec![masks, 1, config.mask_width], masks)?;
+    let (parameters, workers) = (cost.parameters() * WORD, workers as u64);
+    Ok(Estimate {
+        state: COPIES * parameters,
+        gradients: 2 * workers * parameters,
+        results: workers * (cost.results + cost.inner) * WORD,
+    })
+}
+
+/// Bytes that Linux says can be had without swapping, from the text of `/proc/meminfo`.
+pub fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Refuses a recipe whose fullest phase needs more than is there; says nothing where the system does not tell.
+///
+/// # Errors
+/// [`TrainError::Memory`], with what would need less; what keeps a GPU from being asked.
+pub(super) fn check(recipe: &Recipe) -> Result<()> {
+    let host = || std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
+    let (there, kept) = match recipe.device {
+        Processor::Cpu => (host(), 1),
+        Processor::Cuda => (free_memory(&recipe.device.device()?)?, COMPOSED),
+    };
+    let Some(there) = there else { return Ok(()) };
+    for phase in recipe.phases.iter().filter(|phase| !phase.blind) {
+        let mut estimate = estimate(&recipe.model_of(phase), phase, recipe.workers)?;
+        estimate.results *= kept;
+        let needed = estimate.total();
+        if needed > there {
+            return Err(TrainError::Memory { phase: phase.name.clone(), needed, there });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn phase(more: &str) -> Phase {
+        let text = "name = \"a\"\nimage = 64\nsteps = 1\nbatch = 1\nlearning_rate = 1e-3\nwarm_up_steps = 1\n";
+        toml::from_str(&format!("{text}{more}")).unwrap()
+    }
+
+    #[test]
+    fn more_of_anything_needs_more() {
+        let of = |image: usize, more: &str, workers: usize| {
+            estimate(&Config { image, ..Config::tiny() }, &phase(more), workers).unwrap().total()
+        };
+        let least = of(64, "queries = 4\nmasks = 2", 1);
+        assert!(of(128, "queries = 4\nmasks = 2", 1) > 2 * least);
+        assert!(of(64, "queries = 8\nmasks = 2", 1) > least);
+        assert!(of(64, "queries = 4\nmasks = 4", 1) > least);
+        assert!(of(64, "queries = 4\nmasks = 2", 2) > least);
+    }
+
+    #[test]
+    fn the_systems_word_is_read() {
+        assert_eq!(available("MemTotal: 8 kB\nMemAvailable:    2048 kB\n"), Some(2_097_152));
+        for other in ["", "MemAvailable: many kB", "MemAvailable: 5", "MemAvailable: 99999999999999999999 kB"] {
+            assert_eq!(available(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_before_it_begins() {
+        let text = include_str!("../../recipes/smoke.toml").replace("workers = 2", "workers = 2000000");
+        let error = check(&toml::from_str(&text).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("phase small") && error.contains("hint"), "{error}");
+    }
+}
