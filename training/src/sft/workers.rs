@@ -62,13 +62,14 @@ impl<'a> Worker<'a> {
     }
 }
 
-type Measured = (Values, Times);
+/// Sums over pictures.
+pub type Measured = (Values, Times);
 
 /// Runs a step's `pictures` (sample and seed) on all workers, one a thread; the sums end up in the first.
 ///
 /// # Errors
 /// The first worker's failure.
-pub(super) fn step(
+pub fn step(
     threads: &Threads,
     workers: &mut [Worker<'_>],
     setup: &Setup<'_>,
