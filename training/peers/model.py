@@ -71,8 +71,8 @@ class Kestrel(torch.nn.Module):
         return F.linear(x, self.get(name + ".weight"), self.get(name + ".bias") if bias else None)
 
     def conv1(self, x, name, bias=True):
-        """Affine over the channels of a map."""
-        return F.conv2d(x, self.get(name + ".weight")[:, :, None, None], self.get(name + ".bias") if bias else None)
+        """Affine over the channels of a map: a matrix product over channels-last rows."""
+        return self.linear(x.permute(0, 2, 3, 1), name, bias).permute(0, 3, 1, 2)
 
     def conv(self, x, name, kernel, stride, groups=1):
         weight, bias = self.get(name + ".weight"), self.get(name + ".bias")

@@ -1,6 +1,6 @@
 """The trainer's step in PyTorch on the CPU: forward, losses, backward, clipping, AdamW and the average, in f32.
 
-    python step.py FOLDER MODEL [--threads N] [--accumulate] [--compile]
+    python step.py FOLDER MODEL [--threads N] [--accumulate]
 
 FOLDER holds what training/examples/step.rs wrote. Like that program it says `ready`, then answers every line on
 standard input by one step and a line of JSON.
@@ -19,7 +19,6 @@ def arguments():
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--accumulate", action="store_true", help="one picture at a time, gradients added up")
-    parser.add_argument("--compile", action="store_true", help="through torch.compile")
     return parser.parse_args()
 
 
@@ -141,14 +140,13 @@ def main():
         compared = compare(torch, asked.folder, model(whole), whole)
     del whole
     optimiser = Optimiser(torch, model, header)
-    run = torch.compile(model) if asked.compile else model
     forget_peak()
     tell({"ready": True, "resident_mib": memory("VmRSS:"), "outputs": compared, "torch": torch.__version__})
     for _ in sys.stdin:
         start, values, times = time.perf_counter(), {}, [0.0, 0.0, 0.0]
         for b in batches:
             clock = time.perf_counter()
-            outputs = run(b)
+            outputs = model(b)
             times[0] += time.perf_counter() - clock
             clock = time.perf_counter()
             parts = losses(outputs, b)
