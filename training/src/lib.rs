@@ -20,5 +20,5 @@ pub mod rewards;
 pub mod sample;
 pub mod scenes;
 pub mod sft;
-mod threads;
+pub mod threads;
 pub mod views;

@@ -9,14 +9,14 @@ use crate::sft::{Result, TrainError};
 
 /// The pools; they live as long as the work, since an allocator gives a new thread nothing that an old one freed.
 #[derive(Debug)]
-pub(crate) struct Threads(Vec<ThreadPool>);
+pub struct Threads(Vec<ThreadPool>);
 
 impl Threads {
     /// So many threads, at least one.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn new(count: usize) -> Result<Self> {
+    pub fn new(count: usize) -> Result<Self> {
         let pool = |worker: usize| {
             let named = ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("train-{worker}"));
             named.build().map_err(|e| TrainError::Worker { worker, got: e.to_string() })
@@ -25,7 +25,7 @@ impl Threads {
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 
@@ -33,7 +33,7 @@ impl Threads {
     ///
     /// # Errors
     /// The first failure, by order of the items; a panic is one.
-    pub(crate) fn each<I: Send, T: Send>(
+    pub fn each<I: Send, T: Send>(
         &self,
         items: impl IntoIterator<Item = I>,
         run: impl Fn(usize, I) -> Result<T> + Sync,

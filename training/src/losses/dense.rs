@@ -2,6 +2,8 @@
 //!
 //! Words reach the trunk only through a few masks a picture; these labels teach every cell at once.
 
+use serde::Serialize;
+
 use super::sigmoid;
 use crate::sample::{Category, Colour};
 
@@ -24,7 +26,7 @@ const BACKGROUND_WEIGHT: f32 = 0.15;
 const PRESENT_WEIGHT: f32 = 4.0;
 
 /// What is known about one cell.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 enum Cell {
     Unknown,
     /// Nothing of the exhaustively labelled categories.
@@ -34,7 +36,7 @@ enum Cell {
 }
 
 /// Labels of a grid of `side²` cells.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Grid {
     side: usize,
     cells: Vec<Cell>,

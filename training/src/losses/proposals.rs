@@ -1,6 +1,7 @@
 //! What stands out, and which of it is meant.
 
 use kestrel_perception::proposals::{GEOMETRY, NAMES, Proposal, SPOT, geometry, iou};
+use serde::Serialize;
 
 use super::binary;
 use super::dense::focal;
@@ -19,7 +20,7 @@ const OVERLAP: f32 = 0.3;
 const OFFSET: f32 = 0.25;
 
 /// A labelled thing.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Thing {
     /// What it is.
     pub category: Category,
@@ -30,7 +31,7 @@ pub struct Thing {
 }
 
 /// What is known of every spot.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Spots {
     side: usize,
     things: Vec<Thing>,

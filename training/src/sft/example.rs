@@ -7,6 +7,7 @@ use kestrel_perception::{Scratch, SpecialIds, View, layout, preprocess};
 use ndarray::Array4;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 
 use super::coverage::{Coverage, pool};
 use super::{Phase, Result, TrainError};
@@ -109,7 +110,7 @@ fn plain(stratum: Stratum) -> bool {
 }
 
 /// What a mask should be, at stride 4 of the input.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Goal {
     /// This coverage, `[(side/4)²]`.
     Mask(Vec<f32>),

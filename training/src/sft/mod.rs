@@ -17,7 +17,7 @@ pub mod optimiser;
 pub mod order;
 pub mod pass;
 mod point;
-pub(crate) mod propose;
+pub mod propose;
 pub mod reading;
 pub mod recipe;
 mod settle;

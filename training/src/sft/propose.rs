@@ -21,7 +21,7 @@ const SAME: f32 = 0.4;
 ///
 /// # Errors
 /// When the spots are not finite.
-pub(crate) fn found(seen: &Seen<Tensor>, config: &Config) -> Result<Vec<Proposal>> {
+pub fn found(seen: &Seen<Tensor>, config: &Config) -> Result<Vec<Proposal>> {
     Ok(pick(&host(&seen.spots)?, config.spot_side())?)
 }
 
@@ -57,7 +57,7 @@ pub(super) fn given(
 ///
 /// # Errors
 /// When candle fails.
-pub(crate) fn tensors(
+pub fn tensors(
     ops: &mut Candle<'_>,
     config: &Config,
     seen: &Seen<Tensor>,

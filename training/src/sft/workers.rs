@@ -70,14 +70,15 @@ impl<'a> Worker<'a> {
     }
 }
 
-type Measured = (Values, Times);
+/// Sums over pictures.
+pub type Measured = (Values, Times);
 
 /// Runs a step's `pictures` (sample and seed) on all workers, one a thread; the sums end up in the first. Gives beside what
 /// was measured the seconds in which every worker waited for its data.
 ///
 /// # Errors
 /// The first worker's failure.
-pub(super) fn step(
+pub fn step(
     threads: &Threads,
     workers: &mut [Worker<'_>],
     setup: &Setup<'_>,
