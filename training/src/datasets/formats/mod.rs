@@ -5,6 +5,8 @@
 //! is dropped in silence. Where a known thing is left out, its category no longer counts as labelled exhaustively in that
 //! picture: "there is no car" is said of no picture with a car that could not be read.
 //!
+//! What of a set trains, what tunes and what tests is said by [`Annotations::part`].
+//!
 //! An expression is left out, too, when one of the things that it names is: what is left of them would be a wrong answer.
 
 mod auair;
