@@ -1,5 +1,7 @@
 //! `ground data`: looks at a folder of annotated pictures before anything is trained on it.
 
+mod show;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use kestrel_training::datasets::formats::{self, Annotations, Format};
@@ -18,6 +20,8 @@ pub struct Arguments {
 enum Command {
     /// Say what a folder holds, what was left out of it and why.
     Check(Check),
+    /// Write a page of its pictures with what is labelled and said, and of what training makes of them.
+    Show(show::Arguments),
 }
 
 /// Arguments of `ground data check`.
@@ -28,6 +32,9 @@ struct Check {
     format: Format,
     /// The folder.
     folder: PathBuf,
+    /// The annotation file in it, where a COCO file has another name than the usual ones.
+    #[arg(long)]
+    annotations: Option<PathBuf>,
     /// Do not ask for the pictures' files.
     #[arg(long)]
     annotations_only: bool,
@@ -43,11 +50,12 @@ struct Check {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Check(check) => run_check(check),
+        Command::Show(show) => show::run(show),
     }
 }
 
 fn run_check(check: &Check) -> Result<ExitCode> {
-    let mut found = formats::read(check.format, &check.folder)?;
+    let mut found = formats::read_file(check.format, &check.folder, check.annotations.as_deref())?;
     if let Some(split) = &check.split {
         found = found.of_split(split, &check.folder)?;
     }
@@ -71,13 +79,20 @@ fn categories(found: &Annotations) -> BTreeMap<String, usize> {
     categories
 }
 
+/// How many things have no outline but a box.
+fn boxes(found: &Annotations) -> usize {
+    found.records.iter().flat_map(|r| &r.instances).filter(|i| i.outline.is_weak()).count()
+}
+
 fn json(found: &Annotations) -> serde_json::Value {
     serde_json::json!({
         "pictures": found.records.len(),
         "instances": found.instances(),
+        "boxes": boxes(found),
         "categories": categories(found),
         "expressions": found.expressions(),
         "splits": found.splits(),
+        "parts": found.parts(),
         "left_out": found.skipped,
         "noted": found.noted,
         "unknown_categories": found.unknown,
@@ -90,15 +105,13 @@ fn print(found: &Annotations) {
     if !splits.is_empty() {
         println!("splits: {}", splits.join(", "));
     }
+    let parts: Vec<String> = found.parts().iter().map(|(part, count)| format!("{count} {part}")).collect();
+    println!("pictures by use: {}", parts.join(", "));
+    if boxes(found) > 0 {
+        println!("{} of the things have a box and no outline", boxes(found));
+    }
     for (category, count) in categories(found) {
         println!("{count:8}  {category}");
     }
-    for (title, tally) in [("left out", &found.skipped), ("noted", &found.noted)] {
-        for (reason, count) in tally.iter() {
-            println!("{title}: {} × {reason}, first {}", count.count, count.first);
-        }
-    }
-    for (name, count) in &found.unknown {
-        println!("left out: {count} × `{name}`, which no category of ours is");
-    }
+    found.told().iter().for_each(|line| println!("{line}"));
 }

@@ -9,6 +9,10 @@ use kestrel_onboard::bundle::Bundle;
 use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions, union};
 use kestrel_perception::{Bitmap, policy};
 use kestrel_training::benchmark;
+use kestrel_training::datasets::Split;
+use kestrel_training::datasets::folder::Folder;
+use kestrel_training::datasets::formats::Format;
+use kestrel_training::metrics::published::{Benchmark, as_boxes};
 use kestrel_training::metrics::{Figure, Kind, Masks, NO_DOUBT, Record, Report, Swept, report};
 use kestrel_training::sample::{Ask, Sample, Target};
 use std::io::Write as _;
@@ -24,6 +28,18 @@ pub struct Arguments {
     /// A frozen set by name, or a folder with images/ and annotations.json.
     #[arg(long, default_value = "scenes")]
     set: String,
+    /// Instead: a folder of your own in this format, as for `ground data check`.
+    #[arg(long, requires = "folder", conflicts_with = "set")]
+    format: Option<Format>,
+    /// The folder of --format.
+    #[arg(long, requires = "format")]
+    folder: Option<PathBuf>,
+    /// The annotation file in it, where a COCO file has another name than the usual ones.
+    #[arg(long, requires = "format")]
+    annotations: Option<PathBuf>,
+    /// What is judged of it: one of its own splits, train, tune, test or all; test by default.
+    #[arg(long, requires = "format")]
+    split: Option<String>,
     /// 0 is the frozen set; another seed draws other scenes and questions of the same kind.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -51,6 +67,7 @@ const SWEEP: [f32; 8] = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5];
 
 /// Runs `ground eval`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let subject = Subject::of(arguments)?;
     let bundle = Bundle::open(&crate::engine::bundle_folder(arguments.bundle.as_deref())?)?;
     let mut options = SegmenterOptions::default();
     if arguments.without_gate {
@@ -60,45 +77,102 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         options.sweep = SWEEP.to_vec();
     }
     let mut segmenter = Segmenter::open(&bundle, &arguments.engine.options(arguments.json), options)?;
-    let records = judge(arguments, &mut segmenter)?;
+    let (name, benchmark) = (subject.name.clone(), subject.benchmark);
+    let Judged { records, written, left_out } = judge(arguments, subject, &mut segmenter)?;
     if records.is_empty() {
-        bail!("the set `{}` holds no question", arguments.set);
+        bail!("the set `{name}` holds no question, and {left_out} pictures that do not open");
     }
     if let Some(path) = &arguments.records {
         write_records(path, &records)?;
     }
     let report = report(&records, arguments.seed);
+    let published = benchmark.map(|benchmark| (benchmark, benchmark.figures(&written, arguments.seed)));
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        let mut all = serde_json::to_value(&report)?;
+        if let Some((benchmark, figures)) = &published {
+            all["published"] = serde_json::json!({ "benchmark": benchmark, "figures": figures });
+        }
+        println!("{all}");
     } else {
-        print(&arguments.set, segmenter.model(), segmenter.engine(), &report);
+        print(&name, segmenter.model(), segmenter.engine(), &report);
+        if let Some((benchmark, figures)) = &published {
+            println!("\nas {benchmark:?} defines it, on {} questions in the set's own words:", written.len());
+            figures.iter().for_each(|(name, figure)| line(name, figure));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn samples(arguments: &Arguments) -> Result<benchmark::Samples> {
-    let data = std::env::var_os("KESTREL_DATA").map(PathBuf::from);
-    if benchmark::NAMES.contains(&arguments.set.as_str()) {
-        return Ok(benchmark::set(&arguments.set, arguments.seed, arguments.limit, data.as_deref())?);
-    }
-    let folder = Path::new(&arguments.set);
-    if !folder.is_dir() {
-        bail!(
-            "`{}` is neither a folder nor a frozen set\nhint: the sets are {}",
-            arguments.set,
-            benchmark::NAMES.join(", ")
-        );
-    }
-    Ok(benchmark::folder(folder, arguments.seed, arguments.limit)?)
+/// What is judged.
+struct Subject {
+    name: String,
+    samples: benchmark::Samples,
+    /// The published definitions that apply to its own words.
+    benchmark: Option<Benchmark>,
+    /// Whether a picture that does not open is left out instead of ending everything.
+    lenient: bool,
 }
 
-fn judge(arguments: &Arguments, segmenter: &mut Segmenter) -> Result<Vec<Record>> {
-    let samples = samples(arguments)?;
+impl Subject {
+    fn of(arguments: &Arguments) -> Result<Self> {
+        let data = std::env::var_os("KESTREL_DATA").map(PathBuf::from);
+        let (seed, limit) = (arguments.seed, arguments.limit);
+        let plain = |samples| Self { name: arguments.set.clone(), samples, benchmark: None, lenient: false };
+        if let (Some(format), Some(folder)) = (arguments.format, &arguments.folder) {
+            return Self::own(arguments, format, folder);
+        }
+        if benchmark::NAMES.contains(&arguments.set.as_str()) {
+            return Ok(plain(benchmark::set(&arguments.set, seed, limit, data.as_deref())?));
+        }
+        let folder = Path::new(&arguments.set);
+        if !folder.is_dir() {
+            bail!(
+                "`{}` is neither a folder nor a frozen set\nhint: the sets are {}; --format and --folder name your own",
+                arguments.set,
+                benchmark::NAMES.join(", ")
+            );
+        }
+        Ok(plain(benchmark::folder(folder, seed, limit)?))
+    }
+
+    fn own(arguments: &Arguments, format: Format, folder: &Path) -> Result<Self> {
+        let set = Folder {
+            annotations: arguments.annotations.clone(),
+            split: arguments.split.clone(),
+            ..Folder::new(format, &std::path::absolute(folder)?)
+        };
+        let part = set.part(None, Split::Test)?;
+        if !arguments.json {
+            part.told().iter().for_each(|line| eprintln!("{line}"));
+        }
+        let name = format!("{format} {}", folder.display());
+        let samples = benchmark::from_records(part.records, arguments.seed, arguments.limit);
+        Ok(Self { name, samples, benchmark: Benchmark::of(format), lenient: true })
+    }
+}
+
+/// What came of a set.
+#[derive(Default)]
+struct Judged {
+    records: Vec<Record>,
+    /// The records that a benchmark judges, as it compares them.
+    written: Vec<Record>,
+    left_out: usize,
+}
+
+fn judge(arguments: &Arguments, subject: Subject, segmenter: &mut Segmenter) -> Result<Judged> {
     let bar = if arguments.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     bar.set_style(ProgressStyle::with_template("{spinner} {pos} pictures, {msg} ({elapsed})")?);
-    let mut records = Vec::new();
-    for sample in samples {
-        let sample = sample?;
+    let mut judged = Judged::default();
+    for sample in subject.samples {
+        let sample = match sample {
+            Err(error) if subject.lenient => {
+                bar.suspend(|| eprintln!("left out: {error}"));
+                judged.left_out += 1;
+                continue;
+            }
+            sample => sample?,
+        };
         let mut look = segmenter.look_still(&sample.picture.image)?;
         for ask in &sample.asks {
             let query = Query { id: "eval".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1 };
@@ -106,13 +180,26 @@ fn judge(arguments: &Arguments, segmenter: &mut Segmenter) -> Result<Vec<Record>
             if arguments.salient {
                 crate::salient::replace(&mut answer, &sample.picture.image)?;
             }
-            records.push(record(&arguments.set, &sample, ask, &answer)?);
+            let record = record(&subject.name, &sample, ask, &answer)?;
+            if let Some(benchmark) = subject.benchmark.filter(|_| ask.written) {
+                judged.written.push(match benchmark.by_boxes() {
+                    true => boxed(&record, &sample, ask, &answer)?,
+                    false => record.clone(),
+                });
+            }
+            judged.records.push(record);
         }
         bar.inc(1);
-        bar.set_message(format!("{} questions", records.len()));
+        bar.set_message(format!("{} questions", judged.records.len()));
     }
     bar.finish_and_clear();
-    Ok(records)
+    Ok(judged)
+}
+
+/// The record with the boxes around what was shown and what is right.
+fn boxed(record: &Record, sample: &Sample, ask: &Ask, answer: &Answer) -> Result<Record> {
+    let shown = union(&answer.outcome)?.and_then(|mask| mask.bounding_box());
+    Ok(as_boxes(record, shown, truth(sample, ask)?.0.bounding_box()))
 }
 
 /// One question's record: what was right, what came.

@@ -43,6 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let summary = grpo::train(&recipe, &options, &|progress| {
         match progress {
             Progress::Episodes(done, all) => teller.samples(done, all),
+            Progress::Doing(words) => teller.words(words),
             Progress::Step(entry) => teller.step(entry.step, entry.steps, entry, false),
             _ => {}
         }

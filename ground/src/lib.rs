@@ -16,6 +16,7 @@ pub mod engine;
 pub mod eval;
 pub mod export;
 pub mod grpo;
+mod html;
 pub mod keys;
 pub mod push;
 mod salient;

@@ -4,12 +4,13 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &[],
     &["demo"],
     &["ask"],
     &["data"],
     &["data", "check"],
+    &["data", "show"],
     &["train"],
     &["grpo"],
     &["ablate"],

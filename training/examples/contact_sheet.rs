@@ -2,35 +2,9 @@
 //!
 //! `cargo run -p kestrel-training --example contact_sheet -- [FILE [FIRST_SEED [COLUMNS [PAIRS_OF_ROWS [SIDE]]]]]`
 
-use image::{Rgb, RgbImage, imageops};
-use kestrel_training::sample::Picture;
+use image::{RgbImage, imageops};
 use kestrel_training::scenes::render;
-
-fn outlined(picture: &Picture) -> RgbImage {
-    let mut image = picture.image.clone();
-    let (width, height) = image.dimensions();
-    for (number, instance) in picture.instances.iter().enumerate() {
-        let Some(bits) = instance.mask.as_ref().and_then(|m| m.to_bits().ok()) else {
-            continue;
-        };
-        let hue = (number * 97 % 255) as u8;
-        let ink = Rgb([hue, 255 - hue, ((number * 53) % 200) as u8 + 55]);
-        let at = |x: u32, y: u32| bits[(y * width + x) as usize];
-        for y in 0..height {
-            for x in 0..width {
-                let edge = x == 0
-                    || y == 0
-                    || x + 1 == width
-                    || y + 1 == height
-                    || !(at(x - 1, y) && at(x + 1, y) && at(x, y - 1) && at(x, y + 1));
-                if at(x, y) && edge {
-                    image.put_pixel(x, y, ink);
-                }
-            }
-        }
-    }
-    image
-}
+use kestrel_training::sheet::outlined;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -44,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let spent = started.elapsed();
         println!("seed {}: {} instances, {} ms", first + i, picture.instances.len(), spent.as_millis());
         let (x, y) = (i % columns * side, i / columns * 2 * side);
-        for (image, down) in [(picture.image.clone(), 0), (outlined(&picture), side)] {
+        for (image, down) in [(picture.image.clone(), 0), (outlined(&picture)?, side)] {
             let small = imageops::resize(&image, side, side, imageops::FilterType::Triangle);
             imageops::replace(&mut sheet, &small, i64::from(x), i64::from(y + down));
         }

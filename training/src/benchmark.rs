@@ -9,8 +9,8 @@ use std::path::Path;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cache::finish;
-use crate::datasets::crop::{Region, cut};
+use crate::cache::{finish, written};
+use crate::datasets::crop::{Region, cut_indexed};
 use crate::datasets::{DataError, Modality, Record, Result, Split, load};
 use crate::expressions::meaning::{Expression, Facts, ROAD, evaluate, target};
 use crate::expressions::{Options, Phrasing, phrase};
@@ -103,29 +103,33 @@ fn from_scenes(base: u64, seed: u64, count: usize, families: Vec<Family>) -> Sam
             let severity = 0.2 * (1 + n as usize / families.len() % 5) as f32;
             View::draw(family, severity, &mut rng)
         });
-        finish(picture, None, &options(), view, &mut rng)
+        finish(picture, None, vec![], &options(), view, &mut rng)
     }))
 }
 
-fn from_records(records: Vec<Record>, seed: u64, limit: Option<usize>) -> Samples {
+/// Pictures of somebody's own, whole where something is said of them, with what is said and with questions made for them.
+pub fn from_records(records: Vec<Record>, seed: u64, limit: Option<usize>) -> Samples {
     let count = limit.unwrap_or(usize::MAX);
     Box::new(records.into_iter().take(count).map(move |record| {
         let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(7919).wrapping_add(record.index as u64));
-        let picture = cut(&record, &record.image()?, &region(&record), SIZE)?;
+        let (picture, shown) = cut_indexed(&record, &record.image()?, &region(&record), SIZE)?;
+        let words = written(&record, &picture, &shown, true);
         let general = general(&picture, &mut rng);
-        let mut sample = finish(picture, None, &options(), None, &mut rng)?;
+        let mut sample = finish(picture, None, words, &options(), None, &mut rng)?;
         let said = |ask: &Ask, list: &[Ask]| list.iter().any(|a| a.text.eq_ignore_ascii_case(&ask.text));
-        sample.asks.retain(|ask| !said(ask, &general));
-        sample.asks.splice(0..0, general);
+        sample.asks.retain(|ask| ask.written || !said(ask, &general));
+        let first = sample.asks.iter().take_while(|ask| ask.written).count();
+        let general: Vec<Ask> = general.into_iter().filter(|ask| !said(ask, &sample.asks[..first])).collect();
+        sample.asks.splice(first..first, general);
         Ok(sample)
     }))
 }
 
 /// Whole images; of large frames and long strips the square around the labels' middle that keeps things near their
-/// native size.
+/// native size. A picture of which something is said is shown whole: "the left one" is another one in a part of it.
 fn region(record: &Record) -> Region {
     let (short, long) = (record.width.min(record.height) as f32, record.width.max(record.height) as f32);
-    if long <= 1150.0 || record.instances.is_empty() {
+    if long <= 1150.0 || record.instances.is_empty() || !record.expressions.is_empty() {
         return Region::whole(record);
     }
     let n = record.instances.len() as f32;
@@ -157,6 +161,7 @@ fn general(picture: &Picture, rng: &mut ChaCha8Rng) -> Vec<Ask> {
                 nonsense: vec![],
                 held_out_phrasing: false,
                 slipped: false,
+                written: false,
             });
         }
     }

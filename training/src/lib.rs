@@ -3,6 +3,7 @@
 //! The way of the data: [`scenes`] and [`datasets`] give a [`sample::Picture`] (pixels and labelled instances),
 //! [`expressions`] asks about it, [`views`] degrades it, [`cache`] keeps the finished [`sample::Sample`]s on disk,
 //! [`reasoning`] says why an answer is right, [`sft`] trains on all that and [`metrics`] judges the answers.
+//! [`sheet`] draws pictures with their labels for people.
 //! [`rewards`] scores answers, and [`grpo`] reinforces what scores well.
 #![forbid(unsafe_code)]
 
@@ -20,5 +21,6 @@ pub mod rewards;
 pub mod sample;
 pub mod scenes;
 pub mod sft;
+pub mod sheet;
 pub mod threads;
 pub mod views;

@@ -195,6 +195,9 @@ pub struct Ask {
     pub held_out_phrasing: bool,
     /// Whether typing or speech-recognition slips were put in.
     pub slipped: bool,
+    /// Whether a data set's annotators wrote the words; ours are made anew all the time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub written: bool,
 }
 
 /// A training or evaluation sample: one square picture at model input size and what is asked about it.

@@ -113,6 +113,7 @@ impl Experiment<'_> {
             let summary = grpo::train(recipe, &options, &|progress| {
                 match progress {
                     Progress::Episodes(done, all) => self.teller.samples(done, all),
+                    Progress::Doing(words) => self.teller.words(words),
                     Progress::Step(entry) if !self.arguments.json => {
                         self.teller.step(entry.step, entry.steps, entry, false);
                     }

@@ -1,4 +1,4 @@
-//! A strip of text above a picture, in a small letter form of our own, so that an overlay needs no font file.
+//! A strip of text above or in a picture, in a small letter form of our own, so that an overlay needs no font file.
 
 use image::{Rgb, RgbImage};
 
@@ -66,8 +66,7 @@ pub(crate) fn above(image: &RgbImage, text: &str, colour: [u8; 3]) -> RgbImage {
     let (advance, margin) = ((LETTER.0 + 1) * dot, 3 * dot);
     let strip = LETTER.1 * dot + 2 * margin;
     let mut framed = RgbImage::from_pixel(image.width(), image.height() + strip, Rgb(colour));
-    let luma = u32::from(colour[0]) * 3 + u32::from(colour[1]) * 6 + u32::from(colour[2]);
-    let ink = if luma > 1280 { Rgb([0, 0, 0]) } else { Rgb([255, 255, 255]) };
+    let ink = ink_on(colour);
     let mut left = margin;
     for character in text.chars() {
         if left + advance > image.width() {
@@ -81,6 +80,33 @@ pub(crate) fn above(image: &RgbImage, text: &str, colour: [u8; 3]) -> RgbImage {
         below.copy_from_slice(image.as_raw());
     }
     framed
+}
+
+/// Writes `text` on a strip in `colour` with its corner at `left` and `top`, moved inside the picture; cut where it ends.
+pub(crate) fn within(image: &mut RgbImage, text: &str, [left, top]: [u32; 2], colour: [u8; 3]) {
+    let (width, height) = image.dimensions();
+    let dot = (width / 480).max(1);
+    let advance = (LETTER.0 + 1) * dot;
+    let length = u32::try_from(text.chars().count()).unwrap_or(u32::MAX).saturating_mul(advance).saturating_add(dot);
+    let strip = (LETTER.1 + 2) * dot;
+    let (left, top) = (left.min(width.saturating_sub(length)), top.min(height.saturating_sub(strip)));
+    for y in top..top.saturating_add(strip).min(height) {
+        for x in left..left.saturating_add(length).min(width) {
+            image.put_pixel(x, y, Rgb(colour));
+        }
+    }
+    let letters = (left + dot..).step_by(advance as usize).zip(text.chars());
+    letters.take_while(|(left, _)| left + advance <= width).for_each(|(left, character)| {
+        if top + strip <= height {
+            write(image, character, left, top + dot, dot, ink_on(colour));
+        }
+    });
+}
+
+/// Black on light colours, white on dark ones.
+fn ink_on(colour: [u8; 3]) -> Rgb<u8> {
+    let luma = u32::from(colour[0]) * 3 + u32::from(colour[1]) * 6 + u32::from(colour[2]);
+    if luma > 1280 { Rgb([0, 0, 0]) } else { Rgb([255, 255, 255]) }
 }
 
 /// Writes one letter; a blank stays blank and an unknown one becomes `?`.
@@ -110,6 +136,17 @@ mod tests {
         for (index, (letter, rows)) in LETTERS.iter().enumerate() {
             assert!(rows.iter().all(|row| row.len() == LETTER.0 as usize), "{letter}");
             assert!(LETTERS[..index].iter().all(|(_, other)| other != rows), "{letter}");
+        }
+    }
+
+    #[test]
+    fn a_label_stays_inside_any_picture() {
+        for (width, height) in [(1, 1), (5, 40), (40, 5), (500, 300)] {
+            for at in [[0, 0], [499, 299], [u32::MAX, u32::MAX]] {
+                let mut image = RgbImage::new(width, height);
+                within(&mut image, "12 storage tank", at, [250, 250, 0]);
+                assert_ne!(image, RgbImage::new(width, height));
+            }
         }
     }
 

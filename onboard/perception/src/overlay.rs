@@ -70,6 +70,11 @@ pub fn with_banner(image: &RgbImage, text: &str, colour: [u8; 3]) -> RgbImage {
     banner::above(image, text, colour)
 }
 
+/// Writes a few words into a picture, on a strip in `colour` whose corner is near `corner`.
+pub fn label(image: &mut RgbImage, text: &str, corner: [u32; 2], colour: [u8; 3]) {
+    banner::within(image, text, corner, colour);
+}
+
 /// Whether a set pixel has an unset one, or the picture's edge, within `reach` along a row or column.
 fn on_outline(mask: &Bitmap, x: u32, y: u32, reach: u32) -> bool {
     (1..=reach).any(|step| {

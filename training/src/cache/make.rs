@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use image::RgbImage;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Kind, Spec};
-use crate::datasets::crop::{Region, cut};
+use super::{Kind, Spec, sets};
+use crate::datasets::crop::{Region, cut_indexed};
 use crate::datasets::paste::{cut_out, movable, paste, placement};
 use crate::datasets::{DataError, Modality, Record, Result, Split, load};
 use crate::expressions::{self, Options, Proposed};
@@ -24,10 +25,11 @@ pub struct Sources {
     buildings: Vec<Record>,
     trees: Vec<Record>,
     unlabelled: Vec<Record>,
+    sets: Vec<sets::Own>,
 }
 
 impl Sources {
-    /// Loads the annotations that `spec` needs: training scenes in visible light only.
+    /// Loads the annotations that `spec` needs: training scenes in visible light only, and what its own sets say.
     ///
     /// # Errors
     /// When a needed data set is missing or broken.
@@ -51,6 +53,7 @@ impl Sources {
             buildings: read("oam_kampala_buildings", spec.buildings)?,
             trees: read("deepforest_samples", spec.trees)?,
             unlabelled: read("brighton_beach_drone", spec.unlabelled + spec.pasted)?,
+            sets: sets::open(spec, data)?,
         })
     }
 }
@@ -60,8 +63,8 @@ impl Sources {
 /// # Errors
 /// When an image cannot be read.
 pub fn make(spec: &Spec, sources: &Sources, kind: Kind, seed: u64) -> Result<Sample> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(kind as u64));
-    let mut later = None;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(kind.stream()));
+    let (mut later, mut said) = (None, Vec::new());
     let picture = match kind {
         Kind::Scene if rng.random::<f32>() < spec.later_share => {
             let mut frames = scenes::render_sequence(seed, spec.size, 2).into_iter();
@@ -81,25 +84,36 @@ pub fn make(spec: &Spec, sources: &Sources, kind: Kind, seed: u64) -> Result<Sam
         Kind::Buildings => crop(&sources.buildings, spec.size, &mut rng)?,
         Kind::Trees => crop(&sources.trees, spec.size, &mut rng)?,
         Kind::Unlabelled => crop(&sources.unlabelled, spec.size, &mut rng)?,
+        Kind::Set(number) => {
+            let own = sources.sets.get(number).ok_or_else(nothing_to_crop)?;
+            let drawn = own.draw(spec.size, &mut rng)?;
+            said = drawn.said;
+            drawn.picture
+        }
     };
     let degraded = later.is_none() && rng.random::<f32>() < spec.degraded_share;
     let view = degraded.then(|| View::draw_training(&mut rng));
     let options = Options { count: spec.asks, slip_share: spec.slip_share, ..Options::default() };
-    finish(picture, later, &options, view, &mut rng)
+    finish(picture, later, said, &options, view, &mut rng)
 }
 
-/// Asks about a picture and looks at it through a view.
+/// Asks about a picture and looks at it through a view. What its annotators said of it comes first; of our own questions there
+/// are fewer then, but some.
 ///
 /// # Errors
 /// When a mask does not decode.
 pub(crate) fn finish(
     mut picture: Picture,
     later: Option<Picture>,
+    said: Vec<Proposed>,
     options: &Options,
     view: Option<View>,
     rng: &mut ChaCha8Rng,
 ) -> Result<Sample> {
-    let proposed = expressions::generate(&picture, options, rng);
+    let count = options.count.saturating_sub(said.len()).max(options.count.div_ceil(4));
+    let mut ours = expressions::generate(&picture, &Options { count, ..options.clone() }, rng);
+    ours.retain(|p| !said.iter().any(|s| s.ask.text.eq_ignore_ascii_case(&p.ask.text)));
+    let proposed: Vec<Proposed> = said.into_iter().chain(ours).collect();
     let Some(view) = view else {
         let asks = proposed.into_iter().map(|p| p.ask).collect();
         return Ok(Sample { picture, asks, degradation: None, later });
@@ -130,6 +144,13 @@ pub(crate) fn through(proposed: Proposed, hidden: &[bool], view: &View) -> Optio
 }
 
 fn crop(records: &[Record], size: u32, rng: &mut ChaCha8Rng) -> Result<Picture> {
+    let record = choose(records, rng)?;
+    let image = record.image()?;
+    Ok(crop_of(record, &image, size, rng)?.0)
+}
+
+/// One of the records.
+pub(super) fn choose<'r>(records: &'r [Record], rng: &mut ChaCha8Rng) -> Result<&'r Record> {
     let mut records: Vec<&Record> = records.iter().collect();
     let mut kinds: Vec<Category> = records.iter().flat_map(|r| r.instances.iter().map(|i| i.category)).collect();
     kinds.sort_unstable();
@@ -140,19 +161,29 @@ fn crop(records: &[Record], size: u32, rng: &mut ChaCha8Rng) -> Result<Picture> 
     {
         records.retain(|r| r.instances.iter().any(|i| i.category == *kind));
     }
-    let Some(record) = records.choose(rng) else {
-        let needed_for = "a crop: no training record is there".to_owned();
-        return Err(DataError::MissingFolder { path: "$KESTREL_DATA".into(), needed_for });
-    };
-    let image = record.image()?;
-    let mut picture = cut(record, &image, &Region::random(record, size, rng), size)?;
+    records.choose(rng).copied().ok_or_else(nothing_to_crop)
+}
+
+fn nothing_to_crop() -> DataError {
+    let needed_for = "a crop: no training record is there".to_owned();
+    DataError::MissingFolder { path: "$KESTREL_DATA".into(), needed_for }
+}
+
+/// A crop that shows something where there is something, and for every instance of the record its index in it.
+pub(super) fn crop_of(
+    record: &Record,
+    image: &RgbImage,
+    size: u32,
+    rng: &mut ChaCha8Rng,
+) -> Result<(Picture, Vec<Option<usize>>)> {
+    let mut found = cut_indexed(record, image, &Region::random(record, size, rng), size)?;
     for _ in 0..4 {
-        if record.instances.is_empty() || !picture.instances.is_empty() {
+        if record.instances.is_empty() || !found.0.instances.is_empty() {
             break;
         }
-        picture = cut(record, &image, &Region::random(record, size, rng), size)?;
+        found = cut_indexed(record, image, &Region::random(record, size, rng), size)?;
     }
-    Ok(picture)
+    Ok(found)
 }
 
 /// One to four real things on other ground.

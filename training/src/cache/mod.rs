@@ -4,6 +4,7 @@
 //! A shard appears whole or not at all (written beside, then renamed), so a killed build goes on where it stopped.
 
 mod make;
+mod sets;
 pub mod shard;
 mod spec;
 
@@ -16,6 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use make::{Sources, make};
 pub(crate) use make::{finish, through};
+pub(crate) use sets::written;
+pub use sets::{Own, Wrong};
 pub use spec::{Kind, Spec};
 
 use crate::datasets::{DataError, Result};

@@ -74,6 +74,15 @@ fn damage_another_specification_and_a_missing_folder_are_named() {
     assert!(error.to_string().contains("nwpu_vhr10"), "{error}");
 }
 
+/// What would break: every cache and every kept episode would be made again.
+#[test]
+fn a_specification_without_sets_keeps_its_name() {
+    let text = "Spec { seed: 1, size: 512, scenes: 4000, nwpu: 1600, pasted: 800, kit: 150, auair: 200, buildings: 100, \
+                trees: 100, unlabelled: 50, asks: 16, degraded_share: 0.22, later_share: 0.2, slip_share: 0.15, generation: 2 }";
+    assert_eq!(format!("{:?}", Spec::default()), text);
+    assert!(!serde_json::to_string(&Spec::default()).unwrap().contains("sets"));
+}
+
 #[test]
 fn the_plan_keeps_training_seeds_below_the_benchmarks() {
     let spec = Spec::default();

@@ -2,12 +2,14 @@
 //!
 //! A folder holds `images/` and `annotations.json`; [`load`] checks the annotations whole and decodes pictures only when
 //! asked. [`formats`] reads the formats of other people's sets into the same [`Record`]s.
+//! [`folder`] names such a set in a recipe or a command.
 //! [`Record::split`] is fixed by scene, [`crop`] makes square [`crate::sample::Picture`]s and [`paste`] puts real
 //! instances onto other real ground.
 
 pub mod clusters;
 pub mod crop;
 mod error;
+pub mod folder;
 pub mod formats;
 pub mod labels;
 mod load;

@@ -5,14 +5,28 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-/// The use that a scene is kept for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The use that a scene is kept for; what is greater is kept further from training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Split {
     Train,
     /// Thresholds and choices between runs.
     Tune,
     Test,
+}
+
+impl Split {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Tune, Self::Test];
+
+    /// Its name in commands and recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Tune => "tune",
+            Self::Test => "test",
+        }
+    }
 }
 
 /// The frozen table of NWPU clusters: which file numbers show the same ground, and their split.
@@ -94,10 +108,5 @@ pub(super) fn of(dataset: &str, scene: &str) -> Split {
 /// The split of a scene as a word, for the sets whose splits are settled here; others have none.
 pub(super) fn named(dataset: &str, scene: &str) -> Option<String> {
     const SETTLED: [&str; 8] = ["nwpu", "kit", "auair", "oam_kampala", "deepforest", "brighton", "odm_", "hit_uav"];
-    let word = match of(dataset, scene) {
-        Split::Train => "train",
-        Split::Tune => "tune",
-        Split::Test => "test",
-    };
-    SETTLED.iter().any(|name| dataset.starts_with(name)).then(|| word.to_owned())
+    SETTLED.iter().any(|name| dataset.starts_with(name)).then(|| of(dataset, scene).name().to_owned())
 }

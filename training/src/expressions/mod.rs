@@ -167,6 +167,7 @@ fn one(
         nonsense: vec![],
         held_out_phrasing: phrasing == Phrasing::HeldOut,
         slipped,
+        written: false,
     };
     let alike = alike(facts, &expression);
     Some(Proposed { ask, expression: Some(expression), needs: meaning.needs, anchor: meaning.anchor, alike })
@@ -193,6 +194,7 @@ fn senseless(facts: &Facts<'_>, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Pro
         nonsense,
         held_out_phrasing: phrasing == Phrasing::HeldOut,
         slipped: false,
+        written: false,
     };
     Proposed { ask, expression: None, needs: vec![], anchor: None, alike: None }
 }

@@ -91,7 +91,7 @@ impl Baker<'_> {
             self.all(&episodes, |index| {
                 let (kind, seed) = plan[index];
                 let picture = make(&spec, &sources, kind, seed)?.picture;
-                let mut rng = ChaCha8Rng::seed_from_u64(seed ^ VIEWS ^ ((kind as u64) << 40));
+                let mut rng = ChaCha8Rng::seed_from_u64(seed ^ VIEWS ^ (kind.stream() << 40));
                 self.hybrid(&picture, data, &mut rng)
             })?;
         }

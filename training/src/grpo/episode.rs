@@ -193,6 +193,7 @@ mod tests {
             nonsense: vec![],
             held_out_phrasing: false,
             slipped: false,
+            written: false,
         };
         let mut target = vec![0.0; config.mask_side().pow(2)];
         (target[3], target[4]) = (1.0, 0.2);

@@ -62,6 +62,8 @@ pub struct Options {
 pub enum Progress<'a> {
     /// Pictures seen, of all.
     Episodes(usize, usize),
+    /// Anything else worth saying, in words.
+    Doing(&'a str),
     /// A step is done.
     Step(&'a Entry),
 }
@@ -75,6 +77,7 @@ pub fn train(
     options: &Options,
     progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Summary> {
+    let recipe = &settled(recipe, options, progress)?;
     let folder = options.runs.join(&recipe.name);
     let resumes = start::prepare(&folder, options)?;
     let Start { params, config, tokenizer } = load(&folder, start::BEGINNING)?;
@@ -129,6 +132,21 @@ pub fn train(
     run.save()?;
     run.log.plot()?;
     Ok(Summary { folder: run.folder, step: run.meta.step, finished: !stopped })
+}
+
+/// The recipe with its data sets read: how many pictures they give, and of what.
+fn settled(
+    recipe: &Recipe,
+    options: &Options,
+    progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
+) -> Result<Recipe> {
+    let tell = |words: &str| {
+        // Nothing can be stopped yet: there is no state to keep.
+        let _ = progress(Progress::Doing(words));
+    };
+    let pictures = recipe.data.pictures.settled(options.data.as_deref(), &tell)?;
+    let data = recipe::Data { pictures, ..recipe.data.clone() };
+    Ok(Recipe { data, ..recipe.clone() })
 }
 
 /// Sums of gradients, one array for each parameter that moves.

@@ -248,11 +248,14 @@ impl Recipe {
             ("batch", self.batch),
             ("updates", self.updates),
             ("checkpoint_steps", self.checkpoint_steps),
-            ("data.pictures", self.data.pictures.len()),
+            ("data.pictures", usize::from(!self.data.pictures.is_empty())),
             ("data.asks", self.data.asks),
         ];
         if let Some((setting, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return wrong(setting, "at least 1", "0".into());
+        }
+        if let Err((setting, expected, got)) = self.data.pictures.check() {
+            return wrong(&format!("data.pictures.{setting}"), &expected, got);
         }
         if self.policy.rollouts < 2 {
             return wrong(

@@ -1,6 +1,7 @@
 //! Judges answers: one [`Record`] per question, every figure with a bootstrap interval resampled by scene.
 
 mod figure;
+pub mod published;
 mod report;
 
 pub use figure::{Figure, RESAMPLES, mean, resampled, sums};

@@ -142,6 +142,7 @@ fn a_chain_says_what_each_cue_leaves() {
             nonsense: vec![],
             held_out_phrasing: false,
             slipped: false,
+            written: false,
         };
         let question = Question { facts: &facts, ask: &ask, expression: Some(&expression), view: None };
         let steps = write(&question).unwrap();

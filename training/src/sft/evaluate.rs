@@ -3,7 +3,7 @@
 //! It judges masks at the decoder's own resolution and takes the likeliest answer; the full evaluation runs the flying
 //! runtime instead.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -16,8 +16,10 @@ use super::example::{Example, Goal, Maker, Question};
 use super::optimiser::AdamW;
 use super::pass::{host, image, packed};
 use super::point::exactly;
-use super::{Phase, Result, propose};
+use super::{Phase, Recipe, Result, TrainError, propose};
 use crate::benchmark;
+use crate::datasets::Split;
+use crate::datasets::folder::Folder;
 use crate::losses::answer::none_margin;
 use crate::losses::proposals::{Thing, owners};
 use crate::losses::{mask as masks, sigmoid};
@@ -48,19 +50,45 @@ pub struct Evaluation {
     pub pointed: BTreeMap<Stratum, f32>,
 }
 
-/// Samples of the named sets, shared evenly.
+/// The name by which a recipe evaluates on the tuning parts of its own sets.
+pub const SETS: &str = "sets";
+
+/// Samples of the sets that a recipe evaluates on, shared evenly.
 ///
 /// # Errors
 /// When a set is unknown or its data is missing.
-pub fn samples(sets: &[String], pictures: usize, data: Option<&Path>) -> Result<Vec<(String, Sample)>> {
-    let each = pictures.div_ceil(sets.len().max(1));
+pub fn samples(recipe: &Recipe, data: Option<&Path>) -> Result<Vec<(String, Sample)>> {
+    let (names, pictures) = (&recipe.evaluate_sets, recipe.evaluate_pictures);
+    let each = pictures.div_ceil(names.len().max(1));
     let mut samples = Vec::with_capacity(pictures);
-    for name in sets {
-        for sample in benchmark::set(name, 0, Some(each), data)? {
+    for name in names {
+        let found = if name == SETS { tuning(recipe, each, data)? } else { benchmark::set(name, 0, Some(each), data)? };
+        for sample in found {
             samples.push((name.clone(), sample?));
         }
     }
     Ok(samples)
+}
+
+/// The first pictures of each set's tuning part, none of which may train.
+fn tuning(recipe: &Recipe, pictures: usize, data: Option<&Path>) -> Result<benchmark::Samples> {
+    let sets = &recipe.data.sets;
+    let each = pictures.div_ceil(sets.len().max(1));
+    let mut records = Vec::new();
+    for set in sets {
+        let tuning = Folder { split: None, ..set.clone() }.part(data, Split::Tune)?.records;
+        let trained: HashSet<_> = set.part(data, Split::Train)?.records.into_iter().map(|record| record.path).collect();
+        if let Some(both) = tuning.iter().find(|record| trained.contains(&record.path)) {
+            return Err(TrainError::Setting {
+                recipe: recipe.name.clone(),
+                setting: "evaluate_sets".to_owned(),
+                expected: "`sets` only where no tuning picture trains".to_owned(),
+                got: format!("{set}, of which {} does both", both.frame()),
+            });
+        }
+        records.extend(tuning.into_iter().take(each));
+    }
+    Ok(benchmark::from_records(records, 0, Some(pictures)))
 }
 
 /// Evaluates the averaged parameters with `workers` threads.

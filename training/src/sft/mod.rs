@@ -106,6 +106,7 @@ pub fn train(
     progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Summary> {
     memory::check(recipe)?;
+    let recipe = &start::settled(recipe, options, progress)?;
     let folder = options.runs.join(&recipe.name);
     std::fs::create_dir_all(&folder).map_err(TrainError::io("creating", &folder))?;
     if !options.resume && folder.join(checkpoint::STATE).is_file() {
@@ -141,7 +142,7 @@ pub fn train(
     progress_words(progress, "making the evaluation's pictures");
     let tune = match recipe.evaluate_steps {
         0 => Vec::new(),
-        _ => evaluate::samples(&recipe.evaluate_sets, recipe.evaluate_pictures, options.data.as_deref())?,
+        _ => evaluate::samples(recipe, options.data.as_deref())?,
     };
     let log = Log::open(&folder, meta.step, CURVES)?;
     let mut run = Run { recipe, cache: &cache, tokenizer: &tokenizer, params: &params, tune, adam, meta, log, folder };

@@ -34,7 +34,8 @@ pub struct Recipe {
     pub evaluate_steps: usize,
     /// Pictures of each evaluation.
     pub evaluate_pictures: usize,
-    /// Sets of the evaluation, by name of [`crate::benchmark`]; the pictures are shared evenly.
+    /// Sets of the evaluation, by name of [`crate::benchmark`], or `sets` for the tuning parts of the recipe's own; the pictures
+    /// are shared evenly.
     #[serde(default)]
     pub evaluate_sets: Vec<String>,
     /// Sizes of the model; `image` is overridden by every phase.
@@ -293,6 +294,9 @@ impl Recipe {
         }
         if self.workers == 0 || self.checkpoint_steps == 0 || self.phases.is_empty() || self.data.is_empty() {
             return wrong("workers, checkpoint_steps, phases, data", "at least one of each", "none".into());
+        }
+        if let Err((setting, expected, got)) = self.data.check() {
+            return wrong(&format!("data.{setting}"), &expected, got);
         }
         if self.model.auxiliary < OUTPUTS {
             return wrong("model.auxiliary", &format!("at least {OUTPUTS}"), self.model.auxiliary.to_string());

@@ -24,6 +24,12 @@ pub const TOKENIZER: &str = "tokenizer.json";
 
 type Report<'a> = &'a (dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync);
 
+/// The recipe with its data sets read: how many samples they give, and of what.
+pub(super) fn settled(recipe: &Recipe, options: &Options, progress: Report<'_>) -> Result<Recipe> {
+    let data = recipe.data.settled(options.data.as_deref(), &|words| progress_words(progress, words))?;
+    Ok(Recipe { data, ..recipe.clone() })
+}
+
 /// The cache of the recipe, completed unless the options say otherwise.
 pub(super) fn cache(recipe: &Recipe, options: &Options, progress: Report<'_>) -> Result<Cache> {
     let folder = Cache::folder(&options.runs, &recipe.data);

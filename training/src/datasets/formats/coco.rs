@@ -1,7 +1,8 @@
 //! COCO instances (source: the COCO data format, cocodataset.org): polygons, run lengths in both forms, boxes, crowds.
 //!
-//! One file at the top (`annotations.json`, `instances.json`, `_annotations.coco.json`), with a `split.json` of file names where
-//! there is one, as UAVVaste has it; or `annotations/instances_SPLIT.json`; or `SPLIT/_annotations.coco.json`.
+//! One file at the top (`annotations.json`, `instances.json`, `_annotations.coco.json`, or another that the caller names), with
+//! a `split.json` of file names where there is one, as UAVVaste has it; or `annotations/instances_SPLIT.json`; or
+//! `SPLIT/_annotations.coco.json`.
 //! A polygon that is the four corners of its own box is taken for what it is, a box.
 
 use std::collections::{BTreeMap, HashMap};
@@ -70,10 +71,14 @@ pub(super) struct Named {
     pub(super) name: String,
 }
 
-pub(super) fn read(folder: &Path) -> Result<Annotations> {
+pub(super) fn read(folder: &Path, named: Option<&Path>) -> Result<Annotations> {
     let mut gather = Gather::new(Format::Coco, folder, &[]);
     let listed = splits(folder)?;
-    for (path, own) in sources(folder)? {
+    let sources = match named {
+        Some(named) => vec![(folder.join(named), None)],
+        None => sources(folder)?,
+    };
+    for (path, own) in sources {
         let file: Instances = files::json(&path)?;
         let split_of = |image: &str| own.as_deref().or_else(|| listed.get(image).map(String::as_str));
         things(&mut gather, &path, file, split_of);

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use kestrel_link::query::MAX_TEXT_BYTES;
+
 use super::shape::{Checked, Shape};
 use super::{Annotations, Format, Tally, files};
 use crate::datasets::{Labelled, Modality, Record, Referring, labels, split};
 use crate::sample::Category;
-
-/// Longest expression in bytes.
-const MAX_TEXT: usize = 2000;
 
 /// How large a picture is.
 #[derive(Debug, Clone, Copy)]
@@ -223,8 +222,9 @@ impl Gather {
         let Some(mut targets) = targets else {
             return self.skip("expression for something that is left out", at);
         };
-        if text.is_empty() || text.len() > MAX_TEXT {
-            return self.skip("expression without words or of more than 2,000 bytes", at);
+        if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
+            return self
+                .skip("expression that no request can be: empty, over 512 bytes or with control characters", at);
         }
         targets.sort_unstable();
         targets.dedup();

@@ -5,6 +5,8 @@
 //! is dropped in silence. Where a known thing is left out, its category no longer counts as labelled exhaustively in that
 //! picture: "there is no car" is said of no picture with a car that could not be read.
 //!
+//! What of a set trains, what tunes and what tests is said by [`Annotations::part`].
+//!
 //! An expression is left out, too, when one of the things that it names is: what is left of them would be a wrong answer.
 
 mod auair;
@@ -14,6 +16,7 @@ mod files;
 mod gather;
 mod geochat;
 mod hit_uav;
+mod parts;
 mod refdrone;
 mod refsegrs;
 mod rrsis_d;
@@ -23,6 +26,7 @@ mod tally;
 mod visdrone;
 mod vrsbench;
 mod vsai_ref;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,7 +37,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{DataError, Outline, Record, Result, load};
 
+pub use parts::ALL;
 pub use tally::{Count, Tally};
+pub use write::write_coco;
 
 /// A format of annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -145,14 +151,26 @@ pub struct Annotations {
 /// # Errors
 /// When the folder does not hold the format's files, or one of them is not of its form.
 pub fn read(format: Format, folder: &Path) -> Result<Annotations> {
+    read_file(format, folder, None)
+}
+
+/// [`read`] with the annotation file named, where it is not called as the format has it.
+///
+/// # Errors
+/// As [`read`], and when the format has no such file of any name.
+pub fn read_file(format: Format, folder: &Path, annotations: Option<&Path>) -> Result<Annotations> {
     if !folder.is_dir() {
         let got = if folder.exists() { "a file" } else { "nothing" }.to_owned();
         let expected = format!("a folder in the format {format}");
         return Err(DataError::Form { path: folder.to_path_buf(), expected, got });
     }
+    if let Some(named) = annotations.filter(|_| format != Format::Coco) {
+        let expected = format!("no annotation file named for the format {format}, which has its own names");
+        return Err(DataError::Form { path: folder.to_path_buf(), expected, got: named.display().to_string() });
+    }
     match format {
         Format::Kestrel => Ok(Annotations { records: load(folder)?, ..Annotations::default() }),
-        Format::Coco => coco::read(folder),
+        Format::Coco => coco::read(folder, annotations),
         Format::Dota => dota::read(folder),
         Format::VsaiRef => vsai_ref::read(folder),
         Format::RrsisD => rrsis_d::read(folder),
@@ -227,6 +245,19 @@ impl Annotations {
             }
         }
         self
+    }
+
+    /// What was left out or kept otherwise, a line a reason.
+    pub fn told(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (title, tally) in [("left out", &self.skipped), ("noted", &self.noted)] {
+            for (reason, count) in tally.iter() {
+                lines.push(format!("{title}: {} × {reason}, first {}", count.count, count.first));
+            }
+        }
+        let named = |(name, count)| format!("left out: {count} × `{name}`, which no category of ours is");
+        lines.extend(self.unknown.iter().map(named));
+        lines
     }
 
     /// Things labelled in all pictures.
