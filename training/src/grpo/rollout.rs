@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::advantage::advantages;
 use super::episode::Episode;
 use super::objective::{categorical, deviation, gaussian};
+use super::reasoned::Written;
 use super::recipe::{Questions, Recipe};
 use crate::losses::sigmoid;
 use crate::rewards::views::{self, Branch, PARTS, Rollout, Scored};
@@ -86,6 +87,8 @@ pub struct Played {
     pub asked: Vec<Asked>,
     /// The rollouts, those of a question one after the other.
     pub taken: Vec<Taken>,
+    /// Reasoned rollouts, those of a question one after the other.
+    pub written: Vec<Written>,
     /// Entropy of the answer to every question that was asked, in nats.
     pub entropies: Vec<f32>,
 }
@@ -190,7 +193,7 @@ pub fn play(
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
     }
     judge(recipe, &asked, &mut taken, &masks);
-    Ok(Played { episode, asked, taken, entropies })
+    Ok(Played { episode, asked, taken, written: Vec::new(), entropies })
 }
 
 /// Samples one answer, and a state where it is a mask.
