@@ -87,7 +87,8 @@ pub fn folder(path: &Path, seed: u64, limit: Option<usize>) -> Result<Samples> {
     Ok(from_records(load(path)?, seed, limit))
 }
 
-fn options() -> Options {
+/// How questions are asked where training does not see them.
+pub(crate) fn options() -> Options {
     Options { count: 12, held_out_share: 0.3, slip_share: 0.2, ..Options::default() }
 }
 

@@ -128,6 +128,31 @@ fn every_kind_of_update_moves_what_it_should() {
     }
 }
 
+/// What would break: a policy improved by probabilities that it did not act by.
+#[test]
+fn reasoned_rollouts_are_improved_by_the_probabilities_they_were_sampled_with() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    // Nothing is answered fast, and an untaught model seldom ends its thoughts.
+    let changes = "steps = 2\nupdates = 1\n[questions]\nhigh = 0\ndegraded = 0\nlow = 0\nabsent = 0\n\
+                   [reasoning]\nquestions = 3\nthought_tokens = 12\n[reasoning.coherence]\nscaled = \"group\"\n\
+                   [objective]\nmask_overlong = false\nkl = 0.01\n[policy]\ntemperature = 1.3\n[optimiser]\nweight_decay = 0.0";
+    let recipe = smoke(changes);
+    let done = run(&recipe, runs.path(), Some(&start), usize::MAX).unwrap();
+    let entries = log(&done.folder);
+    let first = &entries[0]["measured"];
+    assert_eq!(first["reasoned"]["rollouts"].as_u64(), Some((recipe.batch * 3 * recipe.policy.rollouts) as u64));
+    assert_eq!((first["rollouts"].as_u64(), first["clip_fraction"].as_f64()), (Some(0), Some(0.0)), "{first}");
+    assert!(first["kl"].as_f64().unwrap().abs() < 1e-6, "{first}");
+    let number = |key: &str| first["reasoned"][key].as_f64().unwrap();
+    assert!((0.5..=1.0).contains(&number("weight")) && number("tokens") > 4.0 && number("reward") >= 0.0, "{first}");
+    assert!(entries.iter().all(|e| e["norm"].as_f64().unwrap() > 0.0));
+    let (was, is) = (read(&start.join(checkpoint::MODEL)), read(&done.folder.join(checkpoint::MODEL)));
+    let moved = |name: &str| was[name].iter().zip(&is[name]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) > 1e-5;
+    // A box's state draws no mask here, so nothing teaches it.
+    assert!(moved("language.layers.0.mlp.up_proj.weight") && !moved("seg.in.weight"));
+}
+
 #[test]
 fn reinforcement_raises_the_reward() {
     let runs = tempfile::tempdir().unwrap();

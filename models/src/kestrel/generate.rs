@@ -5,6 +5,7 @@
 //! teacher-forced pass, and finds the log-probabilities that are reported here.
 
 use candle_core::{DType, Device, Tensor};
+use kestrel_perception::Grammar;
 use kestrel_perception::decoding::mask;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -26,6 +27,22 @@ pub trait Constraint {
     fn push(&mut self, id: u32);
     /// Whether the rollout is complete: no token follows.
     fn finished(&self) -> bool;
+}
+
+/// A reasoned answer behind its prompt.
+impl Constraint for Grammar {
+    fn restrict(&self, logits: &mut [f32]) {
+        self.mask(logits);
+    }
+
+    fn push(&mut self, id: u32) {
+        // What is chosen was not forbidden a moment ago; if it were, the state stays, and reading the answer says so.
+        let _ = Self::push(self, id);
+    }
+
+    fn finished(&self) -> bool {
+        Self::finished(self)
+    }
 }
 
 /// What is continued.

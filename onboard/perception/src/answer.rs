@@ -48,6 +48,14 @@ impl ReasonedIds {
     }
 }
 
+/// The prompt of a reasoned answer: the tokens of the same request for a fast one, with `<think>` in place of the
+/// `<answer>` and `[SEG]` that they end in.
+#[must_use]
+pub fn prompt(fast: &[u32], ids: &ReasonedIds) -> Vec<u32> {
+    let request = fast.strip_suffix(&[ids.special.answer, ids.special.seg]).unwrap_or(fast);
+    [request, &[ids.think]].concat()
+}
+
 /// How long an answer may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

@@ -69,6 +69,14 @@ fn target(bins: [u32; 4]) -> Vec<u32> {
 }
 
 #[test]
+fn a_prompt_is_the_request_up_to_its_answer() {
+    assert_eq!(prompt(&[50, 51, 1, 2], &IDS), [50, 51, 9]);
+    // A request that only points has no words; one without an answer is whole.
+    assert_eq!(prompt(&[7, 12, 13, 1, 2], &IDS), [7, 12, 13, 9]);
+    assert_eq!(prompt(&[50], &IDS), [50, 9]);
+}
+
+#[test]
 fn an_answer_is_read() {
     let thought = [vec![80, 81], target([1, 2, 3, 4])[..5].to_vec(), vec![82]].concat();
     let written = [&thought[..], &[10, 1], &target([0, 0, 63, 31]), &target([5, 5, 5, 6]), &[11]].concat();

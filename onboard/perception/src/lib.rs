@@ -21,7 +21,7 @@ pub mod proposals;
 pub mod tiling;
 pub mod tokens;
 
-pub use answer::{Answer, Conclusion, Grammar, Limits, ParseError, ReasonedIds, parse};
+pub use answer::{Answer, Conclusion, Grammar, Limits, ParseError, ReasonedIds, parse, prompt};
 pub use bitmap::{Bitmap, Component};
 pub use error::Error;
 pub use gate::{GateHistory, GateReport, GateThresholds, Statistics, gate};

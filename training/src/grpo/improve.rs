@@ -7,6 +7,7 @@ use kestrel_models::kestrel::{Proposals, Seen, compare, decode};
 use serde::Serialize;
 
 use super::objective::{Action, Turn, categorical, gaussian, surrogate};
+use super::reasoned::{self, Written};
 use super::recipe::Recipe;
 use super::rollout::{Actor, Asked, Heard, Played, Taken, answers, hear};
 use crate::losses::mask::{self as masks, Parts};
@@ -64,7 +65,8 @@ pub struct Batch {
 
 /// The turns of a played picture as the surrogate counts them, under the policy that played.
 pub fn turns(played: &Played) -> Vec<Turn> {
-    played.taken.iter().filter_map(|taken| Some((taken, taken.advantage?))).map(|(t, a)| turn(t, a, None)).collect()
+    let fast = played.taken.iter().filter_map(|taken| Some(turn(taken, taken.advantage?, None)));
+    fast.chain(played.written.iter().filter_map(Written::turn)).collect()
 }
 
 /// A rollout as a turn; `new` are log-probabilities of its answer and its state, where they changed.
@@ -134,6 +136,9 @@ pub fn improve(
             let total = terms.try_fold(first, |sum, term| sum + term)?;
             stores.push(total.backward()?);
         }
+    }
+    if recipe.terms.policy > 0.0 {
+        stores.extend(reasoned::improve(actor, reference, recipe, played, batch, &mut sum)?);
     }
     Ok((stores, sum))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::improve::Improved;
+use super::reasoned::Written;
 use super::recipe::Recipe;
 use super::rollout::{Played, Taken};
 use crate::curves::Curve;
@@ -58,8 +59,50 @@ pub struct Measured {
     pub clip_fraction: f32,
     /// Mean divergence from the reference.
     pub kl: f32,
+    /// Reasoned rollouts, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoned: Option<Reasoned>,
     /// The loss and its terms, summed over updates.
     pub improved: Improved,
+}
+
+/// What was measured of reasoned rollouts: means over all of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reasoned {
+    /// Rollouts.
+    pub rollouts: usize,
+    /// Reward.
+    pub reward: f32,
+    /// Share whose thought can be read as a chain.
+    pub format: f32,
+    /// IoU of boxes, or how right a refusal is.
+    pub iou: f32,
+    /// Positional reward.
+    pub position: f32,
+    /// ω, by which advantages were scaled.
+    pub weight: f32,
+    /// Share whose thought was cut.
+    pub overlong: f32,
+    /// Tokens that were chosen.
+    pub tokens: f32,
+}
+
+impl Reasoned {
+    fn of(played: &[Played]) -> Option<Self> {
+        let all: Vec<&Written> = played.iter().flat_map(|p| &p.written).collect();
+        let mean =
+            |value: &dyn Fn(&Written) -> f64| (all.iter().map(|w| value(w)).sum::<f64>() / all.len() as f64) as f32;
+        (!all.is_empty()).then(|| Self {
+            rollouts: all.len(),
+            reward: mean(&|w| w.scored.reward),
+            format: mean(&|w| w.scored.format),
+            iou: mean(&|w| w.scored.iou),
+            position: mean(&|w| w.scored.position),
+            weight: mean(&|w| f64::from(w.weight)),
+            overlong: mean(&|w| f64::from(u8::from(w.overlong))),
+            tokens: mean(&|w| w.logs.len() as f64),
+        })
+    }
 }
 
 impl Measured {
@@ -94,6 +137,7 @@ impl Measured {
             entropy: mean(&mut played.iter().flat_map(|p| p.entropies.iter().copied())) / 5f32.ln(),
             clip_fraction: improved.clipped as f32 / actions,
             kl: improved.kl / actions,
+            reasoned: Reasoned::of(played),
             improved: *improved,
         }
     }

@@ -10,6 +10,7 @@ pub mod episode;
 pub mod improve;
 mod log;
 pub mod objective;
+pub mod reasoned;
 pub mod recipe;
 pub mod record;
 pub mod rollout;
@@ -242,7 +243,12 @@ impl Run<'_> {
                 Ok(ids(self.tokenizer, self.config.max_tokens, &ask.text, ask.hint.as_ref(), &[])?.0)
             };
             let asked = choose(&episode, &self.recipe.questions, &mut tokens, &mut rng)?;
-            play(&actor, self.recipe, episode, asked, progress, &mut rng)
+            let mut played = play(&actor, self.recipe, episode, asked, progress, &mut rng)?;
+            if self.recipe.reasoning.questions > 0 {
+                let done = self.meta.step as f64 / self.recipe.steps as f64;
+                played.written = reasoned::play(&actor, self.tokenizer, self.recipe, &played.episode, done, &mut rng)?;
+            }
+            Ok(played)
         };
         let count = threads.count();
         let parts = threads.each(0..count, |_, number| {

@@ -6,7 +6,7 @@ use kestrel_models::candle::lora::Lora;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use super::{advantage, objective};
+use super::{advantage, objective, reasoned};
 use crate::cache::Spec;
 use crate::rewards::position::Coherence;
 use crate::rewards::views;
@@ -60,6 +60,9 @@ pub struct Recipe {
     /// What the loss is made of.
     #[serde(default)]
     pub terms: Terms,
+    /// Reasoned answers among the rollouts.
+    #[serde(default, skip_serializing_if = "reasoned::Settings::off")]
+    pub reasoning: reasoned::Settings,
     /// The optimiser.
     #[serde(default)]
     pub optimiser: Optimiser,
@@ -290,6 +293,9 @@ impl Recipe {
         if self.policy.lora.as_ref().is_some_and(|lora| lora.rank == 0) {
             return wrong("policy.lora.rank", "at least 1", "0".into());
         }
+        if self.reasoning.questions > 0 && self.reasoning.thought_tokens == 0 {
+            return wrong("reasoning.thought_tokens", "at least 1 where reasoning.questions are asked", "0".into());
+        }
         if self.questions.low > 0 && self.data.views == 0 {
             return wrong("data.views", "at least 1 where questions.low is asked", "0".into());
         }
@@ -355,11 +361,20 @@ mod tests {
             ("\"seg.*\"", "\"trunk.*\"", "policy.trainable"),
             ("views = 1", "views = 0", "data.views"),
             ("name =", "preset = \"mine\"\nname =", "preset"),
+            ("[policy]", "[reasoning]\nquestions = 1\nthought_tokens = 0\n[policy]", "reasoning.thought_tokens"),
         ] {
             assert!(SMOKE.contains(from), "{from}");
             let error = recipe(&SMOKE.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(named), "{named}: {error}");
         }
+    }
+
+    /// What would break: experiments that know their records by the recipe as it was written.
+    #[test]
+    fn a_recipe_without_reasoned_answers_is_written_as_before() {
+        let written = |text: &str| serde_json::to_string(&recipe(text).unwrap()).unwrap();
+        assert!(!written(SMOKE).contains("reasoning") && !written(SMOKE).contains("chain"));
+        assert!(written(&format!("{SMOKE}\n[reasoning]\nquestions = 2")).contains("reasoning"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::advantage::advantages;
 use super::episode::Episode;
 use super::objective::{categorical, deviation, gaussian};
+use super::reasoned::Written;
 use super::recipe::{Questions, Recipe};
 use crate::losses::sigmoid;
 use crate::rewards::position::{self, Coherence, Extent};
@@ -87,6 +88,8 @@ pub struct Played {
     pub asked: Vec<Asked>,
     /// The rollouts, those of a question one after the other.
     pub taken: Vec<Taken>,
+    /// Reasoned rollouts, those of a question one after the other.
+    pub written: Vec<Written>,
     /// Entropy of the answer to every question that was asked, in nats.
     pub entropies: Vec<f32>,
 }
@@ -194,7 +197,7 @@ pub fn play(
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
     }
     judge(recipe, &asked, &mut taken, &masks, progress);
-    Ok(Played { episode, asked, taken, entropies })
+    Ok(Played { episode, asked, taken, written: Vec::new(), entropies })
 }
 
 /// Samples one answer, and a state where it is a mask.
@@ -305,7 +308,7 @@ fn damp(
         })
         .collect();
     let group: Vec<position::Rollout> = seeing.iter().map(|(_, rollout)| *rollout).collect();
-    let (scaled, _) = coherence.scale(&group, Extent::UNIT);
+    let (scaled, _) = coherence.scale(&group, Extent::SQUARE);
     for ((i, _), advantage) in seeing.iter().zip(scaled) {
         advantages[*i] = Some(advantage as f32);
     }

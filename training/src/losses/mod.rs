@@ -9,6 +9,7 @@ pub mod dense;
 pub mod mask;
 pub mod proposals;
 pub mod reading;
+pub mod token;
 
 use candle_core::{Result, Tensor};
 

@@ -35,14 +35,22 @@ pub fn sums<const N: usize>(
     contribution: impl Fn(&Record) -> Option<[f64; N]>,
     value: impl Fn([f64; N]) -> f64,
 ) -> Figure {
+    let contributions = records.iter().filter_map(|record| Some((record.scene.as_str(), contribution(record)?)));
+    scene_sums(contributions, seed, value)
+}
+
+/// [`sums`] of anything that belongs to a scene: its name with what is added.
+pub fn scene_sums<'a, const N: usize>(
+    contributions: impl Iterator<Item = (&'a str, [f64; N])>,
+    seed: u64,
+    value: impl Fn([f64; N]) -> f64,
+) -> Figure {
     let mut scenes: BTreeMap<&str, [f64; N]> = BTreeMap::new();
     let mut n = 0;
-    for record in records {
-        if let Some(added) = contribution(record) {
-            n += 1;
-            let total = scenes.entry(&record.scene).or_insert([0.0; N]);
-            total.iter_mut().zip(added).for_each(|(t, a)| *t += a);
-        }
+    for (scene, added) in contributions {
+        n += 1;
+        let total = scenes.entry(scene).or_insert([0.0; N]);
+        total.iter_mut().zip(added).for_each(|(t, a)| *t += a);
     }
     let scenes: Vec<[f64; N]> = scenes.into_values().collect();
     let total = |of: &mut dyn Iterator<Item = &[f64; N]>| {

@@ -1,10 +1,12 @@
 //! Judges answers: one [`Record`] per question, every figure with a bootstrap interval resampled by scene.
 
+mod explained;
 mod figure;
 pub mod published;
 mod report;
 
-pub use figure::{Figure, RESAMPLES, mean, resampled, sums};
+pub use explained::{Explained, Reasoned, reasoned};
+pub use figure::{Figure, RESAMPLES, mean, resampled, scene_sums, sums};
 pub use report::{Masks, Report, presence_correlation, report, risk_coverage};
 
 use serde::{Deserialize, Serialize};

@@ -56,6 +56,18 @@ pub fn detection(predicted: &[Edges], truth: &[Edges], threshold: f64) -> Result
     Ok((total / most as f64).min(1.0))
 }
 
+/// Whether an answer's boxes are the right ones: as many as there are, matched one to one as by [`detection`], each with an
+/// IoU of at least `threshold`. Of one box this is what Acc@threshold counts.
+///
+/// # Errors
+/// When an edge is not finite.
+pub fn right(predicted: &[Edges], truth: &[Edges], threshold: f64) -> Result<bool, Unscorable> {
+    predicted.iter().try_for_each(|edges| finite(edges, "answer"))?;
+    truth.iter().try_for_each(|edges| finite(edges, "truth"))?;
+    let found = || matched(predicted, truth, threshold).into_iter().filter(|iou| *iou >= threshold).count();
+    Ok(predicted.len() == truth.len() && found() == truth.len())
+}
+
 /// The predicted boxes, each as often as the truth holds it but at least once.
 fn claims(predicted: &[Edges], truth: &[Edges]) -> Vec<Edges> {
     let mut claims: Vec<Edges> = Vec::with_capacity(predicted.len());
@@ -156,6 +168,15 @@ mod tests {
         assert_eq!(score(&[claim, claim], &things), score(&[claim], &things));
         assert_eq!(score(&[LEFT, LEFT], &[LEFT, LEFT]), 1.0);
         assert_eq!(score(&[LEFT, LEFT], &[LEFT]), 0.5);
+    }
+
+    #[test]
+    fn right_are_all_boxes_and_no_more() {
+        let near = [0.05, 0.0, 0.55, 1.0];
+        let right = |predicted: &[Edges], truth: &[Edges]| right(predicted, truth, 0.5).unwrap();
+        assert!(right(&[near], &[LEFT]) && right(&[RIGHT, near], &[LEFT, RIGHT]) && right(&[], &[]));
+        assert!(!right(&[RIGHT], &[LEFT]) && !right(&[LEFT], &[LEFT, RIGHT]) && !right(&[LEFT, RIGHT], &[LEFT]));
+        assert!(!right(&[], &[LEFT]) && !right(&[LEFT, LEFT], &[LEFT, RIGHT]));
     }
 
     #[test]

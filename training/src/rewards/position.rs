@@ -35,8 +35,8 @@ impl TryFrom<[u32; 2]> for Extent {
 }
 
 impl Extent {
-    /// A square picture, where fractions are lengths.
-    pub const UNIT: Self = Self { width: 1.0, height: 1.0 };
+    /// Any picture as wide as it is high: distances are shares of its side.
+    pub const SQUARE: Self = Self { width: 1.0, height: 1.0 };
 
     fn centre(&self, [left, top, right, bottom]: &Edges) -> [f64; 2] {
         let middle = |a: &f32, b: &f32| (f64::from(*a) + f64::from(*b)) / 2.0;

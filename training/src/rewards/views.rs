@@ -161,7 +161,7 @@ pub fn score(rollouts: &[Rollout<'_>], settings: &Settings, progress: f32) -> Ve
 fn place(rollout: &Rollout<'_>) -> Option<f32> {
     let truth = position::centre_of_mass(rollout.target, threshold(rollout.target))?;
     let drawn = rollout.mask.and_then(|mask| position::centre_of_mass(mask, 0.5));
-    let reward = position::positional(drawn.as_ref(), &truth, Extent::UNIT, Reach::Diagonal);
+    let reward = position::positional(drawn.as_ref(), &truth, Extent::SQUARE, Reach::Diagonal);
     reward.ok().map(|reward| reward as f32)
 }
 

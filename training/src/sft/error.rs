@@ -115,6 +115,9 @@ pub enum TrainError {
     /// What stands out cannot be picked: the numbers are not finite.
     #[error("picking proposals: {0}")]
     Proposals(#[from] kestrel_perception::Error),
+    /// A chain of reasons is no answer that the grammar allows.
+    #[error(transparent)]
+    Chain(#[from] kestrel_perception::ParseError),
     /// A mask of a sample does not decode.
     #[error("mask of instance {instance} of {picture}: {got}")]
     Mask {

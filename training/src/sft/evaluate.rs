@@ -13,6 +13,7 @@ use kestrel_models::tokenizer::QueryTokenizer;
 use serde::Serialize;
 
 use super::example::{Example, Goal, Maker, Question};
+use super::explain::{Model, explain};
 use super::optimiser::AdamW;
 use super::pass::{host, image, packed};
 use super::point::exactly;
@@ -23,7 +24,7 @@ use crate::datasets::folder::Folder;
 use crate::losses::answer::none_margin;
 use crate::losses::proposals::{Thing, owners};
 use crate::losses::{mask as masks, sigmoid};
-use crate::metrics::{Figure, Kind, NO_DOUBT, Record, Swept, report};
+use crate::metrics::{Figure, Kind, NO_DOUBT, Reasoned, Record, Swept, reasoned, report};
 use crate::sample::{Ask, Origin, Sample, Stratum, Target};
 use crate::threads::Threads;
 
@@ -46,6 +47,9 @@ pub struct Evaluation {
     pub reasons: Figure,
     /// All figures by stratum.
     pub strata: BTreeMap<Stratum, Figure>,
+    /// Reasoned answers, where they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoned: Option<Reasoned>,
     /// Share of questions of a stratum for which exactly the right proposals are meant, found ones only.
     pub pointed: BTreeMap<Stratum, f32>,
 }
@@ -91,7 +95,16 @@ fn tuning(recipe: &Recipe, pictures: usize, data: Option<&Path>) -> Result<bench
     Ok(benchmark::from_records(records, 0, Some(pictures)))
 }
 
-/// Evaluates the averaged parameters with `workers` threads.
+/// The answers by the order of their tokens.
+pub(crate) const KINDS: [Kind; 5] = [Kind::Mask, Kind::Absent, Kind::Ambiguous, Kind::NotUnderstood, Kind::Unseeable];
+
+/// Index of the likeliest of the five answers, by a row of logits.
+pub(crate) fn likeliest(row: &[f32], answers: &[u32; 5]) -> usize {
+    (0..5).max_by(|&a, &b| row[answers[a] as usize].total_cmp(&row[answers[b] as usize])).unwrap_or_default()
+}
+
+/// Evaluates the averaged parameters with `workers` threads; `chains` questions about each picture are answered with
+/// reasons too.
 ///
 /// # Errors
 /// When the model fails.
@@ -102,6 +115,7 @@ pub fn evaluate(
     tokenizer: &QueryTokenizer,
     samples: &[(String, Sample)],
     workers: usize,
+    chains: usize,
 ) -> Result<(Evaluation, Vec<Record>)> {
     let mut tensors = HashMap::with_capacity(adam.slots.len());
     for (name, shape, values) in adam.averages() {
@@ -110,13 +124,19 @@ pub fn evaluate(
     let params = Params::from_tensors(tensors)?;
     let results = Threads::new(workers)?.each(0..workers, |_, number| {
         let mut maker = Maker::new(config, phase, tokenizer);
-        let mut records = Vec::new();
-        for (set, sample) in samples.iter().skip(number).step_by(workers) {
+        let model = Model { params: &params, config, tokenizer, limits: phase.limits() };
+        let (mut records, mut explained) = (Vec::new(), Vec::new());
+        for (at, (set, sample)) in samples.iter().enumerate().skip(number).step_by(workers) {
             let example = maker.all(sample)?;
-            records.extend(look(&params, config, tokenizer, (set, sample), &example)?);
+            let picture = image(&example.pixels, config.image, &Device::Cpu)?;
+            let seen = vision(&mut Candle::evaluating(&params), config, &picture)?;
+            records.extend(look(&params, config, tokenizer, (set, sample), &example, &seen)?);
+            explained.extend(explain(&model, sample, &seen, chains, at as u64)?);
         }
-        Ok(records)
+        Ok((records, explained))
     })?;
+    let (results, explained): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+    let explained = explained.concat();
     let mut records = Vec::new();
     let (mut sum, mut count) = (0.0, 0usize);
     let mut points: BTreeMap<Stratum, (f32, f32)> = BTreeMap::new();
@@ -139,6 +159,7 @@ pub fn evaluate(
         il_mcc: all.il_mcc,
         reasons: all.reason_accuracy,
         strata: all.strata,
+        reasoned: (chains > 0).then(|| reasoned(&explained, 1)),
         pointed: points.into_iter().map(|(stratum, (right, all))| (stratum, right / all)).collect(),
     };
     Ok((evaluation, records))
@@ -176,12 +197,11 @@ fn look(
     tokenizer: &QueryTokenizer,
     (set, sample): (&str, &Sample),
     example: &Example,
+    seen: &Seen<Tensor>,
 ) -> Result<Vec<Judged>> {
-    let picture = image(&example.pixels, config.image, &Device::Cpu)?;
-    let seen = vision(&mut Candle::evaluating(params), config, &picture)?;
     let (origin, degradation) = (&sample.picture.origin, sample.degradation.as_ref());
     let (asks, questions, things) = (&sample.asks, &example.questions, &example.things);
-    answer(params, config, tokenizer, &Subject { set, origin, degradation, asks, questions, things }, &seen)
+    answer(params, config, tokenizer, &Subject { set, origin, degradation, asks, questions, things }, seen)
 }
 
 /// Judges all questions about a view.
@@ -217,8 +237,6 @@ pub(crate) fn answer(
     for (i, question) in subject.questions.iter().enumerate() {
         let row = &logits[i * config.vocabulary..(i + 1) * config.vocabulary];
         let answers = special.answers();
-        let best =
-            (0..5).max_by(|&a, &b| row[answers[a] as usize].total_cmp(&row[answers[b] as usize])).unwrap_or_default();
         let z = &pixels[i * cells..(i + 1) * cells];
         let nothing = vec![0.0; cells];
         let target = if let Goal::Mask(target) = &question.goal { target } else { &nothing };
@@ -226,7 +244,7 @@ pub(crate) fn answer(
         let area = z.iter().filter(|z| **z > 0.0).count() as f32;
         let ask = &subject.asks[i];
         let margin = none_margin(row, &answers);
-        let given = [Kind::Mask, Kind::Absent, Kind::Ambiguous, Kind::NotUnderstood, Kind::Unseeable][best];
+        let given = KINDS[likeliest(row, &answers)];
         let answered = given == Kind::Mask && area > 0.0;
         let start = pack.start[i] as usize;
         let doubt = doubts[start..start + question.doubt.len()].iter().copied().fold(NO_DOUBT, f32::max);

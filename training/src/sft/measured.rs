@@ -46,8 +46,52 @@ pub struct Values {
     pub right: f32,
     /// Mean IoU of decoded masks with a target.
     pub overlap: f32,
+    /// Chains of reasons, where there are any.
+    #[serde(skip_serializing_if = "Chains::none")]
+    pub chains: Chains,
     /// Pictures.
     pub pictures: f32,
+}
+
+/// What was measured of chains of reasons.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Chains {
+    /// Chains that were taught.
+    pub taught: f32,
+    /// Questions whose chain was longer than the phase allows.
+    pub long: f32,
+    /// Questions that have no certain chain.
+    pub dropped: f32,
+    /// Loss of their tokens.
+    pub loss: f32,
+    /// Loss of what their `[SEG]` show.
+    pub shown: f32,
+    /// Share of tokens, of those that the grammar leaves open, that are the likeliest; summed over chains.
+    pub right: f32,
+}
+
+impl Chains {
+    fn none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Means over `n` pictures; shares of tokens are over the chains themselves.
+    fn mean(&self, n: f32) -> Self {
+        let [taught, long, dropped, loss, shown] =
+            [self.taught, self.long, self.dropped, self.loss, self.shown].map(|sum| sum / n);
+        Self { taught, long, dropped, loss, shown, right: self.right / self.taught.max(1.0) }
+    }
+}
+
+impl AddAssign for Chains {
+    fn add_assign(&mut self, other: Self) {
+        self.taught += other.taught;
+        self.long += other.long;
+        self.dropped += other.dropped;
+        self.loss += other.loss;
+        self.shown += other.shown;
+        self.right += other.right;
+    }
 }
 
 impl Values {
@@ -74,6 +118,7 @@ impl Values {
             later: self.later / n,
             right: self.right / n,
             overlap: self.overlap / n,
+            chains: self.chains.mean(n),
             pictures: self.pictures,
         }
     }
@@ -100,6 +145,7 @@ impl AddAssign for Values {
         self.later += other.later;
         self.right += other.right;
         self.overlap += other.overlap;
+        self.chains += other.chains;
         self.pictures += other.pictures;
     }
 }
@@ -111,7 +157,7 @@ pub struct Times {
     pub prepare: f32,
     /// Vision graph.
     pub vision: f32,
-    /// Language graph.
+    /// Language graph, and chains of reasons with all that they show.
     pub language: f32,
     /// Mask graph.
     pub mask: f32,

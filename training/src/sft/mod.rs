@@ -3,11 +3,13 @@
 //! [`train`] reads samples from the cache, runs them through the model one per thread ([`pass`]), sums their gradients
 //! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]).
 
+pub mod chain;
 pub mod checkpoint;
 pub(crate) mod coverage;
 mod error;
 pub mod evaluate;
 pub mod example;
+pub mod explain;
 mod idle;
 mod layouts;
 pub mod log;
@@ -226,8 +228,8 @@ impl Run<'_> {
             }
             self.meta.step += 1;
             if recipe.evaluate_steps > 0 && self.meta.step.is_multiple_of(recipe.evaluate_steps) {
-                let count = recipe.workers;
-                let found = evaluate::evaluate(&self.adam, &config, phase, tokenizer, &self.tune, count)?;
+                let (workers, chains) = (recipe.workers, recipe.evaluate_chains);
+                let found = evaluate::evaluate(&self.adam, &config, phase, tokenizer, &self.tune, workers, chains)?;
                 entry.evaluation = Some(found.0);
             }
             self.log.push(&entry)?;

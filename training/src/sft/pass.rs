@@ -13,12 +13,11 @@ use kestrel_models::kestrel::{
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::Result;
 use super::example::{CANDIDATES_SHARE, Example, Goal, Question};
 use super::measured::{Times, Values, lap};
 use super::point::{Asked, point};
-use super::propose;
 use super::recipe::Weights;
+use super::{Result, chain, propose};
 use crate::losses::proposals::owners;
 use crate::losses::{answer, attach, binary, mask as masks};
 
@@ -74,6 +73,8 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
     let mut ops = Candle::new(setup.params);
     let device = setup.params.device();
     let mut values = Values::default();
+    values.chains.long = example.reasons.long as f32;
+    values.chains.dropped = example.reasons.dropped as f32;
     let mut clock = Instant::now();
     let seen = vision(&mut ops, config, &image(&example.pixels, config.image, device)?)?;
     lap(&mut clock, &mut times.vision);
@@ -89,7 +90,8 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         total = (total + doubts(setup, example, &pack, &said.doubt, &mut values)?)?;
         let wishes = wishes(&mut ops, config, &said.seg)?;
         let alike = likeness(&mut ops, config, &keys, &wishes)?;
-        total = (total + matches(setup, example, &alike, &mut values)?)?;
+        let wanted: Vec<Wanted<'_>> = example.questions.iter().map(|q| (&q.goal, q.compared)).collect();
+        total = (total + matches(setup, &wanted, &alike, &mut values)?)?;
         total = (total + anchors(setup, example, &alike.anchor, &mut values)?)?;
         lap(&mut clock, &mut times.loss);
         let picked = propose::found(&seen, config)?;
@@ -107,14 +109,7 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         let owners = owners(&picked, &example.things);
         total = (total + points(setup, example, &owners, &compared, &mut values)?)?;
         let seg = seg.narrow(0, 0, decoded)?;
-        // Decoding reads nothing of the comparison but these.
-        let first = |x: &Tensor| x.narrow(0, 0, decoded);
-        let compared = Compared {
-            meant: first(&compared.meant)?,
-            found: first(&compared.found)?,
-            summary: first(&compared.summary)?,
-            ..compared
-        };
+        let compared = first(compared, decoded)?;
         let shown = decode(&mut ops, config, &seen, &proposals, &compared, &seg, decoded)?;
         lap(&mut clock, &mut times.mask);
         let goals: Vec<&Goal> = example.questions[..decoded].iter().map(|q| &q.goal).collect();
@@ -122,6 +117,11 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         values += judged;
         total = (total + term)?;
         lap(&mut clock, &mut times.loss);
+        if !example.reasons.chains.is_empty() {
+            let scene = chain::Scene { seen: &seen, keys: &keys, proposals: &proposals, owners: &owners };
+            total = (total + chain::teach(&mut ops, setup, example, &scene, &mut values)?)?;
+            lap(&mut clock, &mut times.language);
+        }
         if let Some(later) = &example.later {
             let seen = vision(&mut ops, config, &image(&later.pixels, config.image, device)?)?;
             lap(&mut clock, &mut times.vision);
@@ -140,17 +140,36 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
     Ok((grads, values))
 }
 
+/// The comparison of the first `count` questions: of it, decoding reads nothing but these.
+pub(super) fn first(compared: Compared<Tensor>, count: usize) -> Result<Compared<Tensor>> {
+    let first = |x: &Tensor| x.narrow(0, 0, count);
+    Ok(Compared {
+        meant: first(&compared.meant)?,
+        found: first(&compared.found)?,
+        summary: first(&compared.summary)?,
+        ..compared
+    })
+}
+
+/// What a `[SEG]` state should be like, and whether only comparing things tells that.
+pub(super) type Wanted<'a> = (&'a Goal, bool);
+
 /// Likeness of every question's wish with every place, coarse and fine: the mask before the decoder's layers, and the
 /// only part of the model in which nothing but the words tells questions apart.
-fn matches(setup: &Setup<'_>, example: &Example, alike: &Likeness<Tensor>, values: &mut Values) -> Result<Tensor> {
-    let coarse = matched(setup, example, &alike.coarse, setup.config.embed_side(), 0.5, values)?;
-    let fine = matched(setup, example, &alike.mask, setup.config.mask_side(), 1.0, values)?;
+pub(super) fn matches(
+    setup: &Setup<'_>,
+    wanted: &[Wanted<'_>],
+    alike: &Likeness<Tensor>,
+    values: &mut Values,
+) -> Result<Tensor> {
+    let coarse = matched(setup, wanted, &alike.coarse, setup.config.embed_side(), 0.5, values)?;
+    let fine = matched(setup, wanted, &alike.mask, setup.config.mask_side(), 1.0, values)?;
     Ok((coarse + fine)?)
 }
 
 fn matched(
     setup: &Setup<'_>,
-    example: &Example,
+    wanted: &[Wanted<'_>],
     scores: &Tensor,
     side: usize,
     share: f32,
@@ -160,12 +179,11 @@ fn matched(
     let logits = host(&scores)?;
     let mut gradient = vec![0.0; logits.len()];
     let weights = setup.weights;
-    let each = share * weights.matching / example.questions.len() as f32;
+    let each = share * weights.matching / wanted.len() as f32;
     let coarse = side < setup.config.mask_side();
     let rows = logits.chunks_exact(side * side).zip(gradient.chunks_exact_mut(side * side));
-    for (question, (z, g)) in example.questions.iter().zip(rows) {
-        let goal = &question.goal;
-        let each = each * if question.compared { COMPARED_SHARE } else { 1.0 };
+    for (&(goal, compared), (z, g)) in wanted.iter().zip(rows) {
+        let each = each * if compared { COMPARED_SHARE } else { 1.0 };
         let parts =
             |share: f32| masks::Parts { focal: each * share * weights.focal, dice: each * share * weights.dice };
         let loss = match goal {

@@ -1,25 +1,32 @@
 //! From a sample to what one training pass needs: pixels, packed questions and their goals.
 
+mod chain;
+mod question;
+
+pub use chain::{Chain, Reasons, Shown};
+pub(super) use question::{AMBIGUOUS, CANDIDATES_SHARE};
+pub use question::{Goal, Pointers, Question, special};
+pub(crate) use question::{class, ids};
+
 use kestrel_link::Hint;
 use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::QueryTokenizer;
-use kestrel_perception::{Scratch, SpecialIds, View, layout, preprocess};
+use kestrel_perception::{Scratch, View, preprocess};
 use ndarray::Array4;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
-use super::coverage::{Coverage, pool};
+use super::coverage::Coverage;
 use super::{Phase, Result, TrainError};
-use crate::expressions::{self, Options};
+use crate::expressions::meaning::Expression;
+use crate::expressions::{self, Options, Proposed};
 use crate::losses::dense::Grid;
 use crate::losses::proposals::{Spots, Thing};
 use crate::sample::{Ask, Category, Instance, Picture, Sample, Stratum, Target};
+use question::{chatted, compares, plain, shows};
 
 /// Share of decoded masks that goes to questions with something to show.
 const SHOWN_SHARE: f32 = 0.75;
-/// Share of questions with chatter around them.
-const CHATTER_SHARE: f64 = 0.35;
 /// Share of clear pictures that are asked anew.
 const FRESH_SHARE: f64 = 0.8;
 
@@ -30,6 +37,8 @@ pub struct Example {
     pub pixels: Vec<f32>,
     /// The questions; masks are decoded for the first [`Example::masks`].
     pub questions: Vec<Question>,
+    /// Reasoned answers to some of them.
+    pub reasons: Reasons,
     /// How many masks are decoded.
     pub masks: usize,
     /// Labels of the dense heads at stride 16.
@@ -53,91 +62,6 @@ pub struct Later {
     pub pixels: Vec<f32>,
     /// Goals of the first [`Example::masks`] questions there.
     pub goals: Vec<Goal>,
-}
-
-/// A question as tokens, with its right answer.
-#[derive(Debug, Clone)]
-pub struct Question {
-    /// Token ids, `<answer>` and `[SEG]` at the end.
-    pub ids: Vec<u32>,
-    /// For every word token: 1 where it belongs to a word without sense, else 0.
-    pub doubt: Vec<f32>,
-    /// What the mask should be.
-    pub goal: Goal,
-    /// What should be pointed at.
-    pub pointers: Pointers,
-    /// Where the thing is that the words relate their target to: a heat of `[(side/16)²]` cells.
-    pub anchor: Option<Vec<f32>>,
-    /// Whether the words certainly relate their target to nothing.
-    pub plain: bool,
-    /// Whether only comparing things tells the target from others like it.
-    pub compared: bool,
-}
-
-/// The answer to a question that several things fit.
-pub(super) const AMBIGUOUS: usize = 2;
-/// Candidates of an ambiguous question matter less than targets.
-pub(super) const CANDIDATES_SHARE: f32 = 0.3;
-
-/// The right answer in terms of labelled things.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pointers {
-    /// Index among the five answers: 0 is `[SEG]`.
-    pub class: usize,
-    /// The things that are meant; several for an ambiguous question.
-    pub targets: Vec<usize>,
-    /// What the words relate their target to, which may be nothing; `None` where that is not known.
-    pub anchor: Option<Option<usize>>,
-    /// The things of the kind that the words name, where that is known.
-    pub alike: Option<Vec<usize>>,
-}
-
-impl Pointers {
-    pub(crate) fn of(ask: &Ask, anchor: Option<usize>, alike: Option<&Vec<usize>>) -> Self {
-        let related = anchor.map(Some).or_else(|| plain(ask.stratum).then_some(None));
-        Self {
-            class: class(&ask.target),
-            targets: targets(&ask.target).to_vec(),
-            anchor: related,
-            alike: alike.cloned(),
-        }
-    }
-}
-
-/// Whether the words certainly relate their target to nothing.
-fn plain(stratum: Stratum) -> bool {
-    !matches!(stratum, Stratum::Relation | Stratum::WrongRelation | Stratum::Unseeable)
-}
-
-/// What a mask should be, at stride 4 of the input.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub enum Goal {
-    /// This coverage, `[(side/4)²]`.
-    Mask(Vec<f32>),
-    /// The candidates of an ambiguous question: drawn, but no object to be shown.
-    Candidates(Vec<f32>),
-    /// Something that fills these columns and rows, `[side/4]` each.
-    Boxes(Vec<f32>, Vec<f32>),
-    /// Nothing.
-    Empty,
-}
-
-impl Goal {
-    /// The goal on a coarser grid of `side²` cells, the cell with the largest share lifted to 1: a thing much smaller
-    /// than a cell is still somewhere.
-    pub fn heat(&self, side: usize) -> Vec<f32> {
-        let fine = match self {
-            Self::Mask(cells) | Self::Candidates(cells) => cells.clone(),
-            Self::Boxes(columns, rows) => rows.iter().flat_map(|r| columns.iter().map(move |c| r * c)).collect(),
-            Self::Empty => Vec::new(),
-        };
-        let mut heat = pool(&fine, fine.len().isqrt(), side);
-        let most = heat.iter().copied().fold(0.0, f32::max);
-        if most > 0.0 {
-            heat.iter_mut().for_each(|h| *h /= most);
-        }
-        heat
-    }
 }
 
 /// Turns samples into examples of a phase.
@@ -178,7 +102,7 @@ impl<'a> Maker<'a> {
             Vec::new()
         };
         let asked: Vec<Asked<'_>> = match fresh.is_empty() {
-            false => fresh.iter().map(|p| Asked { ask: &p.ask, anchor: p.anchor, alike: p.alike.as_ref() }).collect(),
+            false => fresh.iter().map(Asked::fresh).collect(),
             true => self.choose(sample, &mut rng),
         };
         let texts: Vec<Ask> = asked.iter().map(|asked| chatted(asked.ask, &mut rng)).collect();
@@ -190,7 +114,9 @@ impl<'a> Maker<'a> {
         // The likeness alone answers what a thing looks like; the decoder is there for what has to be compared.
         front(&mut chosen, masks.div_ceil(2), |asked| shows(&asked.ask.target) && compares(asked.ask.stratum));
         let given = rng.random::<f32>() < self.phase.teacher_forcing;
-        Ok(Example { given, ..self.make(sample, &chosen, masks)? })
+        // Of stored questions about a clear picture it is not known what they mean: only nonsense would have a chain.
+        let reasons = (!fresh.is_empty() || sample.degradation.is_some()).then_some(seed);
+        Ok(Example { given, ..self.make(sample, &chosen, masks, reasons)? })
     }
 
     /// Stored questions, drawn by the curriculum.
@@ -214,14 +140,15 @@ impl<'a> Maker<'a> {
     /// As [`Maker::draw`].
     pub fn all(&mut self, sample: &Sample) -> Result<Example> {
         let chosen: Vec<Asked<'_>> = sample.asks.iter().map(Asked::stored).collect();
-        self.make(sample, &chosen, chosen.len())
+        self.make(sample, &chosen, chosen.len(), None)
     }
 
-    fn make(&mut self, sample: &Sample, chosen: &[Asked<'_>], masks: usize) -> Result<Example> {
+    /// `reasons` is the seed of the choice of chains, where there may be any.
+    fn make(&mut self, sample: &Sample, chosen: &[Asked<'_>], masks: usize, reasons: Option<u64>) -> Result<Example> {
         let (config, picture) = (self.config, &sample.picture);
         let here = Coverage::of(picture, config.mask_side())?;
         let mut questions = Vec::with_capacity(chosen.len());
-        for &Asked { ask, anchor, alike } in chosen {
+        for &Asked { ask, anchor, alike, .. } in chosen {
             let (ids, doubt) = self.tokens(&ask.text, ask.hint.as_ref(), &ask.nonsense)?;
             let goal = here.goal(&ask.target);
             let pointers = Pointers::of(ask, anchor, alike);
@@ -230,6 +157,10 @@ impl<'a> Maker<'a> {
             let compared = matches!(ask.stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size);
             questions.push(Question { ids, doubt, goal, pointers, anchor, plain, compared });
         }
+        let reasons = match reasons.filter(|_| self.phase.chains > 0) {
+            Some(seed) => chain::write(self, sample, chosen, &questions, &here, seed)?,
+            None => Reasons::default(),
+        };
         let later = match &sample.later {
             Some(later) => {
                 let there = Coverage::of(later, config.mask_side())?;
@@ -244,7 +175,7 @@ impl<'a> Maker<'a> {
         let known = picture.exhaustive.len() as f32 / Category::ALL.len() as f32;
         let spots = Spots::new(config.spot_side(), things.clone(), known.min(1.0));
         let pixels = self.pixels(picture)?;
-        Ok(Example { pixels, questions, masks, grid, fine_grid, spots, things, given: false, later })
+        Ok(Example { pixels, questions, reasons, masks, grid, fine_grid, spots, things, given: false, later })
     }
 
     /// The drone's own preprocessing, channel-last.
@@ -269,25 +200,6 @@ impl<'a> Maker<'a> {
         let area: f32 = targets.iter().filter_map(|&i| sample.picture.instances.get(i)).map(pixels_of).sum();
         area * scale >= self.phase.smallest_target_pixels
     }
-}
-
-/// Token ids of a request up to `[SEG]`, and the doubt target of every word token.
-pub(crate) fn ids(
-    tokenizer: &QueryTokenizer,
-    max_tokens: usize,
-    text: &str,
-    hint: Option<&Hint>,
-    nonsense: &[(usize, usize)],
-) -> Result<(Vec<u32>, Vec<f32>)> {
-    let pieces = tokenizer.encode(text)?;
-    let words: Vec<u32> = pieces.iter().map(|p| p.0).collect();
-    let laid = layout(&words, hint, &special(tokenizer), max_tokens);
-    let ids = laid.ids[..laid.used()].iter().map(|&id| id as u32).collect();
-    // Doubt is about words. Of "the meaning of life" every word is known: that it asks for nothing is the answer's.
-    let unknown = |range: &&(usize, usize)| text.get(range.0..range.1).is_some_and(|word| !word.contains(' '));
-    let doubted = |from: &usize, to: &usize| nonsense.iter().filter(unknown).any(|(a, b)| from < b && to > a);
-    let doubt = pieces[..words.len() - laid.cut].iter().map(|(_, (from, to))| f32::from(doubted(from, to))).collect();
-    Ok((ids, doubt))
 }
 
 /// The drone's own preprocessing of a picture to `side` pixels, channel-last.
@@ -320,14 +232,6 @@ pub(super) fn things(picture: &Picture) -> Vec<Thing> {
     picture.instances.iter().map(thing).collect()
 }
 
-/// The instances that a question is about.
-fn targets(target: &Target) -> &[usize] {
-    match target {
-        Target::Masks(of) | Target::Boxes(of) | Target::Ambiguous(of) => of,
-        Target::Absent | Target::NotUnderstood | Target::Unseeable => &[],
-    }
-}
-
 /// Visible pixels of an instance, by its box where the mask is unknown or broken (which shows elsewhere).
 pub(super) fn pixels_of(instance: &Instance) -> f32 {
     let boxed = instance.bounding_box[2] * instance.bounding_box[3];
@@ -337,27 +241,25 @@ pub(super) fn pixels_of(instance: &Instance) -> f32 {
     }
 }
 
-/// A question that was chosen, the instance that its target is related to and those that it is told from, where known.
+/// A question that was chosen, the instance that its target is related to, those that it is told from and what its words
+/// mean, where known.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
     ask: &'a Ask,
     anchor: Option<usize>,
     alike: Option<&'a Vec<usize>>,
+    expression: Option<&'a Expression>,
 }
 
 impl<'a> Asked<'a> {
     fn stored(ask: &'a Ask) -> Self {
-        Self { ask, anchor: None, alike: None }
+        Self { ask, anchor: None, alike: None, expression: None }
     }
-}
 
-/// The question with chatter around its words, now and then.
-fn chatted(ask: &Ask, rng: &mut ChaCha8Rng) -> Ask {
-    if ask.text.is_empty() || !rng.random_bool(CHATTER_SHARE) {
-        return ask.clone();
+    fn fresh(proposed: &'a Proposed) -> Self {
+        let Proposed { ask, anchor, alike, expression, .. } = proposed;
+        Self { ask, anchor: *anchor, alike: alike.as_ref(), expression: expression.as_ref() }
     }
-    let (text, nonsense) = expressions::chat(&ask.text, &ask.nonsense, rng);
-    Ask { text, nonsense, ..ask.clone() }
 }
 
 /// Moves up to `count` items for which `holds` to the front; the order is otherwise kept.
@@ -368,39 +270,6 @@ fn front<T>(items: &mut Vec<T>, count: usize, holds: impl Fn(&T) -> bool) {
     }
     first.append(&mut rest);
     *items = first;
-}
-
-fn shows(target: &Target) -> bool {
-    matches!(target, Target::Masks(_) | Target::Boxes(_))
-}
-
-/// Whether a question singles out one of several things alike.
-fn compares(stratum: Stratum) -> bool {
-    matches!(stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size | Stratum::Hint)
-}
-
-/// Index of the right answer among `[SEG]`, absent, ambiguous, not understood, unseeable.
-pub(crate) fn class(target: &Target) -> usize {
-    match target {
-        Target::Masks(_) | Target::Boxes(_) => 0,
-        Target::Absent => 1,
-        Target::Ambiguous(_) => 2,
-        Target::NotUnderstood => 3,
-        Target::Unseeable => 4,
-    }
-}
-
-/// The special ids as the drone's token layout takes them.
-pub fn special(tokenizer: &QueryTokenizer) -> SpecialIds {
-    let special = tokenizer.special();
-    SpecialIds {
-        pad: special.pad,
-        answer: special.answer,
-        seg: special.seg,
-        point: special.point,
-        bounding_box: special.bounding_box,
-        first_location: special.first_location,
-    }
 }
 
 pub(crate) fn name(picture: &Picture) -> String {

@@ -1,6 +1,12 @@
 //! A training run as a TOML file.
 
-use std::collections::BTreeMap;
+mod phase;
+mod weights;
+
+pub use phase::Phase;
+pub(crate) use phase::schedule;
+pub use weights::Weights;
+
 use std::path::Path;
 
 use kestrel_models::kestrel::Config;
@@ -9,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::{Result, TrainError};
 use crate::cache::Spec;
 use crate::losses::dense::OUTPUTS;
-use crate::sample::Stratum;
 
 /// Everything that decides a run. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +43,9 @@ pub struct Recipe {
     /// are shared evenly.
     #[serde(default)]
     pub evaluate_sets: Vec<String>,
+    /// Questions about each of these pictures that are answered with reasons too; 0 for none.
+    #[serde(default, skip_serializing_if = "phase::none")]
+    pub evaluate_chains: usize,
     /// Sizes of the model; `image` is overridden by every phase.
     pub model: Config,
     /// The cache of samples.
@@ -98,148 +106,6 @@ impl Default for Optimiser {
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.98, weight_decay: 0.05, clip_norm: 1.0, trunk_share: 0.3, average_decay: 0.999 }
     }
-}
-
-/// Weights of the losses, each of which is a mean over a sample's questions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Weights {
-    /// Cross-entropy of the answer.
-    pub answer: f32,
-    /// Focal loss of masks.
-    pub focal: f32,
-    /// Dice of masks.
-    pub dice: f32,
-    /// Projections of weak boxes.
-    pub projection: f32,
-    /// Emptiness of masks of what is not there.
-    pub empty: f32,
-    /// Likeness of `[SEG]` states with places; its focal and Dice parts weigh as those of masks.
-    pub matching: f32,
-    /// Object score.
-    pub object: f32,
-    /// Predicted IoU.
-    pub iou: f32,
-    /// Words without sense.
-    pub doubt: f32,
-    /// Auxiliary dense heads.
-    pub auxiliary: f32,
-    /// Where the thing is that words relate their target to.
-    pub anchor: f32,
-    /// What stands out: centres, boxes and names of proposals.
-    pub proposals: f32,
-    /// Which proposals are meant, and whether any.
-    pub pointing: f32,
-    /// What words say, without a picture.
-    pub reading: f32,
-    /// Share of the mask losses of a later frame answered with the first frame's `[SEG]`.
-    pub later: f32,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self {
-            answer: 1.0,
-            focal: 2.0,
-            dice: 1.0,
-            projection: 0.5,
-            empty: 0.1,
-            matching: 1.0,
-            object: 0.5,
-            iou: 0.25,
-            doubt: 0.5,
-            auxiliary: 1.0,
-            anchor: 0.5,
-            proposals: 1.0,
-            pointing: 1.0,
-            reading: 1.0,
-            later: 0.5,
-        }
-    }
-}
-
-/// A stretch of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Phase {
-    /// Its name in the log.
-    pub name: String,
-    /// Side of the input in pixels.
-    pub image: usize,
-    /// Optimiser steps.
-    pub steps: usize,
-    /// Pictures a step.
-    pub batch: usize,
-    /// Requests without a picture that are read beside each picture.
-    #[serde(default)]
-    pub texts: usize,
-    /// Pictures whose things, not pixels, are asked about beside each picture.
-    #[serde(default)]
-    pub layouts: usize,
-    /// Questions about each of these.
-    #[serde(default = "layout_queries")]
-    pub layout_queries: usize,
-    /// Whether there are no pictures at all: the phase learns to read and to compare.
-    #[serde(default)]
-    pub blind: bool,
-    /// Share of pictures in which the labelled things are among the proposals, found or not.
-    #[serde(default)]
-    pub teacher_forcing: f32,
-    /// Questions a picture at most; 0 teaches only what stands where.
-    pub queries: usize,
-    /// Of these, how many masks are decoded.
-    pub masks: usize,
-    /// Highest learning rate.
-    pub learning_rate: f32,
-    /// Steps of linear warm-up; then the rate falls as a cosine to `final_share`.
-    pub warm_up_steps: usize,
-    /// Share of the learning rate at the end.
-    #[serde(default = "final_share")]
-    pub final_share: f32,
-    /// Parameters that do not move, by beginning of their names.
-    #[serde(default)]
-    pub frozen: Vec<String>,
-    /// Weight with which questions of a stratum are drawn; 1 where none is given, 0 for never.
-    #[serde(default)]
-    pub curriculum: BTreeMap<Stratum, f32>,
-    /// Targets under so many pixels of this phase's input are not asked for.
-    #[serde(default = "smallest_target")]
-    pub smallest_target_pixels: f32,
-}
-
-fn final_share() -> f32 {
-    0.05
-}
-
-fn layout_queries() -> usize {
-    16
-}
-
-fn smallest_target() -> f32 {
-    20.0
-}
-
-impl Phase {
-    /// Learning rate at `step` of the phase.
-    pub fn rate(&self, step: usize) -> f32 {
-        schedule(step, self.steps, self.warm_up_steps, self.learning_rate, self.final_share)
-    }
-
-    /// Weight of a stratum.
-    pub fn weight(&self, stratum: Stratum) -> f32 {
-        self.curriculum.get(&stratum).copied().unwrap_or(1.0)
-    }
-}
-
-/// Linear warm-up to `highest`, then a cosine that falls to `final_share` of it at the last of `steps`.
-pub(crate) fn schedule(step: usize, steps: usize, warm_up: usize, highest: f32, final_share: f32) -> f32 {
-    if step < warm_up {
-        return highest * (step + 1) as f32 / warm_up as f32;
-    }
-    let length = steps.saturating_sub(warm_up).max(1) as f32;
-    let done = ((step - warm_up) as f32 / length).min(1.0);
-    let cosine = 0.5 * (1.0 + (std::f32::consts::PI * done).cos());
-    highest * (final_share + (1.0 - final_share) * cosine)
 }
 
 impl Recipe {
@@ -304,6 +170,9 @@ impl Recipe {
         if self.model.compare_layers == 0 {
             return wrong("model.compare_layers", "at least 1", "0".into());
         }
+        if !(self.loss.chain >= 0.0 && self.loss.chain.is_finite()) {
+            return wrong("loss.chain", "a weight of 0 or more", self.loss.chain.to_string());
+        }
         for phase in &self.phases {
             let at = |field: &str| format!("phases.{}.{field}", phase.name);
             if phase.image == 0 || phase.image % 32 != 0 || !(self.data.size as usize).is_multiple_of(phase.image / 4) {
@@ -321,6 +190,13 @@ impl Recipe {
             }
             if phase.layouts > 0 && phase.layout_queries == 0 {
                 return wrong(&at("layout_queries"), "at least 1", "0".into());
+            }
+            if phase.chains > 0 && self.loss.chain == 0.0 {
+                return wrong("loss.chain", &format!("above 0 where `{}` teaches chains", at("chains")), "0".into());
+            }
+            if phase.chains > phase.queries || phase.thought_tokens == 0 {
+                let got = format!("{} of {}, {}", phase.chains, phase.queries, phase.thought_tokens);
+                return wrong(&at("chains, thought_tokens"), "at most one a question, at least 1 token", got);
             }
             if !(phase.learning_rate > 0.0 && phase.learning_rate.is_finite()) {
                 return wrong(&at("learning_rate"), "a positive number", phase.learning_rate.to_string());
@@ -374,7 +250,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_senseless_settings_are_refused() {
-        let good = include_str!("../../recipes/smoke.toml");
+        let good = include_str!("../../../recipes/smoke.toml");
         recipe(good).unwrap();
         let error = recipe(&good.replacen("seed =", "sead =", 1)).unwrap_err();
         assert!(error.contains("sead"), "{error}");
@@ -384,14 +260,38 @@ mod tests {
 
     #[test]
     fn a_model_that_compares_nothing_is_refused() {
-        let text = include_str!("../../recipes/smoke.toml").replace("[model]", "[model]\ncompare_layers = 0");
+        let text = include_str!("../../../recipes/smoke.toml").replace("[model]", "[model]\ncompare_layers = 0");
         let error = recipe(&text).unwrap_err();
         assert!(error.contains("model.compare_layers") && error.contains("at least 1"), "{error}");
     }
 
     #[test]
+    fn chains_that_would_teach_nothing_are_refused() {
+        let smoke = include_str!("../../../recipes/smoke.toml");
+        let with =
+            |keys: &str, loss: &str| recipe(&(smoke.replace("queries = 4", &format!("queries = 4\n{keys}")) + loss));
+        with("chains = 2", "[loss]\nchain = 0.5").unwrap();
+        for (keys, loss, named) in [
+            ("chains = 2", "", "loss.chain"),
+            ("chains = 5", "[loss]\nchain = 0.5", "5 of 4"),
+            ("chains = 2\nthought_tokens = 0", "[loss]\nchain = 0.5", "thought_tokens"),
+            ("", "[loss]\nchain = -1.0", "loss.chain"),
+        ] {
+            let error = with(keys, loss).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    /// What would break: records of experiments that were made before there were chains.
+    #[test]
+    fn a_recipe_without_chains_is_written_as_before() {
+        let written = toml::to_string(&recipe(include_str!("../../../recipes/smoke.toml")).unwrap()).unwrap();
+        assert!(!written.contains("chain") && !written.contains("thought"), "{written}");
+    }
+
+    #[test]
     fn rate_warms_up_and_falls() {
-        let recipe = recipe(include_str!("../../recipes/smoke.toml")).unwrap();
+        let recipe = recipe(include_str!("../../../recipes/smoke.toml")).unwrap();
         let phase = Phase { steps: 100, warm_up_steps: 10, learning_rate: 1.0, ..recipe.phases[0].clone() };
         assert!(phase.rate(0) < phase.rate(5) && phase.rate(9) == 1.0);
         assert!((phase.rate(100) - phase.final_share).abs() < 1e-6);
@@ -400,7 +300,7 @@ mod tests {
 
     #[test]
     fn phases_follow_each_other() {
-        let recipe = recipe(include_str!("../../recipes/smoke.toml")).unwrap();
+        let recipe = recipe(include_str!("../../../recipes/smoke.toml")).unwrap();
         let first = &recipe.phases[0];
         let next = recipe.phase(first.steps).unwrap();
         assert_eq!((next.number, next.within, next.pictures), (1, 0, first.steps * first.batch));
