@@ -64,7 +64,7 @@ fn an_experiment_gives_one_table_and_does_not_take_other_runs_for_its_own() {
     assert!(rows[1]["differences"].as_array().unwrap().is_empty(), "the reference differs from itself by nothing");
     let refusals = |row: usize| {
         let figures = rows[row]["figures"].as_array().unwrap();
-        figures.iter().find(|f| f[0] == "false refusals").unwrap()[1]["value"].as_f64().unwrap()
+        figures.iter().find(|f| f[0] == "false refusals, clean").unwrap()[1]["value"].as_f64().unwrap()
     };
     assert!((0..3).all(|row| (0.0..=1.0).contains(&refusals(row))), "{rows}");
     let table = std::fs::read_to_string(runs.join("tiny/table.md")).unwrap();

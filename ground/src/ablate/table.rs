@@ -60,7 +60,7 @@ fn shown(r: &Record) -> f64 {
     f64::from(r.shown())
 }
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 13] = [
     Column { name: "gIoU specific", value: |r| mean(r, specific, Record::iou) },
     Column { name: "gIoU ≥32 px", value: |r| mean(r, |r| specific(r) && r.target >= CLEAR_PIXELS, Record::iou) },
     Column { name: "gIoU tiny", value: |r| mean(r, |r| specific(r) && Size::of(r.target) == Size::Tiny, Record::iou) },
@@ -74,10 +74,35 @@ const COLUMNS: [Column; 10] = [
     Column { name: "gIoU general", value: |r| mean(r, |r| r.present() && r.stratum == Stratum::Plural, Record::iou) },
     Column { name: "hallucinated, absent", value: |r| mean(r, Record::hard_negative, shown) },
     Column { name: "hallucinated, unseeable", value: |r| mean(r, |r| r.expected == Kind::Unseeable, shown) },
-    Column { name: "false refusals", value: |r| 1.0 - mean(r, Record::present, shown) },
+    Column {
+        name: "false refusals, clean",
+        value: |r| 1.0 - mean(r, |r| r.present() && r.degradation.is_none(), shown),
+    },
+    Column {
+        name: "false refusals, degraded",
+        value: |r| 1.0 - mean(r, |r| r.present() && r.degradation.is_some(), shown),
+    },
+    Column { name: "AUC absent", value: |r| separation(r, |r| r.hard_negative() && r.degradation.is_none(), false) },
+    Column { name: "AUC unseeable", value: |r| separation(r, |r| r.expected == Kind::Unseeable, true) },
     Column { name: "IL_MCC", value: presence_correlation },
     Column { name: "risk–coverage", value: risk },
 ];
+
+/// Probability that a target that can be seen has a higher presence than a record that `refused` keeps, ties half: the area
+/// under the ROC curve, which no threshold enters. Both on degraded views, or both on clean ones.
+fn separation(records: &[&Record], refused: impl Fn(&Record) -> bool, degraded: bool) -> f64 {
+    let presence = |keep: &dyn Fn(&Record) -> bool| -> Vec<f32> {
+        let kept = records.iter().filter(|r| !r.weak && r.degradation.is_some() == degraded && keep(r));
+        kept.map(|r| r.presence).collect()
+    };
+    let (seen, mut silent) = (presence(&Record::present), presence(&refused));
+    silent.sort_unstable_by(f32::total_cmp);
+    let below = |p: f32| {
+        let (under, up_to) = (silent.partition_point(|s| *s < p), silent.partition_point(|s| *s <= p));
+        (under + up_to) as f64 / 2.0 / silent.len() as f64
+    };
+    seen.iter().map(|p| below(*p)).sum::<f64>() / seen.len() as f64
+}
 
 fn risk(records: &[&Record]) -> f64 {
     let kept: Vec<&Record> =
