@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::datasets::DataError;
 
 /// Bytes of a gibibyte.
-const GIBIBYTE: f64 = 1_073_741_824.0;
+pub(super) const GIBIBYTE: f64 = 1_073_741_824.0;
 
 /// Result of training.
 pub type Result<T> = std::result::Result<T, TrainError>;

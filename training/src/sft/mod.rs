@@ -107,7 +107,8 @@ pub fn train(
     options: &Options,
     progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Summary> {
-    memory::check(recipe)?;
+    let needed = memory::check(recipe)? as f64 / error::GIBIBYTE;
+    progress_words(progress, &format!("about {needed:.1} GiB of memory are needed"));
     let recipe = &start::settled(recipe, options, progress)?;
     let folder = options.runs.join(&recipe.name);
     std::fs::create_dir_all(&folder).map_err(TrainError::io("creating", &folder))?;

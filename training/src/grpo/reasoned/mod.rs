@@ -225,7 +225,7 @@ fn judge(
 
 /// Advantages within one question's rollouts, scaled by the coherence of their places.
 fn compare(recipe: &Recipe, posed: &Posed, rollouts: &mut [Written]) -> Result<()> {
-    let parts: Vec<_> = rollouts.iter().map(|r| Some([r.scored.reward as f32, 0.0, 0.0, 0.0])).collect();
+    let parts: Vec<_> = rollouts.iter().map(|r| Some([r.scored.reward as f32, 0.0, 0.0, 0.0, 0.0])).collect();
     let branches = vec![posed.branch(); rollouts.len()];
     let advantages = advantages(&parts, &branches, &recipe.advantage);
     let group: Vec<position::Rollout> = rollouts
