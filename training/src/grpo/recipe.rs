@@ -276,7 +276,8 @@ impl Recipe {
             return wrong(setting, "a positive number", value.to_string());
         }
         let Coherence { least, tolerance, .. } = self.coherence.unwrap_or_default();
-        if !(0.0..=1.0).contains(&least) || !(tolerance > 0.0 && tolerance.is_finite()) {
+        let sensible = (0.0..=1.0).contains(&least) && tolerance > 0.0 && tolerance.is_finite();
+        if !sensible {
             let expected = "least in 0..=1 and a positive tolerance";
             return wrong("coherence", expected, format!("{least} and {tolerance}"));
         }
