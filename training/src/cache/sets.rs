@@ -162,7 +162,8 @@ impl Spec {
             }
         }
         let shares: f32 = self.sets.iter().filter_map(|set| set.share).sum();
-        let counted = !self.is_empty() || self.sets.iter().any(|set| set.share.is_none());
+        let counted =
+            self.kinds().iter().any(|(_, count)| *count > 0) || self.sets.iter().any(|set| set.share.is_none());
         match self.sets.iter().position(|set| set.share.is_some()) {
             Some(number) if shares >= 1.0 => wrong(number, "share", "shares below 1 in all", shares.to_string()),
             Some(number) if !counted => wrong(
