@@ -16,7 +16,8 @@ const WORD: u64 = 4;
 /// Copies of every parameter beside a worker's sums: itself, two moments, the average that is exported.
 const COPIES: u64 = 4;
 
-/// Results that operations put together from candle's own keep, for each that one of our kernels keeps: counted by hand.
+/// Results that operations put together from candle's own keep, for each that one of our kernels keeps: assumed, since no GPU
+/// has measured it.
 const COMPOSED: u64 = 3;
 
 /// Bytes that a phase needs at its fullest.
