@@ -12,6 +12,8 @@ use crate::{CalibrationError, Share, wilson};
 pub struct Rules {
     /// Greatest share of present targets that may be refused on the tuning records.
     pub false_refusals: f64,
+    /// Whether that counts clear views alone, so that what degraded ones hide does not move the threshold.
+    pub clear_views_only: bool,
     /// Share of absent targets without a pixel that is enough: beyond it, fewer false refusals count more.
     pub enough_passes: f64,
     /// Greatest share of sensible questions of which a word may be doubted.
@@ -22,7 +24,13 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { false_refusals: 0.12, enough_passes: 0.9, false_doubts: 0.01, least_records: 40 }
+        Self {
+            false_refusals: 0.12,
+            clear_views_only: false,
+            enough_passes: 0.9,
+            false_doubts: 0.01,
+            least_records: 40,
+        }
     }
 }
 
@@ -111,13 +119,14 @@ pub fn fit_with(records: &[Record], rules: &Rules) -> Result<Fitted, Calibration
 /// Among thresholds that keep false refusals within the rule: the lowest that passes enough absent targets, or else
 /// the highest.
 fn presence_threshold(records: &[&Record], logistic: &Logistic, rules: &Rules) -> f64 {
-    let sorted = |keep: fn(&Record) -> bool| {
+    let counts = |r: &Record| !rules.clear_views_only || r.degradation.is_none();
+    let sorted = |keep: &dyn Fn(&Record) -> bool| {
         let mut values: Vec<f64> =
             records.iter().filter(|r| keep(r)).map(|r| logistic.probability(&r.features)).collect();
         values.sort_by(f64::total_cmp);
         values
     };
-    let (present, absent) = (sorted(Record::present), sorted(Record::hard_negative));
+    let (present, absent) = (sorted(&|r| r.present() && counts(r)), sorted(&Record::hard_negative));
     // Refusing the first `lost` present targets means a threshold at the next one.
     let lost = (rules.false_refusals * present.len() as f64).floor() as usize;
     let highest = present.get(lost).copied().unwrap_or(0.5);

@@ -63,6 +63,22 @@ fn enough_passes_leave_room_for_more_answers() {
 }
 
 #[test]
+fn hidden_targets_can_be_kept_from_moving_the_threshold() {
+    let mut all = records(100, 10);
+    // Degraded views on which presence is low although something is there.
+    all.extend((0..100).map(|i| Record {
+        degradation: Some(("noise".into(), 0.9)),
+        ..record("scenes-degraded", Kind::Mask, [1.5 + (i % 7) as f32 * 0.1, -0.8, 0.1], -4.0)
+    }));
+    let strict = Rules { enough_passes: 1.0, false_refusals: 0.1, ..Rules::default() };
+    let everywhere = fit_with(&all, &strict).unwrap();
+    let clear = fit_with(&all, &Rules { clear_views_only: true, ..strict }).unwrap();
+    assert_eq!(everywhere.presence, clear.presence);
+    assert!(clear.presence_threshold > everywhere.presence_threshold, "{everywhere:?} {clear:?}");
+    assert!(clear.passes.value >= everywhere.passes.value && clear.false_refusals.value > 0.1);
+}
+
+#[test]
 fn too_few_and_forbidden_records_are_refused() {
     assert!(matches!(fit(&records(10, 0)), Err(CalibrationError::TooFew { .. })));
     let mut all = records(100, 0);

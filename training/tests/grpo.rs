@@ -107,6 +107,7 @@ fn every_kind_of_update_moves_what_it_should() {
         ("policy", String::new(), false),
         ("gspo", "[objective]\nratio = \"rollout\"\naverage = \"constant\"".to_owned(), false),
         ("supervised", "[terms]\npolicy = 0.0\nsupervised = 1.0".to_owned(), true),
+        ("alone", "[policy]\nhidden_by_answer = true".to_owned(), false),
         ("published", String::new(), true),
     ] {
         let preset = if name == "published" { "preset = \"published\"\n" } else { "" };
@@ -189,7 +190,7 @@ fn a_hidden_target_is_asked_for_in_the_clean_view_too() {
                 let clean = &episode.sights[0].asked[posed.clean.unwrap()];
                 assert_eq!(clean.ask.text, posed.ask.text);
                 if posed.branch() == Branch::Low {
-                    assert!(clean.branch() == Branch::High && !clean.target.is_empty() && posed.target.is_empty());
+                    assert!(clean.branch() == Branch::High && !clean.target().is_empty() && posed.target().is_empty());
                     hidden += 1;
                 }
             }

@@ -159,6 +159,7 @@ impl Experiment<'_> {
         let test = self.records(&folder.join(TEST), &start, &self.plan.test)?;
         let rules = Rules {
             false_refusals: self.plan.false_refusals,
+            clear_views_only: self.plan.clear_views_only,
             // As silent as the rule on false refusals allows: arms are compared at the same rate.
             enough_passes: 1.0,
             least_records: self.plan.least_records,

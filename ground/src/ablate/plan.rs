@@ -18,6 +18,9 @@ pub(super) struct Plan {
     pub(super) reference: String,
     /// Greatest share of present targets of the tuning sets that thresholds may refuse.
     pub(super) false_refusals: f64,
+    /// Whether that share is of clear views alone.
+    #[serde(default)]
+    pub(super) clear_views_only: bool,
     /// Fewest tuning records with and without a target.
     pub(super) least_records: usize,
     /// Sets that thresholds are fitted on.

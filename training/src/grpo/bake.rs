@@ -18,7 +18,7 @@ use crate::cache::{Sources, Spec, make, through};
 use crate::expressions::{self, Options, Proposed};
 use crate::sample::{Ask, Picture, Sample, Target};
 use crate::sft::coverage::Coverage;
-use crate::sft::example::{Goal, normalised};
+use crate::sft::example::{Goal, normalised, things};
 use crate::sft::pass::image;
 use crate::sft::{Result, TrainError};
 use crate::threads::Threads;
@@ -126,6 +126,7 @@ impl Baker<'_> {
         hasher.update(description);
         // What is drawn for a description changes with the code that draws.
         hasher.update(Spec::default().generation.to_le_bytes());
+        hasher.update(episode::FORMAT.to_le_bytes());
         hasher.update(self.config.image.to_le_bytes());
         let tensors = self.params.tensors();
         let mut names: Vec<&String> = tensors.keys().filter(|name| sees(name)).collect();
@@ -217,13 +218,13 @@ impl Baker<'_> {
             vision(&mut Candle::evaluating(self.params), config, &image(&pixels, config.image, self.params.device())?)?;
         let coverage = Coverage::of(picture, config.mask_side())?;
         let posed = |(ask, clean): (Ask, Option<usize>)| match coverage.goal(&ask.target) {
-            Goal::Mask(target) => Some(Posed { ask, clean, target }),
             // A target that is there with no visible pixel, or with a box only, is neither right nor wrong to draw.
             Goal::Boxes(..) => None,
             Goal::Empty if matches!(ask.target, Target::Masks(_)) => None,
-            Goal::Empty | Goal::Candidates(_) => Some(Posed { ask, clean, target: Vec::new() }),
+            goal => Some(Posed { ask, clean, goal }),
         };
-        Ok(Sight { degradation, asked: asked.into_iter().filter_map(posed).collect(), seen })
+        let asked = asked.into_iter().filter_map(posed).collect();
+        Ok(Sight { degradation, asked, things: things(picture), seen })
     }
 }
 

@@ -12,8 +12,10 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 
 use crate::datasets::{DataError, Result};
+use crate::losses::proposals::Thing;
 use crate::rewards::views::Branch;
 use crate::sample::{Ask, Origin, Target};
+use crate::sft::example::Goal;
 
 /// A picture with its views; the first is clean unless the picture came degraded.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Sight {
     pub degradation: Option<(String, f32)>,
     /// What is asked about it.
     pub asked: Vec<Posed>,
+    /// The labelled things, in the order of the picture's instances.
+    pub things: Vec<Thing>,
     /// What the vision graph gives, `[1, …]`, f32.
     pub seen: Seen<Tensor>,
 }
@@ -42,8 +46,8 @@ pub struct Posed {
     pub ask: Ask,
     /// The same question about the first view.
     pub clean: Option<usize>,
-    /// Share of every cell of the mask's grid that the target covers; empty where nothing should be drawn.
-    pub target: Vec<f32>,
+    /// What the mask should be.
+    pub goal: Goal,
 }
 
 impl Posed {
@@ -53,6 +57,22 @@ impl Posed {
             Target::Masks(_) | Target::Boxes(_) => Branch::High,
             Target::Unseeable => Branch::Low,
             Target::Absent | Target::Ambiguous(_) | Target::NotUnderstood => Branch::Absent,
+        }
+    }
+
+    /// Share of every cell of the mask's grid that the target covers; empty where nothing should be shown.
+    pub fn target(&self) -> &[f32] {
+        match &self.goal {
+            Goal::Mask(cells) => cells,
+            Goal::Candidates(_) | Goal::Boxes(..) | Goal::Empty => &[],
+        }
+    }
+
+    /// The cells that are drawn, of a target or of candidates.
+    fn cells(&self) -> Option<&[f32]> {
+        match &self.goal {
+            Goal::Mask(cells) | Goal::Candidates(cells) => Some(cells),
+            Goal::Boxes(..) | Goal::Empty => None,
         }
     }
 }
@@ -67,7 +87,11 @@ struct Meta {
 struct SightMeta {
     degradation: Option<(String, f32)>,
     asked: Vec<(Ask, Option<usize>)>,
+    things: Vec<Thing>,
 }
+
+/// Which layout of the file this is; part of the name of the folder that episodes are kept in.
+pub(super) const FORMAT: u32 = 2;
 
 const META: &str = "kestrel";
 const PARTS: [&str; 4] = ["tokens", "embed", "fine", "spots"];
@@ -89,14 +113,15 @@ pub fn write(path: &Path, episode: &Episode) -> Result<()> {
             let bytes = halves.iter().flat_map(|h| h.to_le_bytes()).collect();
             tensors.push((format!("{k}.{part}"), Dtype::F16, tensor.dims().to_vec(), bytes));
         }
-        let with: Vec<&Posed> = sight.asked.iter().filter(|posed| !posed.target.is_empty()).collect();
-        let cells = with.first().map_or(0, |posed| posed.target.len());
-        let bytes = with.iter().flat_map(|p| p.target.iter().map(|t| (t * 255.0).round() as u8)).collect();
+        let with: Vec<&[f32]> = sight.asked.iter().filter_map(Posed::cells).collect();
+        let cells = with.first().map_or(0, |cells| cells.len());
+        let bytes = with.iter().flat_map(|cells| cells.iter().map(|t| (t * 255.0).round() as u8)).collect();
         tensors.push((format!("{k}.targets"), Dtype::U8, vec![with.len(), cells], bytes));
     }
     let sights = episode.sights.iter().map(|sight| SightMeta {
         degradation: sight.degradation.clone(),
         asked: sight.asked.iter().map(|posed| (posed.ask.clone(), posed.clean)).collect(),
+        things: sight.things.clone(),
     });
     let meta = Meta { origin: episode.origin.clone(), sights: sights.collect() };
     let json = serde_json::to_string(&meta).map_err(|e| broken(e.to_string()))?;
@@ -135,16 +160,18 @@ pub fn read(path: &Path, config: &Config) -> Result<Episode> {
         let mut targets = targets.data().chunks_exact(cells);
         let mut asked = Vec::with_capacity(sight.asked.len());
         for (ask, clean) in sight.asked {
-            let target = match ask.target {
-                Target::Masks(_) => {
-                    let target = targets.next().ok_or_else(|| damaged("fewer targets than questions".into()))?;
-                    target.iter().map(|t| f32::from(*t) / 255.0).collect()
-                }
-                _ => Vec::new(),
+            let mut drawn = || -> Result<Vec<f32>> {
+                let target = targets.next().ok_or_else(|| damaged("fewer targets than questions".into()))?;
+                Ok(target.iter().map(|t| f32::from(*t) / 255.0).collect())
             };
-            asked.push(Posed { ask, clean, target });
+            let goal = match ask.target {
+                Target::Masks(_) => Goal::Mask(drawn()?),
+                Target::Ambiguous(_) => Goal::Candidates(drawn()?),
+                _ => Goal::Empty,
+            };
+            asked.push(Posed { ask, clean, goal });
         }
-        sights.push(Sight { degradation: sight.degradation, asked, seen });
+        sights.push(Sight { degradation: sight.degradation, asked, things: sight.things, seen });
     }
     Ok(Episode { origin: meta.origin, sights })
 }
@@ -168,7 +195,7 @@ fn refuse(path: &Path, expected: &str, got: String) -> DataError {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::sample::Stratum;
+    use crate::sample::{Category, Stratum};
 
     fn episode(config: &Config) -> Episode {
         let rows = |cells: usize, width: usize, at: f32| {
@@ -197,11 +224,13 @@ mod tests {
         };
         let mut target = vec![0.0; config.mask_side().pow(2)];
         (target[3], target[4]) = (1.0, 0.2);
-        let there = Posed { ask: ask(Target::Masks(vec![0])), clean: None, target };
-        let hidden = Posed { ask: ask(Target::Unseeable), clean: Some(0), target: vec![] };
-        let sight = |degradation, asked, at| Sight { degradation, asked, seen: seen(at) };
+        let there = Posed { ask: ask(Target::Masks(vec![0])), clean: None, goal: Goal::Mask(target.clone()) };
+        let either = Posed { ask: ask(Target::Ambiguous(vec![0, 1])), clean: None, goal: Goal::Candidates(target) };
+        let hidden = Posed { ask: ask(Target::Unseeable), clean: Some(0), goal: Goal::Empty };
+        let thing = Thing { category: Category::Car, colour: None, edges: [0.1, 0.2, 0.3, 0.4] };
+        let sight = |degradation, asked, at| Sight { degradation, asked, things: vec![thing], seen: seen(at) };
         let origin = Origin { dataset: "scenes".into(), scene: "1".into(), frame: "0".into() };
-        let sights = vec![sight(None, vec![there], 0.0), sight(Some(("noise".into(), 0.9)), vec![hidden], 1.0)];
+        let sights = vec![sight(None, vec![there, either], 0.0), sight(Some(("noise".into(), 0.9)), vec![hidden], 1.0)];
         Episode { origin, sights }
     }
 
@@ -212,7 +241,8 @@ mod tests {
         write(&path, &was).unwrap();
         let is = read(&path, &config).unwrap();
         assert_eq!((is.sights.len(), is.sights[1].degradation.clone()), (2, Some(("noise".to_owned(), 0.9))));
-        assert_eq!(is.sights[0].asked, was.sights[0].asked);
+        assert_eq!((&is.sights[0].asked, &is.sights[0].things), (&was.sights[0].asked, &was.sights[0].things));
+        assert!(!is.sights[0].asked[0].target().is_empty() && is.sights[0].asked[1].target().is_empty());
         assert_eq!((is.sights[0].asked[0].branch(), is.sights[1].asked[0].branch()), (Branch::High, Branch::Low));
         let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values(&is.sights[1].seen.fine), values(&was.sights[1].seen.fine));

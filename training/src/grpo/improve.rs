@@ -3,7 +3,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
-use kestrel_models::kestrel::{Proposals, Seen, compare, decode};
+use kestrel_models::kestrel::{Proposals, Seen, compare, decode, keys};
 use serde::Serialize;
 
 use super::objective::{Action, Turn, categorical, gaussian, surrogate};
@@ -11,10 +11,13 @@ use super::reasoned::{self, Written};
 use super::recipe::Recipe;
 use super::rollout::{Actor, Asked, Heard, Played, Taken, answers, hear};
 use crate::losses::mask::{self as masks, Parts};
+use crate::losses::proposals::owners;
 use crate::losses::{answer, attach};
 use crate::rewards::views::Branch;
-use crate::sft::example::Goal;
-use crate::sft::pass::{Setup, host, judge};
+use crate::sft::example::Question;
+use crate::sft::measured::Values;
+use crate::sft::pass::{Setup, host};
+use crate::sft::teach::{self, Scene, Sought};
 use crate::sft::{Result, propose};
 
 /// Weights of cross-entropy and Dice in the mask regression of Aerial-R1's public source. Our dense loss stands in for its
@@ -71,7 +74,7 @@ pub fn turns(played: &Played) -> Vec<Turn> {
 
 /// A rollout as a turn; `new` are log-probabilities of its answer and its state, where they changed.
 fn turn(taken: &Taken, advantage: f32, new: Option<[(f32, f32); 2]>) -> Turn {
-    let old = [taken.answer_log, taken.state.as_ref().map(|s| s.log)];
+    let old = [taken.answer_log, taken.state.as_ref().and_then(|s| s.log)];
     let new = new.unwrap_or([0, 1].map(|k| (old[k].unwrap_or_default(), old[k].unwrap_or_default())));
     let both = old.into_iter().zip(new);
     let actions = both.filter_map(|(old, (new, reference))| Some(Action { new, old: old?, reference })).collect();
@@ -84,6 +87,8 @@ struct View<'a> {
     recipe: &'a Recipe,
     seen: &'a Seen<Tensor>,
     proposals: Proposals<Tensor>,
+    /// The thing that each proposal stands for.
+    owners: Vec<Option<usize>>,
     heard: Heard,
     /// The view's questions.
     asked: Vec<(usize, &'a Asked)>,
@@ -108,19 +113,20 @@ pub fn improve(
             continue;
         }
         let mut ops = Candle::new(actor.params);
-        let ids: Vec<Vec<u32>> = asked.iter().map(|(_, a)| a.ids.clone()).collect();
+        let questions: Vec<&Asked> = asked.iter().map(|(_, asked)| *asked).collect();
         let referred = match reference {
             Some(params) => {
                 let actor = Actor { params, ..*actor };
-                let heard = hear(&mut Candle::evaluating(params), &actor, &sight.seen, ids.clone())?;
+                let heard = hear(&mut Candle::evaluating(params), &actor, &sight.seen, &questions)?;
                 Some((answers(&actor, &heard.logits)?, host(&heard.seg)?))
             }
             None => None,
         };
-        let heard = hear(&mut ops, actor, &sight.seen, ids)?;
+        let heard = hear(&mut ops, actor, &sight.seen, &questions)?;
         let picked = propose::found(&sight.seen, actor.config)?;
         let proposals = propose::tensors(&mut ops, actor.config, &sight.seen, &picked)?;
-        let view = View { actor, recipe, seen: &sight.seen, proposals, heard, asked, batch };
+        let owners = owners(&picked, &sight.things);
+        let view = View { actor, recipe, seen: &sight.seen, proposals, owners, heard, asked, batch };
         let mut terms = Vec::new();
         if recipe.terms.policy > 0.0 {
             terms.extend(view.policy(&played.taken, referred.as_ref(), &mut sum)?);
@@ -165,7 +171,8 @@ impl View<'_> {
             let Some(row) = self.row_of(taken) else { continue };
             let (answer_log, answer_slope) = categorical(&logits[row], taken.answer, temperature);
             let mean = &states[row * width..(row + 1) * width];
-            let density = |mean: &[f32]| taken.state.as_ref().map(|s| gaussian(&s.sample, mean, s.deviation));
+            let acted = taken.state.as_ref().filter(|state| state.log.is_some());
+            let density = |mean: &[f32]| acted.map(|s| gaussian(&s.sample, mean, s.deviation));
             let (state_log, state_slope) = density(mean).unwrap_or_default();
             let (answer_reference, state_reference) = match referred {
                 Some((logits, states)) => (
@@ -188,7 +195,7 @@ impl View<'_> {
                     by_logits[row * vocabulary + *id as usize] += slope * s;
                 }
             }
-            if taken.state.is_some() {
+            if acted.is_some() {
                 let slope = slopes.next().unwrap_or_default();
                 for (to, s) in by_states[row * width..].iter_mut().zip(&state_slope) {
                     *to += slope * s;
@@ -203,11 +210,11 @@ impl View<'_> {
         let weight = self.recipe.terms.regression;
         let mut terms = Vec::new();
         if self.recipe.policy.forced_answer {
-            terms.push(self.cross_entropy(|_| 0, weight, &mut sum.regression, &mut sum.loss)?);
+            terms.push(self.forced_answer(weight, sum)?);
         }
         let better: Vec<(usize, &Taken, f32)> = taken
             .iter()
-            .filter(|t| t.state.is_some())
+            .filter(|t| t.state.as_ref().is_some_and(|state| state.log.is_some()))
             .filter_map(|t| Some((self.row_of(t)?, t, t.advantage.filter(|a| *a > 0.0)?)))
             .collect();
         if better.is_empty() {
@@ -231,8 +238,8 @@ impl View<'_> {
             let asked = self.asked[*row].1;
             let share = weight * advantage / self.batch.better.max(1.0);
             let parts = Parts { focal: share * REGRESSED.focal, dice: share * REGRESSED.dice };
-            let loss = match self.recipe.reward.judged_as(asked.branch, &asked.target) {
-                Branch::High => masks::dense(z, &asked.target, parts, g),
+            let loss = match self.recipe.reward.judged_as(asked.branch, asked.target()) {
+                Branch::High => masks::dense(z, asked.target(), parts, g),
                 Branch::Low | Branch::Absent => masks::empty(z, parts.focal, g),
             };
             sum.regression += loss / weight;
@@ -242,25 +249,9 @@ impl View<'_> {
         Ok(terms)
     }
 
-    /// What supervised fine-tuning teaches about the same questions.
+    /// What supervised fine-tuning teaches about the same questions, all their masks decoded.
     fn supervised(&self, ops: &mut Candle<'_>, sum: &mut Improved) -> Result<Vec<Tensor>> {
-        let (config, count) = (self.actor.config, self.asked.len());
-        let weight = self.recipe.terms.supervised;
-        let share = weight / self.batch.pictures.max(1.0);
-        let mut terms = vec![self.cross_entropy(
-            |asked| asked.right,
-            weight * self.recipe.loss.answer,
-            &mut sum.supervised,
-            &mut sum.loss,
-        )?];
-        let seg = self.heard.seg.reshape((count, 1, config.mask_width))?;
-        let compared = compare(ops, config, &self.proposals, &seg, count)?;
-        let shown = decode(ops, config, self.seen, &self.proposals, &compared, &seg, count)?;
-        let goals: Vec<Goal> = self
-            .asked
-            .iter()
-            .map(|(_, a)| if a.target.is_empty() { Goal::Empty } else { Goal::Mask(a.target.clone()) })
-            .collect();
+        let (config, policy) = (self.actor.config, &self.recipe.policy);
         let setup = Setup {
             params: self.actor.params,
             config,
@@ -268,30 +259,39 @@ impl View<'_> {
             answers: self.actor.special.answers(),
             pad: self.actor.special.pad,
         };
-        let (term, judged) = judge(&setup, &shown, &goals.iter().collect::<Vec<_>>(), share)?;
-        sum.supervised += judged.total / weight;
-        sum.loss += judged.total;
-        terms.push(term);
-        Ok(terms)
+        let mut values = Values::default();
+        let questions: Vec<Question> = self.asked.iter().map(|(_, asked)| asked.question.clone()).collect();
+        let mut total = teach::heard(&setup, &questions, &self.heard.pack, &self.heard.said, &mut values)?;
+        let (rows, sought): (Vec<u32>, Vec<Sought<'_>>) = (0u32..)
+            .zip(&self.asked)
+            .filter(|(_, (_, asked))| !policy.answer_alone(asked.branch))
+            .map(|(row, (_, asked))| (row, asked.question.sought()))
+            .unzip();
+        let count = sought.len();
+        if count > 0 {
+            let rows = Tensor::from_vec(rows, count, self.actor.params.device())?;
+            let states = self.heard.seg.index_select(&rows, 0)?.reshape((1, count, config.mask_width))?;
+            let keys = keys(ops, config, self.seen)?;
+            let scene = Scene { seen: self.seen, keys: &keys, proposals: &self.proposals, owners: &self.owners };
+            total = (total + teach::found(ops, &setup, &sought, count, &states, &scene, &mut values)?)?;
+        }
+        let share = 1.0 / self.batch.pictures.max(1.0);
+        let weight = self.recipe.terms.supervised * share;
+        sum.supervised += share * values.total;
+        sum.loss += weight * values.total;
+        Ok(vec![(total * f64::from(weight))?])
     }
 
-    /// Cross-entropy of the answers, a mean over the view's questions and the batch's pictures.
-    fn cross_entropy(
-        &self,
-        class: impl Fn(&Asked) -> usize,
-        weight: f32,
-        part: &mut f32,
-        total: &mut f32,
-    ) -> Result<Tensor> {
+    /// Cross-entropy of the one answer that is given, a mean over the view's questions and the batch's pictures.
+    fn forced_answer(&self, weight: f32, sum: &mut Improved) -> Result<Tensor> {
         let logits = host(&self.heard.logits)?;
         let vocabulary = self.actor.config.vocabulary;
         let share = weight / (self.asked.len() as f32 * self.batch.pictures.max(1.0));
         let mut gradient = vec![0.0; logits.len()];
-        let rows = logits.chunks_exact(vocabulary).zip(gradient.chunks_exact_mut(vocabulary));
-        for ((_, asked), (row, g)) in self.asked.iter().zip(rows) {
-            let loss = answer::cross_entropy(row, &self.actor.special.answers(), class(asked), share, g);
-            *part += loss / weight;
-            *total += loss;
+        for (row, g) in logits.chunks_exact(vocabulary).zip(gradient.chunks_exact_mut(vocabulary)) {
+            let loss = answer::cross_entropy(row, &self.actor.special.answers(), 0, share, g);
+            sum.regression += loss / weight;
+            sum.loss += loss;
         }
         Ok(attach(&self.heard.logits, gradient)?)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::improve::Improved;
-use super::reasoned::Written;
+use super::reasoned::{self, Written};
 use super::recipe::Recipe;
 use super::rollout::{Played, Taken};
 use crate::curves::Curve;
@@ -71,6 +71,8 @@ pub struct Measured {
 pub struct Reasoned {
     /// Rollouts.
     pub rollouts: usize,
+    /// Those that could not be scored and were left out.
+    pub unscorable: usize,
     /// Reward.
     pub reward: f32,
     /// Share whose thought can be read as a chain.
@@ -92,12 +94,17 @@ impl Reasoned {
         let all: Vec<&Written> = played.iter().flat_map(|p| &p.written).collect();
         let mean =
             |value: &dyn Fn(&Written) -> f64| (all.iter().map(|w| value(w)).sum::<f64>() / all.len() as f64) as f32;
+        let scored: Vec<reasoned::Scored> = all.iter().filter_map(|w| w.scored).collect();
+        let score = |value: &dyn Fn(&reasoned::Scored) -> f64| {
+            (scored.iter().map(value).sum::<f64>() / scored.len() as f64) as f32
+        };
         (!all.is_empty()).then(|| Self {
             rollouts: all.len(),
-            reward: mean(&|w| w.scored.reward),
-            format: mean(&|w| w.scored.format),
-            iou: mean(&|w| w.scored.iou),
-            position: mean(&|w| w.scored.position),
+            unscorable: all.len() - scored.len(),
+            reward: score(&|s| s.reward),
+            format: score(&|s| s.format),
+            iou: score(&|s| s.iou),
+            position: score(&|s| s.position),
             weight: mean(&|w| f64::from(w.weight)),
             overlong: mean(&|w| f64::from(u8::from(w.overlong))),
             tokens: mean(&|w| w.logs.len() as f64),

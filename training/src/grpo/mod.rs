@@ -240,7 +240,7 @@ impl Run<'_> {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let episode = self.episodes.get(index, self.config)?;
             let mut tokens = |ask: &crate::sample::Ask| {
-                Ok(ids(self.tokenizer, self.config.max_tokens, &ask.text, ask.hint.as_ref(), &[])?.0)
+                ids(self.tokenizer, self.config.max_tokens, &ask.text, ask.hint.as_ref(), &ask.nonsense)
             };
             let asked = choose(&episode, &self.recipe.questions, &mut tokens, &mut rng)?;
             let mut played = play(&actor, self.recipe, episode, asked, progress, &mut rng)?;

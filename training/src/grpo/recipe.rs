@@ -9,7 +9,7 @@ use wildmatch::WildMatch;
 use super::{advantage, objective, reasoned};
 use crate::cache::Spec;
 use crate::rewards::position::Coherence;
-use crate::rewards::views;
+use crate::rewards::views::{self, Branch};
 use crate::sft::recipe::{Optimiser, Weights};
 use crate::sft::{Result, TrainError};
 
@@ -120,6 +120,10 @@ pub struct Policy {
     /// Whether every answer is `[SEG]`, so that only an empty mask can refuse (Aerial-R1).
     #[serde(default)]
     pub forced_answer: bool,
+    /// Whether what a view hides is refused by the answer alone: neither its `[SEG]` state nor its mask and their signs of
+    /// presence are acted on or taught, which leaves presence to what is absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden_by_answer: bool,
     /// Parameters that move, as patterns with `*` and `?`.
     pub trainable: Vec<String>,
     /// Adapters instead of the matrices themselves.
@@ -140,6 +144,11 @@ pub struct Adapters {
 }
 
 impl Policy {
+    /// Whether questions of this branch teach their answer and nothing else.
+    pub fn answer_alone(&self, branch: Branch) -> bool {
+        self.hidden_by_answer && branch == Branch::Low
+    }
+
     /// Whether a parameter moves.
     pub fn moves(&self, name: &str) -> bool {
         matches(&self.trainable, name) || (self.lora.is_some() && name.contains(".lora_"))

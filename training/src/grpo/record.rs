@@ -9,7 +9,7 @@ use crate::metrics::Record;
 use crate::sample::Ask;
 use crate::sft::Result;
 use crate::sft::evaluate::{Subject, answer};
-use crate::sft::example::{Goal, Pointers, Question, class, ids};
+use crate::sft::example::{Question, ids};
 use crate::threads::Threads;
 
 /// Records of all questions of a set; with the likeliest answer and the decoder's own mask threshold, no gate and no tiles.
@@ -46,11 +46,9 @@ fn one(
     for sight in &episode.sights {
         let mut questions = Vec::with_capacity(sight.asked.len());
         for posed in &sight.asked {
-            let Ask { text, hint, nonsense, target, .. } = &posed.ask;
-            let (ids, doubt) = ids(tokenizer, config.max_tokens, text, hint.as_ref(), nonsense)?;
-            let goal = if posed.target.is_empty() { Goal::Empty } else { Goal::Mask(posed.target.clone()) };
-            let pointers = Pointers { class: class(target), targets: Vec::new(), anchor: None, alike: None };
-            questions.push(Question { ids, doubt, goal, pointers, anchor: None, plain: false, compared: false });
+            let Ask { text, hint, nonsense, .. } = &posed.ask;
+            let tokens = ids(tokenizer, config.max_tokens, text, hint.as_ref(), nonsense)?;
+            questions.push(Question::stored(&posed.ask, tokens, posed.goal.clone()));
         }
         let asks: Vec<Ask> = sight.asked.iter().map(|posed| posed.ask.clone()).collect();
         let subject = Subject {
@@ -59,7 +57,7 @@ fn one(
             degradation: sight.degradation.as_ref(),
             asks: &asks,
             questions: &questions,
-            things: &[],
+            things: &sight.things,
         };
         records
             .extend(answer(params, config, tokenizer, &subject, &sight.seen)?.into_iter().map(|judged| judged.record));

@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
-use kestrel_models::kestrel::{Config, Seen, compare, decode, language};
+use kestrel_models::kestrel::pack::{Packed, pack};
+use kestrel_models::kestrel::{Config, Said, Seen, compare, decode, language};
 use kestrel_models::tokenizer::Special;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
@@ -16,7 +17,7 @@ use super::recipe::{Questions, Recipe};
 use crate::losses::sigmoid;
 use crate::rewards::position::{self, Coherence, Extent};
 use crate::rewards::views::{self, Branch, PARTS, Rollout, Scored};
-use crate::sft::example::class;
+use crate::sft::example::{Goal, Question};
 use crate::sft::pass::host;
 use crate::sft::{Result, propose};
 
@@ -39,16 +40,27 @@ pub struct Actor<'a> {
 pub struct Asked {
     /// Which view.
     pub sight: usize,
-    /// Token ids, `<answer>` and `[SEG]` at the end.
-    pub ids: Vec<u32>,
+    /// Its words as tokens, with what is right.
+    pub question: Question,
     /// What its answers are judged as.
     pub branch: Branch,
-    /// The right answer among the five.
-    pub right: usize,
-    /// Coverage of the target; empty where nothing should be drawn.
-    pub target: Vec<f32>,
     /// Questions of one group are judged together: a clean view and the degraded one of the same picture.
     pub group: usize,
+}
+
+impl Asked {
+    /// The right answer among the five.
+    pub fn right(&self) -> usize {
+        self.question.pointers.class
+    }
+
+    /// Coverage of the target; empty where nothing should be shown.
+    pub fn target(&self) -> &[f32] {
+        match &self.question.goal {
+            Goal::Mask(cells) => cells,
+            Goal::Candidates(_) | Goal::Boxes(..) | Goal::Empty => &[],
+        }
+    }
 }
 
 /// A sampled `[SEG]` state.
@@ -58,8 +70,8 @@ pub struct State {
     pub sample: Vec<f32>,
     /// Deviation of each of its dimensions around the policy's.
     pub deviation: f32,
-    /// Log-density when it was sampled.
-    pub log: f32,
+    /// Log-density when it was sampled; `None` where the answer alone is an action.
+    pub log: Option<f32>,
 }
 
 /// What one rollout did.
@@ -94,14 +106,14 @@ pub struct Played {
     pub entropies: Vec<f32>,
 }
 
-/// Chooses the questions of a step about an episode; `tokens` turns a question into ids.
+/// Chooses the questions of a step about an episode; `tokens` turns one into ids and the doubt about its words.
 ///
 /// # Errors
 /// When a question cannot be tokenised.
 pub fn choose(
     episode: &Episode,
     questions: &Questions,
-    tokens: &mut dyn FnMut(&crate::sample::Ask) -> Result<Vec<u32>>,
+    tokens: &mut dyn FnMut(&crate::sample::Ask) -> Result<(Vec<u32>, Vec<f32>)>,
     rng: &mut ChaCha8Rng,
 ) -> Result<Vec<Asked>> {
     let of = |keep: &dyn Fn(usize, Branch) -> bool, rng: &mut ChaCha8Rng| {
@@ -129,30 +141,34 @@ pub fn choose(
     for (group, places) in groups.into_iter().enumerate() {
         for (sight, q) in places {
             let Some(posed) = episode.sights[sight].asked.get(q) else { continue };
-            let (ids, right) = (tokens(&posed.ask)?, class(&posed.ask.target));
-            asked.push(Asked { sight, ids, branch: posed.branch(), right, target: posed.target.clone(), group });
+            let question = Question::stored(&posed.ask, tokens(&posed.ask)?, posed.goal.clone());
+            asked.push(Asked { sight, question, branch: posed.branch(), group });
         }
     }
     Ok(asked)
 }
 
-/// The five answer logits and the `[SEG]` state of each question about one view.
+/// What the model says to each question about one view.
 pub(super) struct Heard {
-    /// `[Q, vocabulary]` and `[Q, mask_width]`, with their history where the interpreter keeps one.
+    /// Where the questions stand.
+    pub(super) pack: Packed,
+    /// As the model gives it, with its history where the interpreter keeps one.
+    pub(super) said: Said<Tensor>,
+    /// Logits `[Q, vocabulary]` and `[SEG]` states `[Q, mask_width]` of it.
     pub(super) logits: Tensor,
     pub(super) seg: Tensor,
 }
 
 /// Reads questions about a view.
-pub(super) fn hear(ops: &mut Candle<'_>, actor: &Actor<'_>, seen: &Seen<Tensor>, ids: Vec<Vec<u32>>) -> Result<Heard> {
-    let config = actor.config;
-    let count = ids.len();
-    let pack = kestrel_models::kestrel::pack::pack(&[ids], config.token_side().pow(2), actor.special.pad, None);
+pub(super) fn hear(ops: &mut Candle<'_>, actor: &Actor<'_>, seen: &Seen<Tensor>, asked: &[&Asked]) -> Result<Heard> {
+    let (config, count) = (actor.config, asked.len());
+    let ids: Vec<Vec<u32>> = asked.iter().map(|asked| asked.question.ids.clone()).collect();
+    let pack = pack(&[ids], config.token_side().pow(2), actor.special.pad, None);
     let tensors = pack.tensors(config.language_width / config.heads, actor.params.device())?;
     let said = language(ops, config, &seen.tokens, &tensors)?;
     let logits = said.logits.reshape((count, config.vocabulary))?;
     let seg = said.seg.reshape((count, config.mask_width))?;
-    Ok(Heard { logits, seg })
+    Ok(Heard { pack, said, logits, seg })
 }
 
 /// The logits of the five answers of every question.
@@ -184,14 +200,14 @@ pub fn play(
             continue;
         }
         let mut ops = Candle::evaluating(actor.params);
-        let ids = here.iter().map(|&q| asked[q].ids.clone()).collect();
-        let heard = hear(&mut ops, actor, &sight.seen, ids)?;
+        let questions: Vec<&Asked> = here.iter().map(|&q| &asked[q]).collect();
+        let heard = hear(&mut ops, actor, &sight.seen, &questions)?;
         let (answers, states) = (answers(actor, &heard.logits)?, host(&heard.seg)?);
         let from = taken.len();
         for ((&q, logits), state) in here.iter().zip(&answers).zip(states.chunks_exact(actor.config.mask_width)) {
             entropies.push(entropy(logits, recipe.policy.temperature));
             for _ in 0..rollouts {
-                taken.push(act(recipe, q, logits, state, rng));
+                taken.push(act(recipe, q, asked[q].branch, logits, state, rng));
             }
         }
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
@@ -201,8 +217,9 @@ pub fn play(
 }
 
 /// Samples one answer, and a state where it is a mask.
-fn act(recipe: &Recipe, asked: usize, logits: &[f32; 5], state: &[f32], rng: &mut ChaCha8Rng) -> Taken {
+fn act(recipe: &Recipe, asked: usize, branch: Branch, logits: &[f32; 5], state: &[f32], rng: &mut ChaCha8Rng) -> Taken {
     let policy = &recipe.policy;
+    let free = !policy.answer_alone(branch);
     let (answer, answer_log) = if policy.forced_answer {
         (0, None)
     } else {
@@ -212,7 +229,7 @@ fn act(recipe: &Recipe, asked: usize, logits: &[f32; 5], state: &[f32], rng: &mu
     let state = (answer == 0).then(|| {
         let deviation = deviation(state, policy.latent_deviation);
         let sample: Vec<f32> = state.iter().map(|e| e + deviation * normal(rng)).collect();
-        let log = gaussian(&sample, state, deviation).0;
+        let log = free.then(|| gaussian(&sample, state, deviation).0);
         State { sample, deviation, log }
     });
     Taken { asked, answer, answer_log, state, scored: None, advantage: None }
@@ -275,7 +292,7 @@ fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<
             .map(|&i| {
                 let of = &asked[taken[i].asked];
                 let mask = masks[i].as_deref();
-                Rollout { branch: of.branch, answer: taken[i].answer, right: of.right, mask, target: &of.target }
+                Rollout { branch: of.branch, answer: taken[i].answer, right: of.right(), mask, target: of.target() }
             })
             .collect();
         let scored = views::score(&rollouts, &recipe.reward, progress);
@@ -311,5 +328,28 @@ fn damp(
     let (scaled, _) = coherence.scale(&group, Extent::SQUARE);
     for ((i, _), advantage) in seeing.iter().zip(scaled) {
         advantages[*i] = Some(advantage as f32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rand::SeedableRng;
+
+    /// What would break: hidden targets would go on pulling at the presence that tells what is absent.
+    #[test]
+    fn where_the_answer_alone_counts_no_state_is_an_action() {
+        let table = include_str!("../../recipes/grpo/smoke.toml").parse().unwrap();
+        let mut recipe = Recipe::of(table).unwrap();
+        let logits = [30.0, 0.0, 0.0, 0.0, 0.0];
+        let logs = |recipe: &Recipe, branch| {
+            let taken = act(recipe, 0, branch, &logits, &[0.5; 4], &mut ChaCha8Rng::seed_from_u64(1));
+            (taken.answer_log.is_some(), taken.state.unwrap().log.is_some())
+        };
+        assert_eq!(logs(&recipe, Branch::Low), (true, true));
+        recipe.policy.hidden_by_answer = true;
+        assert_eq!(logs(&recipe, Branch::Low), (true, false));
+        assert_eq!(logs(&recipe, Branch::Absent), (true, true));
     }
 }

@@ -1,7 +1,7 @@
 //! What stands out, and which of it is meant.
 
 use kestrel_perception::proposals::{GEOMETRY, NAMES, Proposal, SPOT, geometry, iou};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::binary;
 use super::dense::focal;
@@ -20,7 +20,7 @@ const OVERLAP: f32 = 0.3;
 const OFFSET: f32 = 0.25;
 
 /// A labelled thing.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Thing {
     /// What it is.
     pub category: Category,

@@ -8,15 +8,14 @@
 use candle_core::Tensor;
 use kestrel_models::candle::Candle;
 use kestrel_models::kestrel::pack::{Packed, pack};
-use kestrel_models::kestrel::{Config, Keys, Proposals, Said, Seen, compare, decode, language, likeness, wishes};
+use kestrel_models::kestrel::{Config, Said, language};
 use kestrel_perception::Grammar;
 
 use super::Result;
-use super::example::{Chain, Example, Goal, Shown};
+use super::example::{Chain, Example, Shown};
 use super::measured::Values;
-use super::pass::{Setup, Wanted, first, host, judge, matches};
-use super::point::{Asked, point};
-use super::recipe::Weights;
+use super::pass::{Setup, host};
+use super::teach::{Scene, Sought, found};
 use crate::losses::attach;
 use crate::losses::token::cross_entropy;
 
@@ -109,15 +108,6 @@ impl Laid {
     }
 }
 
-/// What a pass has seen of a picture.
-pub(super) struct Scene<'a> {
-    pub(super) seen: &'a Seen<Tensor>,
-    pub(super) keys: &'a Keys<Tensor>,
-    pub(super) proposals: &'a Proposals<Tensor>,
-    /// The thing that each proposal stands for.
-    pub(super) owners: &'a [Option<usize>],
-}
-
 /// Losses of an example's chains, of which there is at least one.
 pub(super) fn teach(
     ops: &mut Candle<'_>,
@@ -169,31 +159,11 @@ fn shows(
     states: &Tensor,
     values: &mut Values,
 ) -> Result<Tensor> {
-    let (config, share, count) = (setup.config, setup.weights.chain, shown.len());
-    let Weights { matching, pointing, .. } = setup.weights;
-    let weights = Weights { matching: share * matching, pointing: share * pointing, ..setup.weights.clone() };
-    let setup = Setup { weights: &weights, ..*setup };
+    let share = setup.weights.chain;
+    let sought: Vec<Sought<'_>> = shown.iter().map(|shown| shown.sought()).collect();
     let mut part = Values::default();
-    let wanted: Vec<Wanted<'_>> = shown.iter().map(|s| (&s.goal, s.compared)).collect();
-    let wishes = wishes(ops, config, states)?;
-    let alike = likeness(ops, config, scene.keys, &wishes)?;
-    let mut total = matches(&setup, &wanted, &alike, &mut part)?;
-    let seg = states.reshape((count, 1, config.mask_width))?;
-    let compared = compare(ops, config, scene.proposals, &seg, count)?;
-    let asked: Vec<Asked<'_>> = shown.iter().map(|s| Asked { owners: scene.owners, pointers: &s.pointers }).collect();
-    let (term, pointed) = point(&asked, &compared, weights.pointing)?;
-    total = (total + term)?;
-    let decoded = masks.min(count);
-    let mut judged = Values::default();
-    if decoded > 0 {
-        let (compared, seg) = (first(compared, decoded)?, seg.narrow(0, 0, decoded)?);
-        let drawn = decode(ops, config, scene.seen, scene.proposals, &compared, &seg, decoded)?;
-        let goals: Vec<&Goal> = shown[..decoded].iter().map(|s| &s.goal).collect();
-        let (term, found) = judge(&setup, &drawn, &goals, share)?;
-        (total, judged) = ((total + term)?, found);
-    }
-    let loss = part.total + pointed.loss + judged.total;
-    values.chains.shown += loss;
-    values.total += loss;
-    Ok(total)
+    let term = found(ops, setup, &sought, masks.min(shown.len()), states, scene, &mut part)?;
+    values.chains.shown += share * part.total;
+    values.total += share * part.total;
+    Ok((term * f64::from(share))?)
 }

@@ -24,6 +24,7 @@ pub mod reading;
 pub mod recipe;
 mod settle;
 mod start;
+pub(crate) mod teach;
 pub mod workers;
 
 pub use error::{Result, TrainError};

@@ -73,8 +73,8 @@ pub struct Written {
     pub logs: Vec<f32>,
     /// Whether the limit ended its thought.
     pub overlong: bool,
-    /// Its reward.
-    pub scored: Scored,
+    /// Its reward; `None` where it could not be scored.
+    pub scored: Option<Scored>,
     /// How much better than its group it was, scaled by coherence; `None` where the group tells nothing.
     pub advantage: Option<f32>,
     /// ω, by which the advantage was scaled.
@@ -140,7 +140,7 @@ pub fn play(
 /// Whether an answer's boxes can be judged: one thing is meant, or nothing is to be shown.
 fn answerable(posed: &Posed) -> bool {
     match &posed.ask.target {
-        Target::Masks(of) => of.len() == 1 && bounds(&posed.target).is_some(),
+        Target::Masks(of) => of.len() == 1 && bounds(posed.target()).is_some(),
         Target::Boxes(_) => false,
         _ => true,
     }
@@ -169,7 +169,7 @@ fn sample(
         let (logs, overlong) = choices(&rollout.ids, &rollout.log_probabilities, grammar, actor);
         let ids = [&prompt[..], &rollout.ids].concat();
         let chain = Chain { ids, prompt: prompt.len(), grammar, shown: Vec::new() };
-        let (scored, advantage, weight) = (Scored::default(), None, 1.0);
+        let (scored, advantage, weight) = (None, None, 1.0);
         Written { sight: 0, group: 0, chain, logs, overlong, scored, advantage, weight }
     };
     Ok(drawn.into_iter().map(write).collect())
@@ -192,26 +192,26 @@ fn choices(ids: &[u32], logs: &[f32], mut grammar: Grammar, actor: &Actor<'_>) -
     (chosen, cut)
 }
 
-/// What one rollout is worth.
+/// What one rollout is worth; `None` where that cannot be told.
 fn judge(
     tokenizer: &QueryTokenizer,
     settings: &Settings,
     posed: &Posed,
     rollout: &Written,
     progress: f64,
-) -> Result<Scored> {
+) -> Result<Option<Scored>> {
     let Chain { ids, prompt, grammar, .. } = &rollout.chain;
-    let Ok(Answer { thought, outcome }) = parse(&ids[*prompt..], grammar) else { return Ok(Scored::default()) };
+    let Ok(Answer { thought, outcome }) = parse(&ids[*prompt..], grammar) else { return Ok(Some(Scored::default())) };
     let reads = chain::read(&pieces(&thought, tokenizer)?).is_ok();
     let mut scored = Scored { format: f64::from(u8::from(reads)), ..Scored::default() };
-    match (outcome, bounds(&posed.target)) {
+    match (outcome, bounds(posed.target())) {
         (Conclusion::Boxes(said), truth) => {
             scored.edges = said.first().copied();
             if let Some(truth) = truth {
-                // Bins and cells are finite places.
-                scored.iou = boxes::detection(&said, &[truth], 0.0).unwrap_or_default();
+                let overlap = boxes::detection(&said, &[truth], 0.0);
                 let first = position::positional(said.first(), &truth, Extent::SQUARE, settings.reach);
-                scored.position = first.unwrap_or_default();
+                let (Ok(iou), Ok(position)) = (overlap, first) else { return Ok(None) };
+                (scored.iou, scored.position) = (iou, position);
             }
         }
         (Conclusion::None(reason), None) => {
@@ -220,19 +220,20 @@ fn judge(
         (Conclusion::None(_), Some(_)) => {}
     }
     scored.reward = settings.reward.total(scored.format, scored.iou, scored.position, progress);
-    Ok(scored)
+    Ok(scored.reward.is_finite().then_some(scored))
 }
 
 /// Advantages within one question's rollouts, scaled by the coherence of their places.
 fn compare(recipe: &Recipe, posed: &Posed, rollouts: &mut [Written]) -> Result<()> {
-    let parts: Vec<_> = rollouts.iter().map(|r| Some([r.scored.reward as f32, 0.0, 0.0, 0.0, 0.0])).collect();
+    let parts: Vec<_> =
+        rollouts.iter().map(|r| r.scored.map(|scored| [scored.reward as f32, 0.0, 0.0, 0.0, 0.0])).collect();
     let branches = vec![posed.branch(); rollouts.len()];
     let advantages = advantages(&parts, &branches, &recipe.advantage);
     let group: Vec<position::Rollout> = rollouts
         .iter()
         .zip(&advantages)
         .map(|(r, advantage)| {
-            let Scored { edges, iou, .. } = r.scored;
+            let Scored { edges, iou, .. } = r.scored.unwrap_or_default();
             position::Rollout { edges, iou, advantage: f64::from(advantage.unwrap_or_default()) }
         })
         .collect();

@@ -12,6 +12,7 @@ use crate::reasoning::{self, Reasoner, WRITTEN, reasoned_ids};
 use crate::sample::{Sample, Target};
 use crate::sft::Result;
 use crate::sft::coverage::Coverage;
+use crate::sft::teach::Sought;
 use crate::views::Family;
 
 /// Sets the choice of questions apart from the random numbers that drew them.
@@ -52,6 +53,14 @@ pub struct Shown {
     pub pointers: Pointers,
     /// As [`Question::compared`].
     pub compared: bool,
+}
+
+impl Shown {
+    /// What its `[SEG]` should find; chains tell relations in words, so that no anchor is taught.
+    pub(crate) fn sought(&self) -> Sought<'_> {
+        let Self { goal, pointers, compared } = self;
+        Sought { goal, pointers, compared: *compared, anchor: None, plain: false }
+    }
 }
 
 /// Chains for as many of the `chosen` questions as the phase teaches, in an order that `seed` draws.

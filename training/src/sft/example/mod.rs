@@ -22,8 +22,8 @@ use crate::expressions::meaning::Expression;
 use crate::expressions::{self, Options, Proposed};
 use crate::losses::dense::Grid;
 use crate::losses::proposals::{Spots, Thing};
-use crate::sample::{Ask, Category, Instance, Picture, Sample, Stratum, Target};
-use question::{chatted, compares, plain, shows};
+use crate::sample::{Ask, Category, Instance, Picture, Sample, Target};
+use question::{chatted, compares, shows};
 
 /// Share of decoded masks that goes to questions with something to show.
 const SHOWN_SHARE: f32 = 0.75;
@@ -149,13 +149,10 @@ impl<'a> Maker<'a> {
         let here = Coverage::of(picture, config.mask_side())?;
         let mut questions = Vec::with_capacity(chosen.len());
         for &Asked { ask, anchor, alike, .. } in chosen {
-            let (ids, doubt) = self.tokens(&ask.text, ask.hint.as_ref(), &ask.nonsense)?;
-            let goal = here.goal(&ask.target);
+            let tokens = self.tokens(&ask.text, ask.hint.as_ref(), &ask.nonsense)?;
             let pointers = Pointers::of(ask, anchor, alike);
             let anchor = anchor.map(|at| Goal::Mask(here.union(&[at])).heat(config.embed_side()));
-            let plain = plain(ask.stratum);
-            let compared = matches!(ask.stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size);
-            questions.push(Question { ids, doubt, goal, pointers, anchor, plain, compared });
+            questions.push(Question { pointers, anchor, ..Question::stored(ask, tokens, here.goal(&ask.target)) });
         }
         let reasons = match reasons.filter(|_| self.phase.chains > 0) {
             Some(seed) => chain::write(self, sample, chosen, &questions, &here, seed)?,
@@ -223,7 +220,7 @@ pub(crate) fn normalised(
 }
 
 /// The picture's instances as things; what left the view has an empty box.
-pub(super) fn things(picture: &Picture) -> Vec<Thing> {
+pub(crate) fn things(picture: &Picture) -> Vec<Thing> {
     let side = picture.image.width() as f32;
     let thing = |instance: &Instance| {
         let [x, y, w, h] = instance.bounding_box.map(|v| v / side);

@@ -11,6 +11,7 @@ use crate::expressions;
 use crate::sample::{Ask, Stratum, Target};
 use crate::sft::Result;
 use crate::sft::coverage::pool;
+use crate::sft::teach::Sought;
 
 /// Share of questions with chatter around them.
 const CHATTER_SHARE: f64 = 0.35;
@@ -32,6 +33,21 @@ pub struct Question {
     pub plain: bool,
     /// Whether only comparing things tells the target from others like it.
     pub compared: bool,
+}
+
+impl Question {
+    /// A question of which no more is known than its words and its right answer.
+    pub(crate) fn stored(ask: &Ask, (ids, doubt): (Vec<u32>, Vec<f32>), goal: Goal) -> Self {
+        let pointers = Pointers::of(ask, None, None);
+        let (plain, compared) = (plain(ask.stratum), singles_out(ask.stratum));
+        Self { ids, doubt, goal, pointers, anchor: None, plain, compared }
+    }
+
+    /// What its `[SEG]` should find.
+    pub(crate) fn sought(&self) -> Sought<'_> {
+        let Self { goal, pointers, compared, anchor, plain, .. } = self;
+        Sought { goal, pointers, compared: *compared, anchor: anchor.as_deref(), plain: *plain }
+    }
 }
 
 /// The answer to a question that several things fit.
@@ -138,6 +154,11 @@ pub(super) fn chatted(ask: &Ask, rng: &mut ChaCha8Rng) -> Ask {
 
 pub(super) fn shows(target: &Target) -> bool {
     matches!(target, Target::Masks(_) | Target::Boxes(_))
+}
+
+/// Whether only comparing things tells a target from others like it.
+pub(super) fn singles_out(stratum: Stratum) -> bool {
+    matches!(stratum, Stratum::Relation | Stratum::Ordinal | Stratum::Size)
 }
 
 /// Whether a question singles out one of several things alike.
