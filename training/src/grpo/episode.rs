@@ -26,6 +26,21 @@ pub struct Episode {
     pub sights: Vec<Sight>,
 }
 
+impl Episode {
+    /// With its features on a device.
+    ///
+    /// # Errors
+    /// When they do not fit there.
+    pub fn on(mut self, device: &Device) -> candle_core::Result<Self> {
+        for Sight { seen, .. } in &mut self.sights {
+            for part in [&mut seen.tokens, &mut seen.embed, &mut seen.fine, &mut seen.spots] {
+                *part = part.to_device(device)?;
+            }
+        }
+        Ok(self)
+    }
+}
+
 /// One view.
 #[derive(Debug)]
 pub struct Sight {

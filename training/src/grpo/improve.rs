@@ -1,7 +1,7 @@
 //! One gradient pass over what was played: the surrogate, the regression of Aerial-R1, plain supervision.
 
+use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::{Proposals, Seen, compare, decode, keys};
 use serde::Serialize;
@@ -220,13 +220,13 @@ impl View<'_> {
         if better.is_empty() {
             return Ok(terms);
         }
-        let (config, count) = (self.actor.config, better.len());
+        let (config, count, device) = (self.actor.config, better.len(), self.actor.params.device());
         // The noise of the rollout is data; the gradient goes through the state that it was added to.
         let rows: Vec<u32> = better.iter().map(|b| b.0 as u32).collect();
-        let mean = self.heard.seg.index_select(&Tensor::from_vec(rows, count, &Device::Cpu)?, 0)?;
+        let mean = self.heard.seg.index_select(&Tensor::from_vec(rows, count, device)?, 0)?;
         let sampled: Vec<f32> =
             better.iter().filter_map(|b| b.1.state.as_ref()).flat_map(|s| s.sample.iter().copied()).collect();
-        let sampled = Tensor::from_vec(sampled, (count, config.mask_width), &Device::Cpu)?;
+        let sampled = Tensor::from_vec(sampled, (count, config.mask_width), device)?;
         let seg = (&mean + (sampled - mean.detach())?)?.reshape((count, 1, config.mask_width))?;
         let compared = compare(ops, config, &self.proposals, &seg, count)?;
         let shown = decode(ops, config, self.seen, &self.proposals, &compared, &seg, count)?;

@@ -19,7 +19,7 @@ mod start;
 pub use bake::{Baker, Episodes};
 pub use log::Entry;
 pub use recipe::Recipe;
-pub use start::{Start, load};
+pub use start::{Start, load, load_to};
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -81,7 +81,8 @@ pub fn train(
     let recipe = &settled(recipe, options, progress)?;
     let folder = options.runs.join(&recipe.name);
     let resumes = start::prepare(&folder, options)?;
-    let Start { params, config, tokenizer } = load(&folder, start::BEGINNING)?;
+    let device = recipe.device.device()?;
+    let Start { params, config, tokenizer } = load_to(&folder, start::BEGINNING, &device)?;
     let tell = |done: usize, all: usize| {
         // Seeing pictures cannot be stopped: what is done is kept, and another start goes on from there.
         let _ = progress(Progress::Episodes(done, all));
@@ -238,7 +239,7 @@ impl Run<'_> {
             let special = self.tokenizer.special();
             let actor = Actor { params: self.params, config: self.config, special };
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let episode = self.episodes.get(index, self.config)?;
+            let episode = self.episodes.get(index, self.config)?.on(self.params.device())?;
             let mut tokens = |ask: &crate::sample::Ask| {
                 ids(self.tokenizer, self.config.max_tokens, &ask.text, ask.hint.as_ref(), &ask.nonsense)
             };

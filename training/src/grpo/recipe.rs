@@ -10,7 +10,7 @@ use super::{advantage, objective, reasoned};
 use crate::cache::Spec;
 use crate::rewards::position::Coherence;
 use crate::rewards::views::{self, Branch};
-use crate::sft::recipe::{Optimiser, Weights};
+use crate::sft::recipe::{Optimiser, Processor, Weights};
 use crate::sft::{Result, TrainError};
 
 /// Everything that decides a run but the model that it begins with. Unknown keys are refused.
@@ -23,6 +23,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Threads; each handles one picture at a time.
     pub workers: usize,
+    /// What computes.
+    #[serde(default, skip_serializing_if = "Processor::plain")]
+    pub device: Processor,
     /// Optimiser steps.
     pub steps: usize,
     /// Pictures a step.

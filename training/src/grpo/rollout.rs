@@ -1,6 +1,6 @@
 //! Acting: questions chosen, answers and `[SEG]` states sampled from the policy, masks drawn and judged.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::pack::{Packed, pack};
 use kestrel_models::kestrel::{Config, Said, Seen, compare, decode, language};
@@ -271,7 +271,7 @@ fn draw(actor: &Actor<'_>, seen: &Seen<Tensor>, taken: &[Taken]) -> Result<Vec<O
     let mut drawn = Vec::with_capacity(states.len());
     for some in states.chunks(AT_ONCE) {
         let flat: Vec<f32> = some.iter().flat_map(|s| s.sample.iter().copied()).collect();
-        let seg = Tensor::from_vec(flat, (some.len(), 1, config.mask_width), &Device::Cpu)?;
+        let seg = Tensor::from_vec(flat, (some.len(), 1, config.mask_width), actor.params.device())?;
         let compared = compare(&mut ops, config, &proposals, &seg, some.len())?;
         let shown = decode(&mut ops, config, seen, &proposals, &compared, &seg, some.len())?;
         let logits = host(&shown.mask)?;

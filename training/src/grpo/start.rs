@@ -53,6 +53,14 @@ pub(super) fn prepare(folder: &Path, options: &Options) -> Result<bool> {
 /// # Errors
 /// When a file is missing, damaged, or does not say its model's sizes.
 pub fn load(folder: &Path, file: &str) -> Result<Start> {
+    load_to(folder, file, &Device::Cpu)
+}
+
+/// As [`load`], with the parameters on `device`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_to(folder: &Path, file: &str, device: &Device) -> Result<Start> {
     let path = folder.join(file);
     let (weights, metadata) = weights::checkpoint::load(&path)?;
     let refuse = |got: String| {
@@ -62,7 +70,7 @@ pub fn load(folder: &Path, file: &str) -> Result<Start> {
     let config = metadata.get("config").ok_or_else(|| refuse("none".to_owned()))?;
     let config = serde_json::from_str(config).map_err(|e| refuse(e.to_string()))?;
     let tokenizer = QueryTokenizer::load(&folder.join(TOKENIZER))?;
-    Ok(Start { params: weights.to_params(&Device::Cpu)?, config, tokenizer })
+    Ok(Start { params: weights.to_params(device)?, config, tokenizer })
 }
 
 /// Patterns that fit nothing.

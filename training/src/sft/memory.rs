@@ -98,7 +98,7 @@ pub(super) fn check(recipe: &Recipe) -> Result<u64> {
     let host = || std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
     let (there, kept) = match recipe.device {
         Processor::Cpu => (host(), 1),
-        Processor::Cuda => (free_memory(&recipe.device.device()?)?, COMPOSED),
+        Processor::Cuda | Processor::CudaTf32 => (free_memory(&recipe.device.device()?)?, COMPOSED),
     };
     let mut most = 0;
     for phase in recipe.phases.iter().filter(|phase| !phase.blind) {

@@ -69,17 +69,25 @@ pub enum Processor {
     Cpu,
     /// The first CUDA device; needs a build with the feature `cuda`.
     Cuda,
+    /// The same, its matrix products with inputs rounded to TF32 (10 bits of mantissa); all else stays f32.
+    CudaTf32,
 }
 
 impl Processor {
+    /// Whether it is the one that every machine has.
+    pub fn plain(&self) -> bool {
+        *self == Self::Cpu
+    }
+
     /// The device itself.
     ///
     /// # Errors
-    /// When there is none or this build has no support for it.
+    /// When there is none or this build has no support for it. How products round holds for the whole process.
     pub fn device(self) -> Result<candle_core::Device> {
+        candle_core::cuda::set_gemm_reduced_precision_f32(self == Self::CudaTf32);
         Ok(match self {
             Self::Cpu => candle_core::Device::Cpu,
-            Self::Cuda => candle_core::Device::new_cuda(0)?,
+            Self::Cuda | Self::CudaTf32 => candle_core::Device::new_cuda(0)?,
         })
     }
 }
