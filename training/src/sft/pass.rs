@@ -17,7 +17,7 @@ use super::example::{CANDIDATES_SHARE, Example, Goal, Question};
 use super::measured::{Times, Values, lap};
 use super::point::{Asked, point};
 use super::recipe::Weights;
-use super::{Result, chain, propose};
+use super::{Result, chain, propose, tasks};
 use crate::losses::proposals::owners;
 use crate::losses::{answer, attach, binary, mask as masks};
 
@@ -134,6 +134,12 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
             total = (total + term)?;
             lap(&mut clock, &mut times.loss);
         }
+    }
+    if !example.tasks.is_empty() {
+        if let Some(term) = tasks::teach(&mut ops, setup, example, &seen.tokens, &mut values)? {
+            total = (total + term)?;
+        }
+        lap(&mut clock, &mut times.language);
     }
     let grads = total.backward()?;
     lap(&mut clock, &mut times.backward);
