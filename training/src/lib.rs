@@ -2,7 +2,8 @@
 //!
 //! The way of the data: [`scenes`] and [`datasets`] give a [`sample::Picture`] (pixels and labelled instances),
 //! [`expressions`] asks about it, [`views`] degrades it, [`cache`] keeps the finished [`sample::Sample`]s on disk,
-//! [`reasoning`] says why an answer is right, [`sft`] trains on all that and [`metrics`] judges the answers.
+//! [`reasoning`] says why an answer is right, [`tasks`] asks for answers in words, [`sft`] trains on all that and
+//! [`metrics`] judges the answers.
 //! [`sheet`] draws pictures with their labels for people.
 //! [`rewards`] scores answers, and [`grpo`] reinforces what scores well.
 #![forbid(unsafe_code)]
@@ -22,5 +23,6 @@ pub mod sample;
 pub mod scenes;
 pub mod sft;
 pub mod sheet;
+pub mod tasks;
 pub mod threads;
 pub mod views;

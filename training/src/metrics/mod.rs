@@ -2,11 +2,13 @@
 
 mod explained;
 mod figure;
+mod performed;
 pub mod published;
 mod report;
 
 pub use explained::{Explained, Reasoned, reasoned};
 pub use figure::{Figure, RESAMPLES, mean, resampled, scene_sums, sums};
+pub use performed::{Performance, Performed, performance};
 pub use report::{Masks, Report, presence_correlation, report, risk_coverage};
 
 use serde::{Deserialize, Serialize};

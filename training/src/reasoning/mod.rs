@@ -120,6 +120,11 @@ pub struct Reasoner<'a> {
     pub tally: BTreeMap<&'static str, usize>,
 }
 
+/// Token ids of words and boxes.
+pub(crate) fn encoded(pieces: &[Piece], tokenizer: &QueryTokenizer) -> kestrel_models::error::Result<Vec<u32>> {
+    tokens::ids(pieces, tokenizer)
+}
+
 /// The name in [`Reasoner::tally`] of chains that were written.
 pub const WRITTEN: &str = "written";
 

@@ -35,6 +35,7 @@ use finish::Sensor;
 use image::RgbImage;
 use kestrel_link::Mask;
 use mesh::{Thing, World};
+pub use places::PlaceKind;
 use random::Dice;
 use raster::{OVERSAMPLING, SAMPLES, Seen, SunMap};
 
@@ -42,6 +43,26 @@ use raster::{OVERSAMPLING, SAMPLES, Seen, SunMap};
 pub fn categories() -> impl Iterator<Item = Category> {
     // "Vehicle" is what other data call a car whose kind they do not tell.
     Category::ALL.into_iter().filter(|c| *c != Category::Vehicle)
+}
+
+/// The data set that rendered pictures say they come from.
+const DATASET: &str = "scenes";
+
+/// The kind of place that a rendered picture shows; `None` where somebody else made it.
+///
+/// It is drawn again from the scene's seed, which every picture carries: kept samples need not say it.
+pub fn place(picture: &Picture) -> Option<PlaceKind> {
+    let ours = picture.origin.dataset == DATASET && picture.exhaustive.iter().copied().eq(categories());
+    let seed = picture.origin.scene.parse::<u64>().ok().filter(|_| ours)?;
+    let [_, _, mut rest] = generators(seed);
+    Some(places::kind(&mut rest))
+}
+
+/// What the light, the sensor and everything else of a scene are drawn from.
+fn generators(seed: u64) -> [Dice; 3] {
+    let mut rest = Dice::new(seed);
+    let (light, sensor) = (rest.fork(), rest.fork());
+    [light, sensor, rest]
 }
 
 /// What to render.
@@ -91,9 +112,9 @@ struct Shot {
 
 impl Shot {
     fn take(seed: u64, size: u32, frame: u32) -> Shot {
-        let mut dice = Dice::new(seed);
-        let light = Light::draw(&mut dice.fork());
-        let sensor = Sensor::draw(&mut dice.fork(), frame);
+        let [mut light, mut sensor, mut dice] = generators(seed);
+        let light = Light::draw(&mut light);
+        let sensor = Sensor::draw(&mut sensor, frame);
         let world = places::build(&mut dice, frame as f32);
         let side = size as usize;
         let seen = raster::look(&world, side);
@@ -111,7 +132,7 @@ impl Shot {
             image: self.image,
             instances,
             exhaustive: categories().collect(),
-            origin: Origin { dataset: "scenes".into(), scene: seed.to_string(), frame: frame.to_string() },
+            origin: Origin { dataset: DATASET.into(), scene: seed.to_string(), frame: frame.to_string() },
         }
     }
 

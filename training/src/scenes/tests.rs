@@ -110,3 +110,35 @@ fn a_later_frame_moves_the_traffic() {
     });
     assert!(moved, "nothing moves");
 }
+
+/// What would break: labels of places drawn from other numbers than the pictures.
+#[test]
+fn a_place_is_what_its_picture_shows() {
+    let kind = |seed: u64| {
+        let [_, _, mut rest] = generators(seed);
+        places::kind(&mut rest)
+    };
+    for (wanted, thing) in [(PlaceKind::TankFarm, Category::StorageTank), (PlaceKind::Harbour, Category::Boat)] {
+        let seeds: Vec<u64> = (0..200).filter(|seed| kind(*seed) == wanted).take(5).collect();
+        let shows = |seed: &&u64| render(**seed, 64).instances.iter().any(|i| i.category == thing);
+        let showing = seeds.iter().filter(shows).count();
+        assert!(seeds.len() == 5 && showing >= 3, "{wanted:?}: {showing} of {seeds:?}");
+    }
+    let mut picture = render(3, 64);
+    assert_eq!(place(&picture), Some(kind(3)));
+    picture.origin.dataset = "nwpu_vhr10".into();
+    assert_eq!(place(&picture), None, "photographs say no place");
+}
+
+#[test]
+fn every_kind_of_place_is_drawn_and_named_once() {
+    let drawn: BTreeSet<PlaceKind> = (0..300)
+        .map(|seed| {
+            let [_, _, mut rest] = generators(seed);
+            places::kind(&mut rest)
+        })
+        .collect();
+    assert_eq!(drawn.len(), PlaceKind::ALL.len());
+    let names: BTreeSet<&str> = PlaceKind::ALL.into_iter().map(PlaceKind::label).collect();
+    assert_eq!(names.len(), PlaceKind::ALL.len());
+}

@@ -1,4 +1,5 @@
 //! Chains of reasons, teacher-forced: every token that the grammar leaves open is taught, and every `[SEG]` what it shows.
+//! Answers to tasks are laid out and taught by the same functions (`sft/tasks.rs`).
 //!
 //! The layout is the one that answers are decoded in ([`kestrel_models::kestrel::generate`]): image tokens at rotary
 //! position 0, prompt and answer counted from 1, every row behind all image tokens and its own past. One token's row
@@ -9,7 +10,7 @@ use candle_core::Tensor;
 use kestrel_models::candle::Candle;
 use kestrel_models::kestrel::pack::{Packed, pack};
 use kestrel_models::kestrel::{Config, Said, language};
-use kestrel_perception::Grammar;
+use kestrel_perception::{Grammar, ParseError};
 
 use super::Result;
 use super::example::{Chain, Example, Shown};
@@ -18,21 +19,56 @@ use super::pass::{Setup, host};
 use super::teach::{Scene, Sought, found};
 use crate::losses::attach;
 use crate::losses::token::cross_entropy;
+use crate::tasks::TextGrammar;
+
+/// The rules of what is written behind a prompt: how far it has come, and what may come next.
+pub trait Rules: Copy {
+    /// Whether `id` may come next.
+    fn allows(&self, id: u32) -> bool;
+
+    /// Writes a token.
+    ///
+    /// # Errors
+    /// When it may not come next; the state stays as it was.
+    fn push(&mut self, id: u32) -> std::result::Result<(), ParseError>;
+}
+
+/// Reasoned answers.
+impl Rules for Grammar {
+    fn allows(&self, id: u32) -> bool {
+        Self::allows(self, id)
+    }
+
+    fn push(&mut self, id: u32) -> std::result::Result<(), ParseError> {
+        Self::push(self, id)
+    }
+}
+
+/// Answers to tasks.
+impl Rules for TextGrammar {
+    fn allows(&self, id: u32) -> bool {
+        Self::allows(self, id)
+    }
+
+    fn push(&mut self, id: u32) -> std::result::Result<(), ParseError> {
+        Self::push(self, id)
+    }
+}
 
 /// A token before which the grammar left more than one open.
 #[derive(Debug, Clone, Copy)]
-pub struct Open {
+pub struct Open<G = Grammar> {
     /// Which chain.
     pub chain: usize,
     /// The token.
     pub id: u32,
     /// What was allowed instead: the grammar right before it.
-    pub grammar: Grammar,
+    pub grammar: G,
     /// Row among what the model says.
     row: usize,
 }
 
-impl Open {
+impl<G> Open<G> {
     /// The logits that the token was chosen by, among all rows of `logits`.
     pub fn logits<'l>(&self, logits: &'l [f32], vocabulary: usize) -> &'l [f32] {
         &logits[self.row * vocabulary..][..vocabulary]
@@ -45,26 +81,26 @@ impl Open {
 }
 
 /// Whether a grammar leaves more than one token open.
-pub fn leaves_open(grammar: &Grammar, vocabulary: usize) -> bool {
+pub fn leaves_open(grammar: &impl Rules, vocabulary: usize) -> bool {
     (0..vocabulary as u32).filter(|id| grammar.allows(*id)).nth(1).is_some()
 }
 
 /// Chains about one picture, laid out for one pass.
 #[derive(Debug)]
-pub struct Laid {
+pub struct Laid<G = Grammar> {
     packed: Packed,
     /// The tokens to be taught, chain after chain.
-    pub open: Vec<Open>,
+    pub open: Vec<Open<G>>,
     /// Rows of the `[SEG]`, in their order.
     segs: Vec<u32>,
 }
 
-impl Laid {
+impl<G: Rules> Laid<G> {
     /// Lays out chains behind the image tokens of a model of this size; `seg` and `pad` are those tokens.
     ///
     /// # Errors
     /// When the grammar of a chain refuses one of its tokens.
-    pub fn of(chains: &[Chain], config: &Config, seg: u32, pad: u32) -> Result<Self> {
+    pub fn of(chains: &[Chain<G>], config: &Config, seg: u32, pad: u32) -> Result<Self> {
         let ids: Vec<Vec<u32>> = chains.iter().map(|chain| chain.ids.clone()).collect();
         let mut packed = pack(&[ids], config.token_side().pow(2), pad, None);
         let (mut index, mut open, mut segs) = (Vec::new(), Vec::new(), Vec::new());
@@ -119,7 +155,14 @@ pub(super) fn teach(
     let [seg, ..] = setup.answers;
     let laid = Laid::of(&example.reasons.chains, setup.config, seg, setup.pad)?;
     let said = laid.say(ops, setup.config, &scene.seen.tokens)?;
-    let tokens = tokens(setup, &laid, example.reasons.chains.len(), &said, values)?;
+    let weights = vec![setup.weights.chain / laid.open.len().max(1) as f32; example.reasons.chains.len()];
+    let (tokens, told) = tokens(setup, &laid, &weights, &said)?;
+    for told in told {
+        values.chains.loss += told.loss;
+        values.chains.right += told.share();
+        values.chains.taught += 1.0;
+        values.total += told.loss;
+    }
     let shown: Vec<&Shown> = example.reasons.chains.iter().flat_map(|chain| &chain.shown).collect();
     if shown.is_empty() {
         return Ok(tokens);
@@ -129,24 +172,42 @@ pub(super) fn teach(
     Ok((tokens + masks)?)
 }
 
-/// Cross-entropy of every open token, a mean over all of them.
-fn tokens(setup: &Setup<'_>, laid: &Laid, chains: usize, said: &Said<Tensor>, values: &mut Values) -> Result<Tensor> {
-    let (vocabulary, weight) = (setup.config.vocabulary, setup.weights.chain / laid.open.len().max(1) as f32);
+/// What the open tokens of one chain came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// Their loss, weighted.
+    pub(super) loss: f32,
+    /// Those that are the likeliest, of how many.
+    right: (f32, f32),
+}
+
+impl Told {
+    /// Share of tokens that are the likeliest.
+    pub(super) fn share(&self) -> f32 {
+        self.right.0 / self.right.1.max(1.0)
+    }
+}
+
+/// Cross-entropy of every open token; `weights` are those of a token of each chain.
+pub(super) fn tokens<G: Rules>(
+    setup: &Setup<'_>,
+    laid: &Laid<G>,
+    weights: &[f32],
+    said: &Said<Tensor>,
+) -> Result<(Tensor, Vec<Told>)> {
+    let vocabulary = setup.config.vocabulary;
     let logits = host(&said.logits)?;
     let mut gradient = vec![0.0; logits.len()];
-    let mut right = vec![(0.0, 0.0); chains];
+    let mut told = vec![Told::default(); weights.len()];
     for open in &laid.open {
         let slope = open.gradient(&mut gradient, vocabulary);
         let allowed = |id| open.grammar.allows(id);
-        let (loss, likeliest) = cross_entropy(open.logits(&logits, vocabulary), allowed, open.id, weight, slope);
-        values.chains.loss += loss;
-        values.total += loss;
-        let (hits, all) = &mut right[open.chain];
-        (*hits, *all) = (*hits + f32::from(likeliest), *all + 1.0);
+        let (row, weight) = (open.logits(&logits, vocabulary), weights[open.chain]);
+        let (loss, likeliest) = cross_entropy(row, allowed, open.id, weight, slope);
+        let Told { loss: sum, right: (hits, all) } = &mut told[open.chain];
+        (*sum, *hits, *all) = (*sum + loss, *hits + f32::from(likeliest), *all + 1.0);
     }
-    values.chains.taught += chains as f32;
-    values.chains.right += right.iter().map(|(hits, all): &(f32, f32)| hits / all.max(1.0)).sum::<f32>();
-    Ok(attach(&said.logits, gradient)?)
+    Ok((attach(&said.logits, gradient)?, told))
 }
 
 /// What every `[SEG]` shows, taught as that of a fast answer is: likeness, pointing, and the mask of the first `masks`.

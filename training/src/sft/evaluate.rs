@@ -16,6 +16,7 @@ use super::example::{Example, Goal, Maker, Question};
 use super::explain::{Model, explain};
 use super::optimiser::AdamW;
 use super::pass::{host, image, packed};
+use super::perform::{Plan, perform};
 use super::point::exactly;
 use super::{Phase, Recipe, Result, TrainError, propose};
 use crate::benchmark;
@@ -24,7 +25,8 @@ use crate::datasets::folder::Folder;
 use crate::losses::answer::none_margin;
 use crate::losses::proposals::{Thing, owners};
 use crate::losses::{mask as masks, sigmoid};
-use crate::metrics::{Figure, Kind, NO_DOUBT, Reasoned, Record, Swept, reasoned, report};
+use crate::metrics::{Figure, Kind, NO_DOUBT, Performance, Reasoned, Record, Swept, performance, reasoned, report};
+use crate::rewards::TaskKind;
 use crate::sample::{Ask, Origin, Sample, Stratum, Target};
 use crate::threads::Threads;
 
@@ -50,6 +52,9 @@ pub struct Evaluation {
     /// Reasoned answers, where they are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoned: Option<Reasoned>,
+    /// Answers to tasks, where they are asked for and the labels know the right ones.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<TaskKind, Performance>,
     /// Share of questions of a stratum for which exactly the right proposals are meant, found ones only.
     pub pointed: BTreeMap<Stratum, f32>,
 }
@@ -103,8 +108,18 @@ pub(crate) fn likeliest(row: &[f32], answers: &[u32; 5]) -> usize {
     (0..5).max_by(|&a, &b| row[answers[a] as usize].total_cmp(&row[answers[b] as usize])).unwrap_or_default()
 }
 
-/// Evaluates the averaged parameters with `workers` threads; `chains` questions about each picture are answered with
-/// reasons too.
+/// How much an evaluation asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent<'a> {
+    /// Threads.
+    pub workers: usize,
+    /// Questions about each picture that are answered with reasons too.
+    pub chains: usize,
+    /// Tasks about each picture.
+    pub tasks: &'a Plan,
+}
+
+/// Evaluates the averaged parameters.
 ///
 /// # Errors
 /// When the model fails.
@@ -114,9 +129,9 @@ pub fn evaluate(
     phase: &Phase,
     tokenizer: &QueryTokenizer,
     samples: &[(String, Sample)],
-    workers: usize,
-    chains: usize,
+    extent: &Extent<'_>,
 ) -> Result<(Evaluation, Vec<Record>)> {
+    let &Extent { workers, chains, tasks } = extent;
     let mut tensors = HashMap::with_capacity(adam.slots.len());
     for (name, shape, values) in adam.averages() {
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
@@ -125,18 +140,20 @@ pub fn evaluate(
     let results = Threads::new(workers)?.each(0..workers, |_, number| {
         let mut maker = Maker::new(config, phase, tokenizer);
         let model = Model { params: &params, config, tokenizer, limits: phase.limits() };
-        let (mut records, mut explained) = (Vec::new(), Vec::new());
+        let (mut records, mut explained, mut performed) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (set, sample)) in samples.iter().enumerate().skip(number).step_by(workers) {
             let example = maker.all(sample)?;
             let picture = image(&example.pixels, config.image, &Device::Cpu)?;
             let seen = vision(&mut Candle::evaluating(&params), config, &picture)?;
             records.extend(look(&params, config, tokenizer, (set, sample), &example, &seen)?);
             explained.extend(explain(&model, sample, &seen, chains, at as u64)?);
+            performed.extend(perform(&model, sample, &seen, tasks, at as u64)?);
         }
-        Ok((records, explained))
+        Ok((records, (explained, performed)))
     })?;
-    let (results, explained): (Vec<_>, Vec<_>) = results.into_iter().unzip();
-    let explained = explained.concat();
+    let (results, written): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+    let (explained, performed): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+    let (explained, performed) = (explained.concat(), performed.concat());
     let mut records = Vec::new();
     let (mut sum, mut count) = (0.0, 0usize);
     let mut points: BTreeMap<Stratum, (f32, f32)> = BTreeMap::new();
@@ -160,6 +177,7 @@ pub fn evaluate(
         reasons: all.reason_accuracy,
         strata: all.strata,
         reasoned: (chains > 0).then(|| reasoned(&explained, 1)),
+        tasks: performance(&performed, 1),
         pointed: points.into_iter().map(|(stratum, (right, all))| (stratum, right / all)).collect(),
     };
     Ok((evaluation, records))

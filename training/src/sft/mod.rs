@@ -18,12 +18,14 @@ pub mod memory;
 pub mod optimiser;
 pub mod order;
 pub mod pass;
+pub mod perform;
 mod point;
 pub mod propose;
 pub mod reading;
 pub mod recipe;
 mod settle;
 mod start;
+mod tasks;
 pub(crate) mod teach;
 pub mod workers;
 
@@ -50,6 +52,7 @@ use log::CURVES;
 use optimiser::AdamW;
 use order::Order;
 use pass::Setup;
+use perform::Plan;
 use workers::Worker;
 
 /// What a training program should have in its environment from its start.
@@ -148,8 +151,13 @@ pub fn train(
         0 => Vec::new(),
         _ => evaluate::samples(recipe, options.data.as_deref())?,
     };
+    let plan = match recipe.evaluate_steps {
+        0 => Plan::default(),
+        _ => Plan::of(recipe, &cache)?,
+    };
     let log = Log::open(&folder, meta.step, CURVES)?;
-    let mut run = Run { recipe, cache: &cache, tokenizer: &tokenizer, params: &params, tune, adam, meta, log, folder };
+    let (cache, tokenizer, params) = (&cache, &tokenizer, &params);
+    let mut run = Run { recipe, cache, tokenizer, params, tune, plan, adam, meta, log, folder };
     let stopped = run.phases(progress)?;
     run.save()?;
     run.log.plot()?;
@@ -167,6 +175,7 @@ struct Run<'a> {
     tokenizer: &'a QueryTokenizer,
     params: &'a Params,
     tune: Vec<(String, Sample)>,
+    plan: Plan,
     adam: AdamW,
     meta: Meta,
     log: Log,
@@ -230,8 +239,9 @@ impl Run<'_> {
             }
             self.meta.step += 1;
             if recipe.evaluate_steps > 0 && self.meta.step.is_multiple_of(recipe.evaluate_steps) {
-                let (workers, chains) = (recipe.workers, recipe.evaluate_chains);
-                let found = evaluate::evaluate(&self.adam, &config, phase, tokenizer, &self.tune, workers, chains)?;
+                let extent =
+                    evaluate::Extent { workers: recipe.workers, chains: recipe.evaluate_chains, tasks: &self.plan };
+                let found = evaluate::evaluate(&self.adam, &config, phase, tokenizer, &self.tune, &extent)?;
                 entry.evaluation = Some(found.0);
             }
             self.log.push(&entry)?;

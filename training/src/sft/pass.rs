@@ -14,7 +14,7 @@ use super::example::{Example, Question};
 use super::measured::{Times, Values, lap};
 use super::recipe::Weights;
 use super::teach::{Scene, Sought, found, heard, judge};
-use super::{Result, chain, propose};
+use super::{Result, chain, propose, tasks};
 use crate::losses::attach;
 use crate::losses::proposals::owners;
 
@@ -109,6 +109,12 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
             values.total += judged.total;
             total = (total + term)?;
         }
+    }
+    if !example.tasks.is_empty() {
+        if let Some(term) = tasks::teach(&mut ops, setup, example, &seen.tokens, &mut values)? {
+            total = (total + term)?;
+        }
+        lap(&mut clock, &mut times.language);
     }
     let grads = total.backward()?;
     lap(&mut clock, &mut times.backward);

@@ -3,9 +3,12 @@
 mod city;
 mod country;
 mod industry;
+mod kind;
 mod sport;
 mod street;
 mod waterside;
+
+pub use kind::PlaceKind;
 
 use super::camera::{Camera, Framing};
 use super::mesh::{Matter, World, skin};
@@ -14,8 +17,9 @@ use super::random::Dice;
 use super::vector::{Frame, V3, v3};
 use super::vehicles;
 
-/// A kind of place: how often, how to look at it, how to build it.
+/// A way to build a kind of place: how often, how to look at it, how to build it.
 struct Place {
+    kind: PlaceKind,
     weight: f32,
     framing: Framing,
     build: fn(&mut World, &mut Dice),
@@ -26,26 +30,36 @@ const fn framing(low: f32, high: f32, nadir: f32) -> Framing {
     Framing { car: (low / 512.0, high / 512.0), nadir }
 }
 
-const PLACES: [Place; 13] = [
-    Place { weight: 1.3, framing: framing(30.0, 95.0, 0.4), build: street::suburb },
-    Place { weight: 1.0, framing: framing(12.0, 34.0, 0.5), build: street::suburb },
-    Place { weight: 1.3, framing: framing(26.0, 110.0, 0.5), build: city::parking },
-    Place { weight: 1.1, framing: framing(14.0, 60.0, 0.4), build: city::blocks },
-    Place { weight: 1.3, framing: framing(22.0, 100.0, 0.4), build: street::highway },
-    Place { weight: 0.7, framing: framing(12.0, 45.0, 0.4), build: country::fields },
-    Place { weight: 1.1, framing: framing(16.0, 70.0, 0.5), build: waterside::harbour },
-    Place { weight: 1.2, framing: framing(14.0, 60.0, 0.4), build: waterside::river },
-    Place { weight: 1.2, framing: framing(9.0, 40.0, 0.5), build: industry::airfield },
-    Place { weight: 0.75, framing: framing(12.0, 45.0, 0.5), build: industry::tank_farm },
-    Place { weight: 1.1, framing: framing(13.0, 42.0, 0.5), build: sport::courts },
-    Place { weight: 0.9, framing: framing(9.0, 24.0, 0.5), build: sport::stadium },
-    Place { weight: 0.9, framing: framing(40.0, 115.0, 0.35), build: country::park },
+static PLACES: [Place; 13] = [
+    Place { kind: PlaceKind::Suburb, weight: 1.3, framing: framing(30.0, 95.0, 0.4), build: street::suburb },
+    Place { kind: PlaceKind::Suburb, weight: 1.0, framing: framing(12.0, 34.0, 0.5), build: street::suburb },
+    Place { kind: PlaceKind::ParkingLot, weight: 1.3, framing: framing(26.0, 110.0, 0.5), build: city::parking },
+    Place { kind: PlaceKind::CityBlocks, weight: 1.1, framing: framing(14.0, 60.0, 0.4), build: city::blocks },
+    Place { kind: PlaceKind::Highway, weight: 1.3, framing: framing(22.0, 100.0, 0.4), build: street::highway },
+    Place { kind: PlaceKind::Fields, weight: 0.7, framing: framing(12.0, 45.0, 0.4), build: country::fields },
+    Place { kind: PlaceKind::Harbour, weight: 1.1, framing: framing(16.0, 70.0, 0.5), build: waterside::harbour },
+    Place { kind: PlaceKind::River, weight: 1.2, framing: framing(14.0, 60.0, 0.4), build: waterside::river },
+    Place { kind: PlaceKind::Airfield, weight: 1.2, framing: framing(9.0, 40.0, 0.5), build: industry::airfield },
+    Place { kind: PlaceKind::TankFarm, weight: 0.75, framing: framing(12.0, 45.0, 0.5), build: industry::tank_farm },
+    Place { kind: PlaceKind::SportsCourts, weight: 1.1, framing: framing(13.0, 42.0, 0.5), build: sport::courts },
+    Place { kind: PlaceKind::Stadium, weight: 0.9, framing: framing(9.0, 24.0, 0.5), build: sport::stadium },
+    Place { kind: PlaceKind::Park, weight: 0.9, framing: framing(40.0, 115.0, 0.35), build: country::park },
 ];
+
+/// The first draw of a scene: what it shows.
+fn draw(dice: &mut Dice) -> &'static Place {
+    let weights: Vec<f32> = PLACES.iter().map(|p| p.weight).collect();
+    &PLACES[dice.weighted(&weights)]
+}
+
+/// The kind of place that [`build`] makes of the same generator.
+pub(super) fn kind(dice: &mut Dice) -> PlaceKind {
+    draw(dice).kind
+}
 
 /// Draws and builds a scene as it is `seconds` after its first frame.
 pub(super) fn build(dice: &mut Dice, seconds: f32) -> World {
-    let weights: Vec<f32> = PLACES.iter().map(|p| p.weight).collect();
-    let place = &PLACES[dice.weighted(&weights)];
+    let place = draw(dice);
     // Only what could ever be seen from the first camera is built, so that things keep their numbers in later frames.
     let mut eye = dice.fork();
     let first = Camera::draw(&mut eye.clone(), place.framing, 0.0);

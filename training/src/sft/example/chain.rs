@@ -31,15 +31,16 @@ pub struct Reasons {
     pub dropped: usize,
 }
 
-/// A reasoned answer behind its prompt.
+/// A reasoned answer behind its prompt, or under other rules `G` another answer.
 #[derive(Debug, Clone)]
-pub struct Chain {
-    /// The prompt, `<think>` at its end, then all that is written, `</answer>` at the end.
+pub struct Chain<G = Grammar> {
+    /// The prompt, `<think>` at its end (`<answer>` where nothing is thought), then all that is written, `</answer>` at
+    /// the end.
     pub ids: Vec<u32>,
     /// Tokens of the prompt.
     pub prompt: usize,
     /// What may be written, in its state right behind the prompt.
-    pub grammar: Grammar,
+    pub grammar: G,
     /// What each `[SEG]` is to show, in their order.
     pub shown: Vec<Shown>,
 }

@@ -2,11 +2,14 @@
 
 mod chain;
 mod question;
+mod task;
 
 pub use chain::{Chain, Reasons, Shown};
 pub(super) use question::{AMBIGUOUS, CANDIDATES_SHARE};
 pub use question::{Goal, Pointers, Question, special};
 pub(crate) use question::{class, ids};
+pub use task::Tasks;
+pub(crate) use task::prompt;
 
 use kestrel_link::Hint;
 use kestrel_models::kestrel::Config;
@@ -39,6 +42,8 @@ pub struct Example {
     pub questions: Vec<Question>,
     /// Reasoned answers to some of them.
     pub reasons: Reasons,
+    /// Answers to tasks.
+    pub tasks: Tasks,
     /// How many masks are decoded.
     pub masks: usize,
     /// Labels of the dense heads at stride 16.
@@ -116,7 +121,8 @@ impl<'a> Maker<'a> {
         let given = rng.random::<f32>() < self.phase.teacher_forcing;
         // Of stored questions about a clear picture it is not known what they mean: only nonsense would have a chain.
         let reasons = (!fresh.is_empty() || sample.degradation.is_some()).then_some(seed);
-        Ok(Example { given, ..self.make(sample, &chosen, masks, reasons)? })
+        let tasks = task::write(self, sample, seed)?;
+        Ok(Example { given, tasks, ..self.make(sample, &chosen, masks, reasons)? })
     }
 
     /// Stored questions, drawn by the curriculum.
@@ -171,8 +177,8 @@ impl<'a> Maker<'a> {
         let things = things(picture);
         let known = picture.exhaustive.len() as f32 / Category::ALL.len() as f32;
         let spots = Spots::new(config.spot_side(), things.clone(), known.min(1.0));
-        let pixels = self.pixels(picture)?;
-        Ok(Example { pixels, questions, reasons, masks, grid, fine_grid, spots, things, given: false, later })
+        let (pixels, tasks, given) = (self.pixels(picture)?, Tasks::default(), false);
+        Ok(Example { pixels, questions, reasons, tasks, masks, grid, fine_grid, spots, things, given, later })
     }
 
     /// The drone's own preprocessing, channel-last.

@@ -46,6 +46,9 @@ pub struct Recipe {
     /// Questions about each of these pictures that are answered with reasons too; 0 for none.
     #[serde(default, skip_serializing_if = "phase::none")]
     pub evaluate_chains: usize,
+    /// Requests of every task of the phases about each of these pictures; 0 for none.
+    #[serde(default, skip_serializing_if = "phase::none")]
+    pub evaluate_tasks: usize,
     /// Sizes of the model; `image` is overridden by every phase.
     pub model: Config,
     /// The cache of samples.
@@ -206,6 +209,9 @@ impl Recipe {
                 let got = format!("{} of {}, {}", phase.chains, phase.queries, phase.thought_tokens);
                 return wrong(&at("chains, thought_tokens"), "at most one a question, at least 1 token", got);
             }
+            if let Some((setting, expected, got)) = phase.unteachable(self.loss.chain) {
+                return wrong(&setting, &expected, got);
+            }
             if !(phase.learning_rate > 0.0 && phase.learning_rate.is_finite()) {
                 return wrong(&at("learning_rate"), "a positive number", phase.learning_rate.to_string());
             }
@@ -290,11 +296,44 @@ mod tests {
         }
     }
 
-    /// What would break: records of experiments that were made before there were chains.
+    #[test]
+    fn tasks_that_nothing_here_can_teach_are_refused_with_what_is_missing() {
+        let smoke = include_str!("../../../recipes/smoke.toml");
+        let with = |phase: &str, tasks: &str, loss: &str| {
+            recipe(&(smoke.replace(phase, &format!("{phase}\ntasks = {{ {tasks} }}")) + loss))
+        };
+        let (seeing, weight) = ("queries = 4", "[loss]\nchain = 0.5");
+        let good = with(seeing, "classification = 1, multi_label = 0.5", weight).unwrap();
+        assert_eq!(good.phases[1].tasks[&crate::rewards::TaskKind::MultiLabel], 0.5);
+        for (tasks, named) in [
+            ("caption = 1", "captions that people wrote"),
+            ("region_caption = 1", "regions"),
+            ("change_caption = 1", "what changed"),
+            ("short_vqa = 1", "questions and short answers"),
+            ("temporal = 1", "several times"),
+            ("detection = 1", "damage"),
+            ("referred_detection = 1", "`chains`"),
+            ("clasification = 1", "unknown variant `clasification`"),
+            ("classification = 0", "above 0"),
+            ("classification = 9", "8 at most"),
+            ("classification = nan", "above 0"),
+        ] {
+            let error = with(seeing, tasks, weight).unwrap_err();
+            assert!(error.contains(named), "{tasks}: {error}");
+        }
+        let error = with(seeing, "caption = 1", weight).unwrap_err();
+        assert!(error.contains("one of classification, multi_label, grounding_description"), "{error}");
+        let error = with(seeing, "classification = 1", "").unwrap_err();
+        assert!(error.contains("loss.chain") && error.contains("tasks.classification"), "{error}");
+        let error = with("queries = 1", "classification = 1", weight).unwrap_err();
+        assert!(error.contains("without pictures"), "{error}");
+    }
+
+    /// What would break: records of experiments that were made before there were chains and tasks.
     #[test]
     fn a_recipe_without_chains_is_written_as_before() {
         let written = toml::to_string(&recipe(include_str!("../../../recipes/smoke.toml")).unwrap()).unwrap();
-        assert!(!written.contains("chain") && !written.contains("thought"), "{written}");
+        assert!(["chain", "thought", "tasks"].iter().all(|word| !written.contains(word)), "{written}");
     }
 
     #[test]

@@ -6,7 +6,12 @@ use kestrel_perception::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::reasoning::LISTED;
+use crate::rewards::TaskKind;
 use crate::sample::Stratum;
+use crate::tasks::{TAUGHT, missing};
+
+/// Requests of one task about a picture that a phase may teach.
+const MOST: f32 = 8.0;
 
 /// A stretch of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +50,10 @@ pub struct Phase {
     /// Tokens of the longest thought that is taught; what takes more is left out and counted.
     #[serde(default = "thought_tokens", skip_serializing_if = "usual_thought")]
     pub thought_tokens: usize,
+    /// Tasks with answers in words, and how many requests of each are taught about a picture, in the mean: 0.25 are one
+    /// about every fourth.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<TaskKind, f32>,
     /// Highest learning rate.
     pub learning_rate: f32,
     /// Steps of linear warm-up; then the rate falls as a cosine to `final_share`.
@@ -97,6 +106,26 @@ impl Phase {
     /// Room for the longest reasoned answer.
     pub fn limits(&self) -> Limits {
         Limits::roomy(self.thought_tokens, LISTED)
+    }
+
+    /// What keeps this phase's tasks from being taught, as setting, expected and got; `weight` is that of their loss.
+    pub(super) fn unteachable(&self, weight: f32) -> Option<(String, String, String)> {
+        let setting = |kind: &TaskKind| format!("phases.{}.tasks.{}", self.name, kind.name());
+        for (kind, count) in &self.tasks {
+            if let Some(why) = missing(*kind) {
+                let taught = TAUGHT.map(TaskKind::name).join(", ");
+                return Some((setting(kind), format!("one of {taught}"), format!("{}, {why}", kind.name())));
+            }
+            if !(*count > 0.0 && *count <= MOST) {
+                return Some((setting(kind), format!("a number above 0, {MOST} at most"), count.to_string()));
+            }
+        }
+        let kind = self.tasks.keys().next()?;
+        if self.blind {
+            return Some((setting(kind), "none in a phase without pictures".to_owned(), "some".to_owned()));
+        }
+        let expected = || format!("above 0 where `{}` is taught", setting(kind));
+        (weight == 0.0).then(|| ("loss.chain".to_owned(), expected(), "0".to_owned()))
     }
 
     /// Weight of a stratum.
