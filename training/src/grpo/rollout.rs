@@ -17,7 +17,7 @@ use super::recipe::{Questions, Recipe};
 use crate::losses::sigmoid;
 use crate::rewards::position::{self, Coherence, Extent};
 use crate::rewards::views::{self, Branch, PARTS, Rollout, Scored};
-use crate::sft::example::{Goal, Question};
+use crate::sft::example::{Goal, Question, Words};
 use crate::sft::pass::host;
 use crate::sft::{Result, propose};
 
@@ -113,7 +113,7 @@ pub struct Played {
 pub fn choose(
     episode: &Episode,
     questions: &Questions,
-    tokens: &mut dyn FnMut(&crate::sample::Ask) -> Result<(Vec<u32>, Vec<f32>)>,
+    tokens: &mut dyn FnMut(&crate::sample::Ask) -> Result<Words>,
     rng: &mut ChaCha8Rng,
 ) -> Result<Vec<Asked>> {
     let of = |keep: &dyn Fn(usize, Branch) -> bool, rng: &mut ChaCha8Rng| {

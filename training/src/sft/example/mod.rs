@@ -6,7 +6,7 @@ mod task;
 
 pub use chain::{Chain, Reasons, Shown};
 pub(super) use question::{AMBIGUOUS, CANDIDATES_SHARE};
-pub use question::{Goal, Pointers, Question, special};
+pub use question::{Goal, Pointers, Question, Words, special};
 pub(crate) use question::{class, ids};
 pub use task::Tasks;
 pub(crate) use task::prompt;
@@ -187,12 +187,7 @@ impl<'a> Maker<'a> {
     }
 
     /// As [`ids`], for this model.
-    pub(crate) fn tokens(
-        &self,
-        text: &str,
-        hint: Option<&Hint>,
-        nonsense: &[(usize, usize)],
-    ) -> Result<(Vec<u32>, Vec<f32>)> {
+    pub(crate) fn tokens(&self, text: &str, hint: Option<&Hint>, nonsense: &[(usize, usize)]) -> Result<Words> {
         ids(self.tokenizer, self.config.max_tokens, text, hint, nonsense)
     }
 

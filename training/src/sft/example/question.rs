@@ -16,6 +16,9 @@ use crate::sft::teach::Sought;
 /// Share of questions with chatter around them.
 const CHATTER_SHARE: f64 = 0.35;
 
+/// Token ids of a request up to `[SEG]`, and the doubt about every word token.
+pub type Words = (Vec<u32>, Vec<f32>);
+
 /// A question as tokens, with its right answer.
 #[derive(Debug, Clone)]
 pub struct Question {
@@ -37,7 +40,7 @@ pub struct Question {
 
 impl Question {
     /// A question of which no more is known than its words and its right answer.
-    pub(crate) fn stored(ask: &Ask, (ids, doubt): (Vec<u32>, Vec<f32>), goal: Goal) -> Self {
+    pub(crate) fn stored(ask: &Ask, (ids, doubt): Words, goal: Goal) -> Self {
         let pointers = Pointers::of(ask, None, None);
         let (plain, compared) = (plain(ask.stratum), singles_out(ask.stratum));
         Self { ids, doubt, goal, pointers, anchor: None, plain, compared }
@@ -123,7 +126,7 @@ pub(crate) fn ids(
     text: &str,
     hint: Option<&Hint>,
     nonsense: &[(usize, usize)],
-) -> Result<(Vec<u32>, Vec<f32>)> {
+) -> Result<Words> {
     let pieces = tokenizer.encode(text)?;
     let words: Vec<u32> = pieces.iter().map(|p| p.0).collect();
     let laid = layout(&words, hint, &special(tokenizer), max_tokens);
