@@ -61,11 +61,8 @@ pub struct Special {
 impl Special {
     fn of(tokenizer: &Tokenizer, origin: &str) -> Result<Self> {
         let found = ReasonedIds::find(|token| tokenizer.token_to_id(token));
-        let ReasonedIds { special, none, think, think_end, answer_end } = found.map_err(|error| Error::Format {
-            path: origin.into(),
-            expected: error.expected,
-            got: error.got,
-        })?;
+        let ReasonedIds { special, none, think, think_end, answer_end } =
+            found.map_err(|error| Error::Format { path: origin.into(), expected: error.expected, got: error.got })?;
         let SpecialIds { pad, answer, seg, point, bounding_box, first_location } = special;
         Ok(Self { pad, answer, seg, none, point, bounding_box, think, think_end, answer_end, first_location })
     }
