@@ -1,7 +1,9 @@
 //! `ground eval`: judges a bundle on a set, with the runtime that flies.
 
+mod reasoned;
+
 use crate::engine::EngineArguments;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_link::{Outcome, Query, Verdict};
@@ -15,6 +17,7 @@ use kestrel_training::datasets::formats::Format;
 use kestrel_training::metrics::published::{Benchmark, as_boxes};
 use kestrel_training::metrics::{Figure, Kind, Masks, NO_DOUBT, Record, Report, Swept, report};
 use kestrel_training::sample::{Ask, Sample, Target};
+use reasoned::Reasons;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,6 +55,9 @@ pub struct Arguments {
     /// Write one line of JSON per question, for `ground calibrate`.
     #[arg(long)]
     records: Option<PathBuf>,
+    /// Ask so many further questions about each picture for reasons too; the bundle must hold explain.onnx.
+    #[arg(long, default_value_t = 0, value_name = "COUNT", hide_default_value = true)]
+    reasoned: usize,
     /// Leave out the classical gate, to judge the model alone.
     #[arg(long)]
     without_gate: bool,
@@ -69,16 +75,21 @@ const SWEEP: [f32; 8] = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5];
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let subject = Subject::of(arguments)?;
     let bundle = Bundle::open(&crate::engine::bundle_folder(arguments.bundle.as_deref())?)?;
-    let mut options = SegmenterOptions::default();
+    let mut options = SegmenterOptions { explain: arguments.reasoned > 0, ..SegmenterOptions::default() };
     if arguments.without_gate {
         options.gate = None;
     }
     if arguments.records.is_some() {
         options.sweep = SWEEP.to_vec();
     }
-    let mut segmenter = Segmenter::open(&bundle, &arguments.engine.options(arguments.json), options)?;
+    let mut segmenter = Segmenter::open(&bundle, &arguments.engine.options(arguments.json), options)
+        .map_err(|error| anyhow!("{error}\nhint: {}", error.hint()))?;
+    let mut reasons = match arguments.reasoned {
+        0 => None,
+        count => Some(Reasons::of(&bundle, count, arguments.seed)?),
+    };
     let (name, benchmark) = (subject.name.clone(), subject.benchmark);
-    let Judged { records, written, left_out } = judge(arguments, subject, &mut segmenter)?;
+    let Judged { records, written, left_out } = judge(arguments, subject, &mut segmenter, reasons.as_mut())?;
     if records.is_empty() {
         bail!("the set `{name}` holds no question, and {left_out} pictures that do not open");
     }
@@ -87,8 +98,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let report = report(&records, arguments.seed);
     let published = benchmark.map(|benchmark| (benchmark, benchmark.figures(&written, arguments.seed)));
+    let reasoned = reasons.map(|reasons| reasons.figures());
     if arguments.json {
         let mut all = serde_json::to_value(&report)?;
+        if let Some(reasoned) = &reasoned {
+            all["reasoned"] = serde_json::to_value(reasoned)?;
+        }
         if let Some((benchmark, figures)) = &published {
             all["published"] = serde_json::json!({ "benchmark": benchmark, "figures": figures });
         }
@@ -98,6 +113,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if let Some((benchmark, figures)) = &published {
             println!("\nas {benchmark:?} defines it, on {} questions in the set's own words:", written.len());
             figures.iter().for_each(|(name, figure)| line(name, figure));
+        }
+        if let Some(reasoned) = &reasoned {
+            reasoned::print(reasoned);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -160,7 +178,12 @@ struct Judged {
     left_out: usize,
 }
 
-fn judge(arguments: &Arguments, subject: Subject, segmenter: &mut Segmenter) -> Result<Judged> {
+fn judge(
+    arguments: &Arguments,
+    subject: Subject,
+    segmenter: &mut Segmenter,
+    mut reasons: Option<&mut Reasons>,
+) -> Result<Judged> {
     let bar = if arguments.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     bar.set_style(ProgressStyle::with_template("{spinner} {pos} pictures, {msg} ({elapsed})")?);
     let mut judged = Judged::default();
@@ -188,6 +211,9 @@ fn judge(arguments: &Arguments, subject: Subject, segmenter: &mut Segmenter) -> 
                 });
             }
             judged.records.push(record);
+        }
+        if let Some(reasons) = &mut reasons {
+            reasons.ask(&mut look, &sample)?;
         }
         bar.inc(1);
         bar.set_message(format!("{} questions", judged.records.len()));

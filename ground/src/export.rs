@@ -3,7 +3,7 @@
 use crate::draft;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use kestrel_link::manifest::{GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
+use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
 use kestrel_link::{AnswerTokens, Presence, Thresholds};
 use kestrel_models::export::{Room, explain, export};
 use kestrel_models::kestrel::Config;
@@ -13,9 +13,6 @@ use kestrel_training::sft::{self, TOKENIZER};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// File name of the graph that decodes. A bundle may hold it, as it may hold any file; none must.
-const EXPLAIN_FILE: &str = "explain.onnx";
 
 /// Arguments of `ground export`.
 #[derive(Debug, Args)]
@@ -32,7 +29,7 @@ pub struct Arguments {
     /// Also write the parameters in half precision and the tokenizer into this folder, for `ground train --from`.
     #[arg(long, requires = "checkpoint")]
     start: Option<PathBuf>,
-    /// Also write explain.onnx, the graph that decodes a reasoned answer; no runtime reads it yet.
+    /// Also write explain.onnx, the graph that answers with reasons: `onboard segment --explain`, `ground eval --reasoned`.
     #[arg(long)]
     explain: bool,
     /// Version of the model in the manifest.

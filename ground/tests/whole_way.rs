@@ -25,6 +25,18 @@ fn every_question_gets_one_outcome_and_the_gate_refuses_degraded_frames() {
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     assert!(manifest["files"]["explain.onnx"]["bytes"].as_u64().unwrap() > 1 << 20, "{manifest}");
 
+    // It answers with reasons, and is judged by them.
+    let judged = ground(&["eval", "--bundle", text(&bundle), "--limit", "2", "--reasoned", "1", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&judged.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&judged.stderr)));
+    let reasoned = &report["reasoned"];
+    assert_eq!(
+        (reasoned["completed"]["n"].as_u64(), reasoned["agreement"]["n"].as_u64()),
+        (Some(2), Some(2)),
+        "{report}"
+    );
+    assert!(reasoned["tokens"]["value"].as_f64().unwrap() > 0.0, "{reasoned}");
+
     let demo = ground(&["demo", "--headless", "--json", "--bundle", text(&bundle), "--out", text(&out)]);
     let summary: serde_json::Value = serde_json::from_slice(&demo.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&demo.stderr)));

@@ -7,6 +7,7 @@ mod train;
 
 use std::path::Path;
 
+use kestrel_perception::{ReasonedIds, SpecialIds};
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
@@ -59,36 +60,11 @@ pub struct Special {
 
 impl Special {
     fn of(tokenizer: &Tokenizer, origin: &str) -> Result<Self> {
-        let id = |token: &str| {
-            tokenizer.token_to_id(token).ok_or_else(|| Error::Format {
-                path: origin.into(),
-                expected: format!("the special token {token}"),
-                got: "a vocabulary without it".into(),
-            })
-        };
-        let first_location = id("<loc_0>")?;
-        for k in 0..LOCATIONS {
-            let found = id(&format!("<loc_{k}>"))?;
-            if found != first_location + k {
-                return Err(Error::Format {
-                    path: origin.into(),
-                    expected: format!("<loc_{k}> at id {}", first_location + k),
-                    got: found.to_string(),
-                });
-            }
-        }
-        Ok(Self {
-            pad: id("<pad>")?,
-            answer: id("<answer>")?,
-            seg: id("[SEG]")?,
-            none: [id(NAMED[3])?, id(NAMED[4])?, id(NAMED[5])?, id(NAMED[6])?],
-            point: id("<point>")?,
-            bounding_box: id("<box>")?,
-            think: id("<think>")?,
-            think_end: id("</think>")?,
-            answer_end: id("</answer>")?,
-            first_location,
-        })
+        let found = ReasonedIds::find(|token| tokenizer.token_to_id(token));
+        let ReasonedIds { special, none, think, think_end, answer_end } =
+            found.map_err(|error| Error::Format { path: origin.into(), expected: error.expected, got: error.got })?;
+        let SpecialIds { pad, answer, seg, point, bounding_box, first_location } = special;
+        Ok(Self { pad, answer, seg, none, point, bounding_box, think, think_end, answer_end, first_location })
     }
 
     /// The location token of a fraction of the view; outside 0..1 it is clipped.

@@ -18,6 +18,8 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const SIGNATURE_FILE: &str = "manifest.sig";
 /// The three graphs in the order in which [`Thresholds::model_hash`] takes them.
 pub const GRAPH_FILES: [&str; 3] = ["vision.onnx", "language.onnx", "mask.onnx"];
+/// The graph that writes reasoned answers; a bundle may hold it, and no threshold depends on it.
+pub const EXPLAIN_FILE: &str = "explain.onnx";
 /// File name of the tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// File name of the thresholds.

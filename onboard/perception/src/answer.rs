@@ -10,7 +10,8 @@
 //! where a piece is any token of text, `x1 ≥ x0` and `y1 ≥ y0`. [`Grammar`] says before every token which may follow;
 //! [`parse`] runs the same automaton over a finished answer, so the two cannot disagree.
 
-use crate::tokens::{LOCATIONS, SpecialIds, location};
+use crate::error::Error;
+use crate::tokens::{LOCATIONS, SpecialIds, VocabularyError, known, location};
 
 /// Tokens of a target: `<box>`, four locations, `[SEG]`.
 const TARGET: usize = 6;
@@ -35,6 +36,19 @@ pub struct ReasonedIds {
 }
 
 impl ReasonedIds {
+    /// Finds the tokens in a vocabulary; `id` gives the id of a spelling.
+    ///
+    /// # Errors
+    /// When one is missing, or the locations are not in a row.
+    pub fn find(id: impl Fn(&str) -> Option<u32>) -> Result<Self, VocabularyError> {
+        let special = SpecialIds::find(&id)?;
+        let of = |token: &str| known(&id, token);
+        let none =
+            [of("<none:absent>")?, of("<none:ambiguous>")?, of("<none:not_understood>")?, of("<none:unseeable>")?];
+        let (think, think_end, answer_end) = (of("<think>")?, of("</think>")?, of("</answer>")?);
+        Ok(Self { special, none, think, think_end, answer_end })
+    }
+
     /// The location 0..64 that a token names.
     fn location(&self, id: u32) -> Option<u32> {
         id.checked_sub(self.special.first_location).filter(|bin| *bin < LOCATIONS)
@@ -68,7 +82,17 @@ pub struct Limits {
     pub tokens: usize,
 }
 
+/// As models are taught to answer: thoughts of 96 tokens, six targets.
+impl Default for Limits {
+    fn default() -> Self {
+        Self::roomy(96, 6)
+    }
+}
+
 impl Limits {
+    /// Fewest tokens in which an answer can be closed: no thought and one target.
+    pub const LEAST: usize = CLOSING;
+
     /// Room for a whole thought and all targets behind it.
     #[must_use]
     pub fn roomy(thought: usize, targets: usize) -> Self {
@@ -218,6 +242,29 @@ impl Grammar {
         self.tokens += 1;
         self.thought += usize::from(thinking && id != self.ids.think_end);
         Ok(())
+    }
+
+    /// Writes the likeliest token that may come next, of equals the one of least id, and gives it. `logits` has one
+    /// entry an id.
+    ///
+    /// # Errors
+    /// When a logit is not finite, or nothing may come next; the state stays as it was.
+    pub fn push_likeliest(&mut self, logits: &[f32]) -> Result<u32, Error> {
+        const OPERATION: &str = "choose a token";
+        let count = logits.iter().filter(|logit| !logit.is_finite()).count();
+        if count > 0 {
+            return Err(Error::NotFinite { operation: OPERATION, count });
+        }
+        let allowed = (0..).zip(logits).filter(|(id, _)| self.allows(*id));
+        let best = allowed.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(id, _)| id);
+        match best {
+            Some(id) if self.push(id).is_ok() => Ok(id),
+            _ => Err(Error::Shape {
+                operation: OPERATION,
+                expected: format!("a logit of {}", self.place.expected()),
+                got: format!("{} logits without one", logits.len()),
+            }),
+        }
     }
 
     /// Whether the answer is complete: `</answer>` was written.

@@ -210,3 +210,41 @@ proptest! {
         prop_assert!(x0 <= x1 && y0 <= y1 && x1 < 64 && y1 < 64);
     }
 }
+
+#[test]
+fn greed_takes_the_likeliest_that_may_come() {
+    let mut state = grammar(2, 1, 20);
+    let mut logits = vec![0.0; VOCABULARY as usize];
+    // A location may not begin a thought, however likely it is; of two equals the first counts.
+    logits[(LOC + 3) as usize] = 9.0;
+    logits[TEXT as usize + 1] = 5.0;
+    logits[TEXT as usize + 2] = 5.0;
+    assert_eq!(state.push_likeliest(&logits), Ok(TEXT + 1));
+    assert_eq!(state.push_likeliest(&logits), Ok(TEXT + 1));
+    assert_eq!(state.push_likeliest(&logits), Ok(10), "the thought is full");
+    let before = state;
+    assert!(state.push_likeliest(&[0.0]).unwrap_err().to_string().contains("<answer>"));
+    for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        logits[40] = broken;
+        assert!(matches!(state.push_likeliest(&logits), Err(Error::NotFinite { count: 1, .. })), "{broken}");
+    }
+    assert_eq!(state, before, "what failed leaves no trace");
+}
+
+#[test]
+fn ids_are_found_by_their_spelling() {
+    let spell = |id: u32| match id {
+        0..=11 => {
+            let named = ["<pad>", "<answer>", "[SEG]", "<none:absent>", "<none:ambiguous>", "<none:not_understood>"];
+            let more = ["<none:unseeable>", "<point>", "<box>", "<think>", "</think>", "</answer>"];
+            named.iter().chain(&more).nth(id as usize).unwrap().to_string()
+        }
+        _ => format!("<loc_{}>", id - 12),
+    };
+    let find = |token: &str| (0..76).find(|&id| spell(id) == token);
+    assert_eq!(ReasonedIds::find(find), Ok(IDS));
+    let error = ReasonedIds::find(|token| find(token).filter(|id| *id != 10)).unwrap_err().to_string();
+    assert_eq!(error, "expected the token </think>, got a vocabulary without it");
+    let error = ReasonedIds::find(|token| find(token).map(|id| id + u32::from(id > 20))).unwrap_err().to_string();
+    assert_eq!(error, "expected <loc_9> at id 21, got 22");
+}

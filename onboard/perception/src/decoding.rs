@@ -95,6 +95,12 @@ impl Cache {
         }
     }
 
+    /// The graph's sizes.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
     /// Rows kept so far.
     #[must_use]
     pub fn used(&self) -> usize {

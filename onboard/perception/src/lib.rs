@@ -30,4 +30,4 @@ pub use policy::{AnswerLogits, Decision, Observation, decide, presence};
 pub use postprocess::{segment, upsample};
 pub use preprocess::{Letterbox, MODEL_SIZE, Scratch, View, preprocess};
 pub use tiling::{Tiling, plan, refine, tile_hint, touched};
-pub use tokens::{SpecialIds, TokenLayout, WordDoubt, layout, word_doubts};
+pub use tokens::{SpecialIds, TokenLayout, VocabularyError, WordDoubt, layout, word_doubts};

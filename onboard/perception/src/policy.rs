@@ -49,6 +49,13 @@ impl AnswerLogits {
         most + refusals.iter().map(|logit| (logit - most).exp()).sum::<f32>().ln() - self.seg
     }
 
+    /// Index of the likeliest answer: 0 a mask, then absent, ambiguous, not understood, unseeable.
+    #[must_use]
+    pub fn likeliest(&self) -> usize {
+        let all = [self.seg, self.absent, self.ambiguous, self.not_understood, self.unseeable];
+        (0..all.len()).max_by(|&a, &b| all[a].total_cmp(&all[b])).unwrap_or_default()
+    }
+
     fn largest(&self) -> f32 {
         [self.seg, self.absent, self.ambiguous, self.not_understood, self.unseeable]
             .into_iter()

@@ -25,6 +25,49 @@ pub struct SpecialIds {
     pub first_location: u32,
 }
 
+/// A vocabulary that is not the model's: a token is missing, or has another id than it must.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, got {got}")]
+pub struct VocabularyError {
+    /// The token, with its id where that is given.
+    pub expected: String,
+    /// What is there.
+    pub got: String,
+}
+
+/// The id of a token that must be there.
+pub(crate) fn known(id: &impl Fn(&str) -> Option<u32>, token: &str) -> Result<u32, VocabularyError> {
+    id(token).ok_or_else(|| VocabularyError {
+        expected: format!("the token {token}"),
+        got: "a vocabulary without it".to_owned(),
+    })
+}
+
+impl SpecialIds {
+    /// Finds the tokens in a vocabulary; `id` gives the id of a spelling.
+    ///
+    /// # Errors
+    /// When one is missing, or the locations are not in a row.
+    pub fn find(id: impl Fn(&str) -> Option<u32>) -> Result<Self, VocabularyError> {
+        let first_location = known(&id, "<loc_0>")?;
+        for bin in 1..LOCATIONS {
+            let token = format!("<loc_{bin}>");
+            let (got, expected) = (known(&id, &token)?, first_location.saturating_add(bin));
+            if got != expected {
+                return Err(VocabularyError { expected: format!("{token} at id {expected}"), got: got.to_string() });
+            }
+        }
+        Ok(Self {
+            pad: known(&id, "<pad>")?,
+            answer: known(&id, "<answer>")?,
+            seg: known(&id, "[SEG]")?,
+            point: known(&id, "<point>")?,
+            bounding_box: known(&id, "<box>")?,
+            first_location,
+        })
+    }
+}
+
 /// Token ids of one query, ready for the language graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenLayout {

@@ -1,16 +1,18 @@
 //! `onboard segment`: one picture, one question.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use image::RgbImage;
 use kestrel_link::{Hint, Outcome, Query, Verdict};
 use kestrel_onboard::camera;
-use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions};
+use kestrel_onboard::pipeline::{Answer, Concluded, Explanation, Look, SegmentError, Segmenter, SegmenterOptions};
 use kestrel_perception::overlay::{Style, draw_mask};
-use kestrel_perception::{GateThresholds, Tiling};
+use kestrel_perception::{GateThresholds, Limits, Tiling};
 use serde_json::json;
 
 use super::{ModelArguments, hinted};
@@ -32,6 +34,9 @@ pub(super) struct Segment {
     /// Print the answer as one JSON object.
     #[arg(long)]
     json: bool,
+    /// Say first what the model thinks and where that leads, token by token; the bundle must hold explain.onnx.
+    #[arg(long)]
+    explain: bool,
     /// When to look at tiles too.
     #[arg(long, value_enum, default_value_t = TilingChoice::Auto)]
     tiling: TilingChoice,
@@ -82,17 +87,27 @@ impl Segment {
         let options = SegmenterOptions {
             tiling: self.tiling.into(),
             gate: (!self.no_gate).then(GateThresholds::default),
+            explain: self.explain,
             ..Default::default()
         };
         let mut segmenter = Segmenter::open(&bundle, &self.model.engine(self.json), options)
             .map_err(|error| hinted(&error, error.hint()))?;
-        let answer = segmenter.segment(&picture, &query).map_err(|error| hinted(&error, error.hint()))?;
+        let mut look = segmenter.look_still(&picture).map_err(|error| hinted(&error, error.hint()))?;
+        let answer = look.ask(&query).map_err(|error| hinted(&error, error.hint()))?;
+        let reasoned = match self.explain {
+            true => Some(reasons(&mut look, &query, self.json).map_err(|error| hinted(&error, error.hint()))?),
+            false => None,
+        };
         if let Some(path) = &self.out {
             let drawn = overlay(&picture, &answer.outcome)?;
             drawn.save(path).with_context(|| format!("write {}", path.display()))?;
         }
         if self.json {
-            println!("{}", describe(&answer, &picture, &segmenter));
+            let mut all = describe(&answer, &picture, &segmenter);
+            if let Some(reasoned) = &reasoned {
+                all["reasoned"] = describe_reasons(reasoned);
+            }
+            println!("{all}");
         } else {
             print(&answer, &segmenter, self.out.as_deref());
         }
@@ -134,6 +149,56 @@ fn describe(answer: &Answer, picture: &RgbImage, segmenter: &Segmenter) -> serde
     })
 }
 
+/// Answers with reasons; prints the thought as it is written and what it comes to, unless that is to become JSON.
+fn reasons(look: &mut Look<'_>, query: &Query, json: bool) -> Result<Explanation, SegmentError> {
+    let mut tell = |_: u32, text: &str| {
+        if !json {
+            print!("{text}");
+            // Who does not hear it token by token hears it at the end.
+            let _ = std::io::stdout().flush();
+        }
+        true
+    };
+    let explanation = look.explain(query, Limits::default(), &mut tell)?;
+    if json {
+        return Ok(explanation);
+    }
+    if let Some(written) = &explanation.written {
+        println!();
+        let (read, wrote) = (millis(written.prefill), millis(written.decode));
+        println!("{} tokens in {wrote:.0} ms, picture and question read in {read:.0} ms", written.ids.len());
+    }
+    match &explanation.conclusion {
+        Concluded::Boxes(boxes) => {
+            for [x0, y0, x1, y1] in boxes {
+                println!("reasoned box: {x0:.3},{y0:.3},{x1:.3},{y1:.3}");
+            }
+        }
+        Concluded::Refused(refusal) => println!("reasoned refusal: {}", reason(&refusal.verdict)),
+        Concluded::Stopped => println!("stopped"),
+    }
+    Ok(explanation)
+}
+
+fn describe_reasons(explanation: &Explanation) -> serde_json::Value {
+    let mut all = match &explanation.conclusion {
+        Concluded::Boxes(boxes) => json!({ "boxes": boxes }),
+        Concluded::Refused(refusal) => json!({ "refused": refusal }),
+        Concluded::Stopped => json!({}),
+    };
+    if let Some(written) = &explanation.written {
+        all["thought"] = json!(written.thought.trim());
+        all["tokens"] = json!(written.ids.len());
+        let (prefill, decode) = (millis(written.prefill), millis(written.decode));
+        all["timings_millis"] = json!({ "prefill": prefill, "decode": decode });
+    }
+    all
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 fn print(answer: &Answer, segmenter: &Segmenter, out: Option<&std::path::Path>) {
     match &answer.outcome {
         Outcome::Segmented { masks } => {
@@ -156,7 +221,7 @@ fn print(answer: &Answer, segmenter: &Segmenter, out: Option<&std::path::Path>) 
     if let Some(path) = out {
         println!("written: {}", path.display());
     }
-    let time = answer.timings.total().as_secs_f64() * 1e3;
+    let time = millis(answer.timings.total());
     println!("{} on {}, {time:.0} ms", segmenter.model(), segmenter.engine());
 }
 

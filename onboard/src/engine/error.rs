@@ -48,6 +48,14 @@ pub enum EngineError {
         /// Names that are there.
         got: String,
     },
+    /// A graph that was asked for and not loaded.
+    #[error("{engine}: the {graph} graph was not loaded")]
+    Missing {
+        /// The engine.
+        engine: String,
+        /// The graph.
+        graph: Graph,
+    },
     /// Inputs that do not fit the graph.
     #[error("running the {graph} graph: expected {expected}, got {got}")]
     Inputs {
@@ -84,6 +92,9 @@ impl EngineError {
             }
             Self::Load { .. } | Self::Names { .. } => {
                 "the bundle does not fit this runtime: export it again with this version"
+            }
+            Self::Missing { .. } => {
+                "answers with reasons need a bundle of `ground export … --explain`, opened to answer with them"
             }
             Self::Inputs { .. } | Self::Run { .. } => {
                 "run `onboard doctor`; if another engine runs the bundle, report which one fails"

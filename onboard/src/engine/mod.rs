@@ -18,7 +18,7 @@ pub use error::EngineError;
 pub use runtime::{RuntimeEngine, runtime_version};
 pub use tract::TractEngine;
 
-/// The three graphs of a model.
+/// The graphs of a model: three that every bundle has, and one that it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Graph {
     /// Picture to image tokens and features.
@@ -27,12 +27,11 @@ pub enum Graph {
     Language,
     /// Features, proposals and the `[SEG]` state to a mask.
     Mask,
+    /// Image tokens and words, row by row behind a cache, to the next token of a reasoned answer. Not in every bundle.
+    Explain,
 }
 
 impl Graph {
-    /// All graphs in the order they run.
-    pub const ALL: [Self; 3] = [Self::Vision, Self::Language, Self::Mask];
-
     /// Name for errors and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -40,6 +39,7 @@ impl Graph {
             Self::Vision => "vision",
             Self::Language => "language",
             Self::Mask => "mask",
+            Self::Explain => "explain",
         }
     }
 
@@ -50,6 +50,7 @@ impl Graph {
             Self::Vision => &["image"],
             Self::Language => &["tokens", "ids", "index"],
             Self::Mask => &["embed", "fine", "seg", "names", "codes", "extents", "attention"],
+            Self::Explain => &["tokens", "ids", "spoken", "positions", "mask", "past"],
         }
     }
 
@@ -60,6 +61,7 @@ impl Graph {
             Self::Vision => &["tokens", "embed", "fine", "spots"],
             Self::Language => &["logits", "seg", "doubt"],
             Self::Mask => &["mask", "iou", "object"],
+            Self::Explain => &["logits", "seg", "new"],
         }
     }
 
@@ -123,14 +125,20 @@ pub trait Engine: Send {
     /// Engine and provider that are really active: `ort/cpu`, `ort/cuda`, `ort/tensorrt` or `tract`.
     fn name(&self) -> &str;
 
+    /// Shapes of a graph's inputs, in the order of [`Graph::inputs`].
+    ///
+    /// # Errors
+    /// When the graph was not loaded, or does not say.
+    fn input_shapes(&self, graph: Graph) -> Result<Vec<Vec<usize>>, EngineError>;
+
     /// Runs one graph: `inputs` in the order of [`Graph::inputs`], results into `outputs` in the order of [`Graph::outputs`].
     ///
     /// # Errors
-    /// When the number, type or shape of the inputs is not the graph's, or the engine fails.
+    /// When the graph was not loaded, the number, type or shape of the inputs is not the graph's, or the engine fails.
     fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError>;
 }
 
-/// The three graphs as ONNX bytes.
+/// The graphs as ONNX bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct GraphBytes<'a> {
     /// `vision.onnx`.
@@ -139,16 +147,19 @@ pub struct GraphBytes<'a> {
     pub language: &'a [u8],
     /// `mask.onnx`.
     pub mask: &'a [u8],
+    /// `explain.onnx`, where it is there and answers with reasons are wanted.
+    pub explain: Option<&'a [u8]>,
 }
 
 impl<'a> GraphBytes<'a> {
-    /// The bytes of one graph.
+    /// The bytes of one graph; `None` where it is not there.
     #[must_use]
-    pub fn get(&self, graph: Graph) -> &'a [u8] {
+    pub fn get(&self, graph: Graph) -> Option<&'a [u8]> {
         match graph {
-            Graph::Vision => self.vision,
-            Graph::Language => self.language,
-            Graph::Mask => self.mask,
+            Graph::Vision => Some(self.vision),
+            Graph::Language => Some(self.language),
+            Graph::Mask => Some(self.mask),
+            Graph::Explain => self.explain,
         }
     }
 }
@@ -275,6 +286,15 @@ pub fn open(graphs: &GraphBytes<'_>, options: &EngineOptions) -> Result<Box<dyn 
             Err(error) => Err(error),
         },
     }
+}
+
+/// One entry a graph, at [`Graph::index`]: what `load` makes of its bytes, or nothing where there are none.
+fn each<T>(
+    graphs: &GraphBytes<'_>,
+    load: impl Fn(Graph, &[u8]) -> Result<T, EngineError>,
+) -> Result<[Option<T>; 4], EngineError> {
+    let of = |graph: Graph| graphs.get(graph).map(|bytes| load(graph, bytes)).transpose();
+    Ok([of(Graph::Vision)?, of(Graph::Language)?, of(Graph::Mask)?, of(Graph::Explain)?])
 }
 
 /// Checks the inputs' number before an engine sees them.

@@ -9,12 +9,14 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
-use super::{Engine, EngineError, EngineOptions, Graph, GraphBytes, Input, Provider, Tensor, check_inputs, library};
+use super::{
+    Engine, EngineError, EngineOptions, Graph, GraphBytes, Input, Provider, Tensor, check_inputs, each, library,
+};
 
 /// One session per graph, all with the same provider.
 pub struct RuntimeEngine {
     name: String,
-    sessions: [Session; 3],
+    sessions: [Option<Session>; 4],
 }
 
 /// A process can hold one environment only, and the first library that was loaded stays.
@@ -77,15 +79,14 @@ impl RuntimeEngine {
     pub fn load(graphs: &GraphBytes<'_>, provider: Provider, options: &EngineOptions) -> Result<Self, EngineError> {
         let environment = environment(options)?;
         let name = format!("ort/{}", provider.name());
-        let open = |graph: Graph| {
-            let session = session(environment, graph, graphs.get(graph), provider, options, None)?;
+        let sessions = each(graphs, |graph, bytes| {
+            let session = session(environment, graph, bytes, provider, options, None)?;
             check_names(&name, graph, &session)?;
             if provider != Provider::Cpu {
-                prove(environment, graph, graphs.get(graph), provider, options)?;
+                prove(environment, graph, bytes, provider, options)?;
             }
-            Ok::<_, EngineError>(session)
-        };
-        let sessions = [open(Graph::Vision)?, open(Graph::Language)?, open(Graph::Mask)?];
+            Ok(session)
+        })?;
         Ok(Self { name, sessions })
     }
 }
@@ -110,7 +111,7 @@ fn session(
         .map_err(|error| failed(error.to_string()))?
         .with_intra_threads(threads)
         .map_err(|error| failed(error.to_string()))?
-        // Three sessions take turns: a pool that spins for work would hold the cores of the next one.
+        // The sessions take turns: a pool that spins for work would hold the cores of the next one.
         .with_intra_op_spinning(false)
         .map_err(|error| failed(error.to_string()))?;
     if let Some(profile) = profile {
@@ -186,12 +187,7 @@ fn share_of(provider: Provider, events: &[serde_json::Value]) -> f64 {
 }
 
 fn run_on_zeros(graph: Graph, session: &mut Session) -> Result<(), String> {
-    let mut shapes = Vec::new();
-    for name in graph.inputs() {
-        let input = session.inputs().iter().find(|input| input.name() == *name).ok_or("an input is missing")?;
-        let shape = input.dtype().tensor_shape().ok_or_else(|| format!("`{name}` is no tensor"))?;
-        shapes.push(shape.iter().map(|&side| usize::try_from(side).unwrap_or(1)).collect::<Vec<_>>());
-    }
+    let shapes = input_shapes(graph, session)?;
     let sizes: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
     let most = sizes.iter().copied().max().unwrap_or(0);
     let (floats, integers) = (vec![0.0_f32; most], vec![0_i64; most]);
@@ -200,11 +196,22 @@ fn run_on_zeros(graph: Graph, session: &mut Session) -> Result<(), String> {
         .iter()
         .zip(shapes.iter().zip(&sizes))
         .map(|(name, (shape, &size))| match *name {
-            "ids" | "index" => Input::I64(shape, &integers[..size]),
+            "ids" | "index" | "positions" => Input::I64(shape, &integers[..size]),
             _ => Input::F32(shape, &floats[..size]),
         })
         .collect();
     session.run(values(graph, &inputs).map_err(|error| error.to_string())?).map(drop).map_err(|error| error.to_string())
+}
+
+/// Shapes of a graph's inputs; a side that the graph leaves open counts as 1.
+fn input_shapes(graph: Graph, session: &Session) -> Result<Vec<Vec<usize>>, String> {
+    let mut shapes = Vec::new();
+    for name in graph.inputs() {
+        let input = session.inputs().iter().find(|input| input.name() == *name).ok_or("an input is missing")?;
+        let shape = input.dtype().tensor_shape().ok_or_else(|| format!("`{name}` is no tensor"))?;
+        shapes.push(shape.iter().map(|&side| usize::try_from(side).unwrap_or(1)).collect::<Vec<_>>());
+    }
+    Ok(shapes)
 }
 
 type Named<'a> = Vec<(&'static str, SessionInputValue<'a>)>;
@@ -229,11 +236,21 @@ impl Engine for RuntimeEngine {
         &self.name
     }
 
+    fn input_shapes(&self, graph: Graph) -> Result<Vec<Vec<usize>>, EngineError> {
+        let Some(session) = &self.sessions[graph.index()] else {
+            return Err(EngineError::Missing { engine: self.name.clone(), graph });
+        };
+        input_shapes(graph, session).map_err(|why| EngineError::Load { engine: self.name.clone(), graph, why })
+    }
+
     fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
         check_inputs(graph, inputs)?;
-        let name = &self.name;
+        let Self { name, sessions } = self;
+        let Some(session) = &mut sessions[graph.index()] else {
+            return Err(EngineError::Missing { engine: name.clone(), graph });
+        };
         let failed = |error: ort::Error| EngineError::Run { engine: name.clone(), graph, why: error.to_string() };
-        let results = self.sessions[graph.index()].run(values(graph, inputs).map_err(failed)?).map_err(failed)?;
+        let results = session.run(values(graph, inputs).map_err(failed)?).map_err(failed)?;
         for (output, name) in outputs.iter_mut().zip(graph.outputs()) {
             let (shape, data) = results[*name].try_extract_tensor::<f32>().map_err(failed)?;
             output.fill(shape.iter().map(|&side| usize::try_from(side).unwrap_or(0)), data);

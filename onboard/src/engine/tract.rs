@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, TValue, TVec, TypedRunnableModel, tvec};
 use tract_onnx::tract_hir::internal::TractError;
 
-use super::{Engine, EngineError, Graph, GraphBytes, Input, Tensor, check_inputs};
+use super::{Engine, EngineError, Graph, GraphBytes, Input, Tensor, check_inputs, each};
 
 const NAME: &str = "tract";
 
 /// One optimised plan per graph.
 pub struct TractEngine {
-    plans: [Plan; 3],
+    plans: [Option<Plan>; 4],
 }
 
 struct Plan {
@@ -20,6 +20,8 @@ struct Plan {
     inputs: Vec<usize>,
     /// For each of [`Graph::outputs`], its place in the model's outputs.
     outputs: Vec<usize>,
+    /// Shapes of [`Graph::inputs`].
+    shapes: Vec<Vec<usize>>,
 }
 
 impl TractEngine {
@@ -28,8 +30,11 @@ impl TractEngine {
     /// # Errors
     /// When tract cannot take a graph, or a graph lacks an input or output.
     pub fn load(graphs: &GraphBytes<'_>) -> Result<Self, EngineError> {
-        let plan = |graph: Graph| Plan::load(graph, graphs.get(graph));
-        Ok(Self { plans: [plan(Graph::Vision)?, plan(Graph::Language)?, plan(Graph::Mask)?] })
+        Ok(Self { plans: each(graphs, Plan::load)? })
+    }
+
+    fn plan(&self, graph: Graph) -> Result<&Plan, EngineError> {
+        self.plans[graph.index()].as_ref().ok_or_else(|| EngineError::Missing { engine: NAME.into(), graph })
     }
 }
 
@@ -62,8 +67,14 @@ impl Plan {
             .map(|name| output_names.iter().position(|known| known == name))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| names(graph.outputs(), &output_names))?;
-        let model = model.into_optimized().and_then(IntoRunnable::into_runnable).map_err(failed)?;
-        Ok(Self { model, inputs, outputs })
+        let model = model.into_optimized().map_err(failed)?;
+        let mut shapes = vec![Vec::new(); inputs.len()];
+        for (at, &place) in inputs.iter().enumerate() {
+            let fact = model.input_fact(at).map_err(failed)?;
+            shapes[place] = fact.shape.as_concrete().unwrap_or_default().to_vec();
+        }
+        let model = IntoRunnable::into_runnable(model).map_err(failed)?;
+        Ok(Self { model, inputs, outputs, shapes })
     }
 
     fn run(&self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
@@ -96,9 +107,13 @@ impl Engine for TractEngine {
         NAME
     }
 
+    fn input_shapes(&self, graph: Graph) -> Result<Vec<Vec<usize>>, EngineError> {
+        Ok(self.plan(graph)?.shapes.clone())
+    }
+
     fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
         check_inputs(graph, inputs)?;
-        self.plans[graph.index()].run(graph, inputs, outputs)
+        self.plan(graph)?.run(graph, inputs, outputs)
     }
 }
 

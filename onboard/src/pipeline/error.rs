@@ -1,5 +1,7 @@
 //! What can go wrong between a frame and an outcome.
 
+use std::path::PathBuf;
+
 use kestrel_link::LinkError;
 
 use crate::bundle::BundleError;
@@ -48,6 +50,15 @@ pub enum SegmentError {
         /// The graph's shape.
         got: Vec<usize>,
     },
+    /// A bundle without the graph that answers with reasons.
+    #[error("{path}: expected the graph that answers with reasons, got a bundle without it", path = path.display())]
+    NoReasons {
+        /// Where the graph would be.
+        path: PathBuf,
+    },
+    /// A reasoned answer that its own grammar refuses.
+    #[error(transparent)]
+    Reasoned(#[from] kestrel_perception::ParseError),
     /// A file of the bundle is not what it was.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -70,6 +81,10 @@ impl SegmentError {
             Self::Tokenizer { .. } | Self::Shape { .. } => {
                 "the bundle does not fit this runtime: export it again with this version"
             }
+            Self::NoReasons { .. } => {
+                "export the model with `ground export … --explain`, or ask for its answer without reasons"
+            }
+            Self::Reasoned(_) => "the model's words contradict its grammar: report this with the bundle's name",
             Self::Bundle(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Perception(_) => "check the frame: its size and its pixels are not what they should be",

@@ -3,8 +3,10 @@
 //! [`Segmenter::look`] admits a frame; [`Look::ask`] answers queries about it:
 //! gate → preprocessing → vision → language → mask → refusal policy, first for the whole frame, then for its tiles.
 //! What the vision graph says of a view is kept while the frame is looked at, so a further query costs language and mask only.
+//! [`Look::explain`] answers with reasons instead, token by token, where the bundle has the graph for it.
 
 mod error;
+mod explain;
 mod tiles;
 mod timings;
 mod views;
@@ -19,9 +21,11 @@ use crate::bundle::{Bundle, BundleError};
 use crate::engine::{Engine, GraphBytes};
 
 pub use error::SegmentError;
+pub use explain::{Concluded, Explanation, Written};
 pub use timings::{Millis, Timings};
 pub use views::Shapes;
 
+use explain::Explainer;
 use timings::timed;
 use views::Views;
 use words::{Tokens, Words};
@@ -35,11 +39,13 @@ pub struct SegmenterOptions {
     pub gate: Option<GateThresholds>,
     /// Probabilities at which the mask of the whole frame is cut besides the model's own, for fitting that.
     pub sweep: Vec<f32>,
+    /// Whether to load the graph that answers with reasons, see [`Look::explain`].
+    pub explain: bool,
 }
 
 impl Default for SegmenterOptions {
     fn default() -> Self {
-        Self { tiling: Tiling::Auto, gate: Some(GateThresholds::default()), sweep: Vec::new() }
+        Self { tiling: Tiling::Auto, gate: Some(GateThresholds::default()), sweep: Vec::new(), explain: false }
     }
 }
 
@@ -53,6 +59,7 @@ pub struct Segmenter {
     options: SegmenterOptions,
     history: GateHistory,
     views: Views,
+    explainer: Option<Explainer>,
 }
 
 /// One answer with what led to it.
@@ -91,10 +98,12 @@ impl Segmenter {
     /// A segmenter for a bundle and an engine that has loaded its graphs; runs the graphs once on zeros.
     ///
     /// # Errors
-    /// When the tokenizer does not fit the manifest, the engine fails, or an output has another shape than the manifest says.
+    /// When the tokenizer does not fit the manifest, the engine fails or lacks a graph that `options` want, or an output
+    /// has another shape than the manifest says.
     pub fn new(bundle: &Bundle, engine: Box<dyn Engine>, options: SegmenterOptions) -> Result<Self, SegmentError> {
         let manifest = &bundle.manifest;
         let answers = &manifest.answer_tokens;
+        let shapes = Shapes::of(manifest);
         let words = Words::load(&read(bundle, TOKENIZER_FILE)?, answers, manifest.max_tokens as usize)?;
         let mut segmenter = Self {
             engine,
@@ -104,23 +113,30 @@ impl Segmenter {
             model: manifest.model(),
             options,
             history: GateHistory::default(),
-            views: Views::new(Shapes::of(manifest)),
+            views: Views::new(shapes),
+            explainer: None,
         };
-        segmenter.views.warm_up(segmenter.engine.as_mut())?;
+        let engine = segmenter.engine.as_mut();
+        segmenter.views.warm_up(engine)?;
+        if segmenter.options.explain {
+            segmenter.explainer = Some(Explainer::new(engine, &segmenter.words, &shapes)?);
+        }
         Ok(segmenter)
     }
 
     /// Opens the engine that `options` ask for on the bundle's graphs, then as [`Segmenter::new`].
     ///
     /// # Errors
-    /// As [`crate::engine::open`] and [`Segmenter::new`].
+    /// As [`crate::engine::open`] and [`Segmenter::new`]; when answers with reasons are wanted and the bundle has no
+    /// graph for them.
     pub fn open(
         bundle: &Bundle,
         engine: &crate::engine::EngineOptions,
         options: SegmenterOptions,
     ) -> Result<Self, SegmentError> {
         let [vision, language, mask] = graphs(bundle)?;
-        let graphs = GraphBytes { vision: &vision, language: &language, mask: &mask };
+        let explain = options.explain.then(|| explain::graph(bundle)).transpose()?;
+        let graphs = GraphBytes { vision: &vision, language: &language, mask: &mask, explain: explain.as_deref() };
         Self::new(bundle, crate::engine::open(&graphs, engine)?, options)
     }
 
@@ -193,7 +209,7 @@ impl Segmenter {
     }
 }
 
-/// The bundle's graphs: vision, language, mask.
+/// The graphs that every bundle has: vision, language, mask.
 ///
 /// # Errors
 /// When a file cannot be read or changed since the bundle was opened.
@@ -255,15 +271,10 @@ impl Look<'_> {
         let tokens = timed(&mut timings.words, || self.segmenter.words.encode(&query.text))?;
         match self.answer(query, &tokens, &mut timings) {
             Ok((outcome, whole, words_cut)) => Ok(Answer { outcome, timings, whole: Some(whole), words_cut }),
-            Err(SegmentError::Engine(error)) => {
-                tracing::error!("{error}");
-                Ok(Answer { outcome: degraded(), timings, whole: None, words_cut: 0 })
+            Err(error) => {
+                let outcome = Outcome::Refused(degraded(self.segmenter.engine.name(), error)?);
+                Ok(Answer { outcome, timings, whole: None, words_cut: 0 })
             }
-            Err(SegmentError::Perception(kestrel_perception::Error::NotFinite { operation, count })) => {
-                tracing::error!("{operation}: {count} numbers from {} are not finite", self.segmenter.engine.name());
-                Ok(Answer { outcome: degraded(), timings, whole: None, words_cut: 0 })
-            }
-            Err(error) => Err(error),
         }
     }
 
@@ -315,13 +326,18 @@ impl Look<'_> {
     }
 }
 
-fn degraded() -> Outcome {
+/// The refusal of an engine that failed; any other error stays one.
+fn degraded(engine: &str, error: SegmentError) -> Result<Refusal, SegmentError> {
+    match error {
+        SegmentError::Engine(error) => tracing::error!("{error}"),
+        SegmentError::Perception(kestrel_perception::Error::NotFinite { operation, count }) => {
+            tracing::error!("{operation}: {count} numbers from {engine} are not finite");
+        }
+        error => return Err(error),
+    }
     let verdict = Verdict::EngineDegraded;
-    Outcome::Refused(Refusal {
-        advice: policy::advice(&verdict),
-        evidence: vec![("engine_failures".into(), 1.0)],
-        verdict,
-    })
+    let evidence = vec![("engine_failures".into(), 1.0)];
+    Ok(Refusal { advice: policy::advice(&verdict), evidence, verdict })
 }
 
 fn refused(mut refusal: Refusal, words_cut: usize) -> Outcome {

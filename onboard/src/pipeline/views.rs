@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 use kestrel_link::{AnswerTokens, Manifest, Thresholds};
+use kestrel_perception::decoding::Sizes;
 use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, ProposalInputs, SPOT};
 use kestrel_perception::{
     AnswerLogits, Bitmap, Letterbox, Observation, Scratch, Tiling, TokenLayout, View, plan, postprocess, preprocess,
@@ -54,20 +55,40 @@ impl Shapes {
         self.size / 4
     }
 
-    /// Shapes of a graph's outputs.
+    /// How many image tokens a view has, and the width of one.
     #[must_use]
-    pub fn outputs(&self, graph: Graph) -> Vec<Vec<usize>> {
-        let side = self.mask_side();
-        match graph {
-            Graph::Vision => vec![
-                vec![1, (self.size / 32).pow(2), self.language],
-                vec![1, (self.size / 16).pow(2), self.mask],
-                vec![1, side * side, self.fine],
-                vec![1, self.spot_side().pow(2), SPOT],
-            ],
-            Graph::Language => vec![vec![1, self.vocabulary], vec![1, 1, self.mask], vec![1, self.tokens]],
-            Graph::Mask => vec![vec![1, side, side], vec![1, 1], vec![1, 1]],
-        }
+    pub fn image_tokens(&self) -> [usize; 2] {
+        [(self.size / 32).pow(2), self.language]
+    }
+
+    /// Tokens of the longest question.
+    #[must_use]
+    pub fn question(&self) -> usize {
+        self.tokens
+    }
+
+    fn vision(&self) -> [Vec<usize>; 4] {
+        let [count, width] = self.image_tokens();
+        [
+            vec![1, count, width],
+            vec![1, (self.size / 16).pow(2), self.mask],
+            vec![1, self.mask_side().pow(2), self.fine],
+            vec![1, self.spot_side().pow(2), SPOT],
+        ]
+    }
+
+    fn language(&self) -> [Vec<usize>; 3] {
+        [vec![1, self.vocabulary], vec![1, 1, self.mask], vec![1, self.tokens]]
+    }
+
+    fn mask(&self) -> [Vec<usize>; 3] {
+        [vec![1, self.mask_side(), self.mask_side()], vec![1, 1], vec![1, 1]]
+    }
+
+    /// Shapes of the outputs of an `explain` graph of these sizes.
+    pub(super) fn explain(&self, sizes: &Sizes) -> [Vec<usize>; 3] {
+        let Sizes { rows, planes, kv_width, .. } = *sizes;
+        [vec![rows, self.vocabulary], vec![rows, self.mask], vec![planes, rows, kv_width]]
     }
 }
 
@@ -148,20 +169,10 @@ impl Views {
         self.see(0, &picture, engine, &mut timings)?;
         let layout = TokenLayout { ids: vec![0; self.shapes.tokens], answer_index: 0, cut: 0 };
         self.say(0, &layout, engine, &mut timings)?;
-        for graph in Graph::ALL {
-            let outputs: &[Tensor] = match graph {
-                Graph::Vision => &self.slots[0].features,
-                Graph::Language => &self.language,
-                Graph::Mask => &self.mask,
-            };
-            for ((output, expected), name) in outputs.iter().zip(self.shapes.outputs(graph)).zip(graph.outputs()) {
-                if output.shape != expected {
-                    let engine = engine.name().to_owned();
-                    return Err(SegmentError::Shape { engine, output: name, expected, got: output.shape.clone() });
-                }
-            }
-        }
-        Ok(())
+        let Self { shapes, slots, language, mask, .. } = &*self;
+        check(engine, Graph::Vision, &slots[0].features, shapes.vision())?;
+        check(engine, Graph::Language, language, shapes.language())?;
+        check(engine, Graph::Mask, mask, shapes.mask())
     }
 
     /// Runs the graphs on the buffers as they are.
@@ -195,6 +206,11 @@ impl Views {
 
     pub(super) fn letterbox(&self, view: usize) -> Letterbox {
         self.slots[view].letterbox
+    }
+
+    /// The image tokens of a view that was seen, row-major.
+    pub(super) fn image_tokens(&self, view: usize) -> &[f32] {
+        &self.slots[view].features[0].data
     }
 
     /// The tiles of the frame, without the whole.
@@ -260,6 +276,22 @@ impl Views {
             side: self.shapes.mask_side(),
         })
     }
+}
+
+/// Holds a graph's outputs against the shapes that they should have.
+pub(super) fn check(
+    engine: &dyn Engine,
+    graph: Graph,
+    outputs: &[Tensor],
+    expected: impl IntoIterator<Item = Vec<usize>>,
+) -> Result<(), SegmentError> {
+    for ((output, expected), name) in outputs.iter().zip(expected).zip(graph.outputs()) {
+        if output.shape != expected {
+            let engine = engine.name().to_owned();
+            return Err(SegmentError::Shape { engine, output: name, expected, got: output.shape.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn run(

@@ -1,7 +1,7 @@
 //! From an operator's words to token ids.
 
 use kestrel_link::{AnswerTokens, Hint};
-use kestrel_perception::{SpecialIds, TokenLayout, layout};
+use kestrel_perception::{ReasonedIds, SpecialIds, TokenLayout, layout};
 use tokenizers::Tokenizer;
 
 use super::SegmentError;
@@ -31,14 +31,8 @@ impl Words {
                 .token_to_id(token)
                 .ok_or_else(|| failed(format!("expected the token {token}, got a vocabulary without it")))
         };
-        let special = SpecialIds {
-            pad: id("<pad>")?,
-            answer: id("<answer>")?,
-            seg: id("[SEG]")?,
-            point: id("<point>")?,
-            bounding_box: id("<box>")?,
-            first_location: id("<loc_0>")?,
-        };
+        let special =
+            SpecialIds::find(|token| tokenizer.token_to_id(token)).map_err(|error| failed(error.to_string()))?;
         for (token, expected) in [
             ("<pad>", answers.pad),
             ("<answer>", answers.answer),
@@ -53,13 +47,6 @@ impl Words {
                 return Err(failed(format!("expected {token} at the manifest's id {expected}, got {got}")));
             }
         }
-        let last = id(&format!("<loc_{}>", kestrel_perception::tokens::LOCATIONS - 1))?;
-        if last != special.first_location + kestrel_perception::tokens::LOCATIONS - 1 {
-            return Err(failed(format!(
-                "expected the location tokens in a row from {}, got the last at {last}",
-                special.first_location
-            )));
-        }
         Ok(Self { tokenizer, special, max_tokens })
     }
 
@@ -71,6 +58,34 @@ impl Words {
         let encoding =
             self.tokenizer.encode(text, false).map_err(|error| SegmentError::Tokenizer { why: error.to_string() })?;
         Ok(Tokens { text: text.to_owned(), ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
+    }
+
+    /// The ids that a reasoned answer is made of.
+    pub(super) fn reasoned(&self) -> Result<ReasonedIds, SegmentError> {
+        ReasonedIds::find(|token| self.tokenizer.token_to_id(token))
+            .map_err(|error| SegmentError::Tokenizer { why: error.to_string() })
+    }
+
+    /// Number of ids in use.
+    pub(super) fn vocabulary(&self) -> u32 {
+        self.tokenizer.get_vocab_size(true) as u32
+    }
+
+    /// Text of ids; special tokens are spelled out.
+    pub(super) fn decode(&self, ids: &[u32]) -> Result<String, SegmentError> {
+        self.tokenizer.decode(ids, false).map_err(|error| SegmentError::Tokenizer { why: error.to_string() })
+    }
+
+    /// Text that one more token adds. `pending` holds those of a character that is not whole yet.
+    pub(super) fn tell(&self, pending: &mut Vec<u32>, id: u32) -> Result<String, SegmentError> {
+        pending.push(id);
+        let text = self.decode(pending)?;
+        // No character has more bytes than four, and no token has less than one.
+        if text.ends_with(char::REPLACEMENT_CHARACTER) && pending.len() < 4 {
+            return Ok(String::new());
+        }
+        pending.clear();
+        Ok(text)
     }
 
     /// The language graph's `ids`, with the place of `<answer>`.

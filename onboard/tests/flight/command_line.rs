@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::explain::FOUND;
 use crate::red::{self, RED, picture};
 
 struct Bench {
@@ -82,6 +83,28 @@ fn bad_input_is_one_clear_error_with_a_hint() {
     assert_clear(&bench.onboard(&["segment", &image, "red", "--bundle", "nowhere"]), 1, "nowhere");
     let usage = bench.segment("red.png", "red", &["--box", "0.1,0.2"]);
     assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn reasons_are_told_before_the_answer_where_the_bundle_has_them() {
+    let bench = Bench::new();
+    assert_clear(&bench.segment("red.png", "red square", &["--explain"]), 1, "explain.onnx");
+
+    red::write_thinking(&bench.root.path().join("thinking"), &FOUND);
+    let (image, bundle) = (bench.path("red.png"), bench.path("thinking"));
+    let arguments = ["segment", &image, "red square", "--bundle", &bundle, "--engine", "tract", "--no-gate"];
+    let told = bench.onboard(&[&arguments[..], &["--explain"]].concat());
+    let stdout = String::from_utf8_lossy(&told.stdout);
+    assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stderr));
+    let at = |words: &str| stdout.find(words).unwrap_or_else(|| panic!("no {words:?} in {stdout}"));
+    assert!(at(" red<box><loc_16>") < at("reasoned box: 0.258,") && at("reasoned box") < at("mask: "), "{stdout}");
+
+    let told = bench.onboard(&[&arguments[..], &["--explain", "--json"]].concat());
+    let answer: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(answer["reasoned"]["tokens"], 15, "{answer}");
+    assert_eq!(answer["reasoned"]["boxes"].as_array().map(Vec::len), Some(1));
+    assert!(answer["reasoned"]["timings_millis"]["decode"].as_f64().unwrap() > 0.0);
+    assert_eq!(answer["outcome"]["kind"], "segmented", "beside the fast answer");
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Small {
     }
 
     fn bytes(&self) -> GraphBytes<'_> {
-        GraphBytes { vision: &self.vision, language: &self.language, mask: &self.mask }
+        GraphBytes { vision: &self.vision, language: &self.language, mask: &self.mask, explain: None }
     }
 }
 
@@ -127,6 +127,19 @@ fn wrong_inputs_are_errors_and_the_next_run_is_right() {
         assert!(engine.run(Graph::Vision, &[Input::I64(PAIR, &[1, 2])], &mut outputs).is_err(), "{}", engine.name());
         engine.run(Graph::Vision, &[Input::F32(PAIR, &[1.0, 1.0])], &mut outputs).unwrap();
         assert_eq!(outputs[1].data, [2.0, 2.0], "{}", engine.name());
+    }
+}
+
+#[test]
+fn a_graph_says_what_it_takes_and_one_that_is_not_there_is_named() {
+    for mut engine in every(&Small::new().bytes()) {
+        assert_eq!(engine.input_shapes(Graph::Language).unwrap(), [vec![1, 2], vec![1, 2], vec![1, 1]]);
+        let mut outputs: [Tensor; 3] = Default::default();
+        let run = engine.run(Graph::Explain, &[Input::F32(PAIR, &[0.0, 0.0]); 6], &mut outputs);
+        for error in [run.unwrap_err(), engine.input_shapes(Graph::Explain).unwrap_err()] {
+            assert!(matches!(error, EngineError::Missing { graph: Graph::Explain, .. }), "{error}");
+            assert!(error.to_string().contains("explain graph") && error.hint().contains("--explain"), "{error}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod command_line;
 mod engines;
+mod explain;
 mod graphs;
 mod network;
 mod pipeline;

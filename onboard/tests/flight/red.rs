@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
-use kestrel_link::manifest::{FINE_WIDTH, INPUT_SIZE, LANGUAGE_WIDTH, MASK_WIDTH, MAX_TOKENS};
+use kestrel_link::manifest::{EXPLAIN_FILE, FINE_WIDTH, INPUT_SIZE, LANGUAGE_WIDTH, MASK_WIDTH, MAX_TOKENS};
 use kestrel_link::signature::SigningKey;
 use kestrel_link::{AnswerTokens, CanarySpec, Manifest, Outcome, Presence, Query, Thresholds};
 use kestrel_models::tokenizer::{self, QueryTokenizer};
@@ -24,6 +24,10 @@ const L: usize = MAX_TOKENS as usize;
 const D: usize = LANGUAGE_WIDTH as usize;
 const C: usize = MASK_WIDTH as usize;
 const F: usize = FINE_WIDTH as usize;
+
+/// Rows of one run of the graph that answers with reasons, and its room for an answer to the longest question.
+const ROWS: usize = 8;
+pub(crate) const ROOM: usize = 64;
 
 /// A word that the model doubts.
 pub(crate) const NONSENSE: &str = "zqxj";
@@ -97,6 +101,15 @@ pub(crate) fn write(dir: &Path, version: &str, signer: Option<&SigningKey>) -> B
         std::fs::write(dir.join(format!("canary/{name}.json")), serde_json::to_vec(&spec).unwrap()).unwrap();
     }
     seal(dir, manifest(&words, version), Some(signer)).unwrap()
+}
+
+/// The model with a graph that answers with reasons: behind a token of the first column, what stands in the second has
+/// this logit, and everything else 0.
+pub(crate) fn write_thinking(dir: &Path, next: &[(&str, &str, f32)]) -> Bundle {
+    write(dir, "1", None);
+    let words = words();
+    std::fs::write(dir.join(EXPLAIN_FILE), explain(&words, next)).unwrap();
+    seal(dir, manifest(&words, "1"), None).unwrap()
 }
 
 /// The model with canaries that it cannot pass.
@@ -280,5 +293,57 @@ fn mask() -> Vec<u8> {
         .output("mask", &[1, 128, 128])
         .output("iou", &[1, 1])
         .output("object", &[1, 1])
+        .bytes()
+}
+
+/// A table of what follows each token; nothing that was read before counts.
+fn explain(words: &QueryTokenizer, next: &[(&str, &str, f32)]) -> Vec<u8> {
+    let id = |text: &str| match text.starts_with(['<', '[']) {
+        true => words.id(text).unwrap() as usize,
+        false => first(words, text),
+    };
+    let mut table = vec![0.0; VOCABULARY * VOCABULARY];
+    for &(from, to, logit) in next {
+        table[id(from) * VOCABULARY + id(to)] = logit;
+    }
+    let length = 256 + L + ROOM;
+    let mean = |builder: Builder, input: &str, output: &str, axes: &[i64]| {
+        builder.node_with("ReduceMean", &[input], output, &[("axes", axes, true), ("keepdims", &[1], false)])
+    };
+    let mut builder = Builder::default()
+        .input("tokens", &[1, ROWS, D])
+        .integers("ids", &[1, ROWS])
+        .input("spoken", &[1, ROWS, 1])
+        .integers("positions", &[1, ROWS])
+        .input("mask", &[1, ROWS, length + ROWS])
+        .input("past", &[2, length, 4])
+        .floats("table", &[VOCABULARY, VOCABULARY], &table)
+        .floats("no_seg", &[ROWS, C], &vec![0.0; ROWS * C])
+        .floats("no_new", &[2, ROWS, 4], &[0.0; 8 * ROWS])
+        .floats("nothing", &[1], &[0.0])
+        .indices("one", &[1])
+        .indices("logits_shape", &[ROWS as i64, VOCABULARY as i64])
+        .node("Gather", &["table", "ids"], "next")
+        .node("Reshape", &["next", "logits_shape"], "likely")
+        // What a real model would read of these counts for nothing here.
+        .node_with("Cast", &["positions"], "places", &[("to", &[1], false)]);
+    builder = mean(builder, "tokens", "m0", &[1, 2]);
+    builder = mean(builder, "spoken", "m1", &[1, 2]);
+    builder = mean(builder, "places", "m2", &[1]);
+    builder = mean(builder, "mask", "m3", &[1, 2]);
+    builder = mean(builder, "past", "m4", &[0, 1, 2]);
+    builder
+        .node("Add", &["m0", "m1"], "m01")
+        .node("Add", &["m01", "m2"], "m012")
+        .node("Add", &["m3", "m4"], "m34")
+        .node("Add", &["m012", "m34"], "mean")
+        .node("Reshape", &["mean", "one"], "flat")
+        .node("Mul", &["flat", "nothing"], "unread")
+        .node("Add", &["likely", "unread"], "logits")
+        .node("Add", &["no_seg", "unread"], "seg")
+        .node("Add", &["no_new", "unread"], "new")
+        .output("logits", &[ROWS, VOCABULARY])
+        .output("seg", &[ROWS, C])
+        .output("new", &[2, ROWS, 4])
         .bytes()
 }

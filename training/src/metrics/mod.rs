@@ -33,6 +33,11 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// The answers that a model can give, in the order of their tokens: `[SEG]`, then the four `<none:…>`.
+    pub const ANSWERS: [Self; 5] = [Self::Mask, Self::Absent, Self::Ambiguous, Self::NotUnderstood, Self::Unseeable];
+}
+
 impl From<&Target> for Kind {
     fn from(target: &Target) -> Self {
         match target {

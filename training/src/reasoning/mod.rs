@@ -5,10 +5,12 @@
 //! leaves of them, and what follows. The steps become token ids ([`Reasoner`]), and what the ids say is read back and
 //! checked against the annotation by [`verify`], which shares nothing with the writing but the meaning of words
 //! ([`crate::expressions::meaning`]) and of places ([`crate::expressions::space`]). A chain that fails is dropped and
-//! counted. The shape follows RSGround-R1 (arXiv 2601.21634) as far as it is known; the chains' language is derived.
+//! counted. What a model writes is read and checked in the same way ([`judge()`]). The shape follows RSGround-R1 (arXiv
+//! 2601.21634) as far as it is known; the chains' language is derived.
 
 pub mod chain;
 pub mod cues;
+mod judge;
 mod rank;
 mod tokens;
 mod verify;
@@ -28,6 +30,7 @@ use crate::sample::{Ask, Target};
 use crate::views::Family;
 
 pub use chain::{Bins, Piece, Step};
+pub use judge::{Asked, judge, refused};
 pub use tokens::{pieces, reasoned_ids};
 pub use verify::{Fault, verify};
 pub use write::write;

@@ -100,9 +100,6 @@ fn tuning(recipe: &Recipe, pictures: usize, data: Option<&Path>) -> Result<bench
     Ok(benchmark::from_records(records, 0, Some(pictures)))
 }
 
-/// The answers by the order of their tokens.
-pub(crate) const KINDS: [Kind; 5] = [Kind::Mask, Kind::Absent, Kind::Ambiguous, Kind::NotUnderstood, Kind::Unseeable];
-
 /// Index of the likeliest of the five answers, by a row of logits.
 pub(crate) fn likeliest(row: &[f32], answers: &[u32; 5]) -> usize {
     (0..5).max_by(|&a, &b| row[answers[a] as usize].total_cmp(&row[answers[b] as usize])).unwrap_or_default()
@@ -262,7 +259,7 @@ pub(crate) fn answer(
         let area = z.iter().filter(|z| **z > 0.0).count() as f32;
         let ask = &subject.asks[i];
         let margin = none_margin(row, &answers);
-        let given = KINDS[likeliest(row, &answers)];
+        let given = Kind::ANSWERS[likeliest(row, &answers)];
         let answered = given == Kind::Mask && area > 0.0;
         let start = pack.start[i] as usize;
         let doubt = doubts[start..start + question.doubt.len()].iter().copied().fold(NO_DOUBT, f32::max);
