@@ -110,7 +110,9 @@ pub fn line(reply: &Reply) -> String {
             let area: u64 = masks.iter().map(|mask| mask.area_pixels).sum();
             let presence = masks.iter().map(|mask| mask.presence).fold(0.0, f32::max);
             let place = masks.first().map(|mask| mask.bounding_box).unwrap_or_default();
-            format!("mask of {area} pixels around {place:?}, presence {presence:.2}")
+            let position = masks.iter().find_map(|mask| mask.positions.first());
+            let position = position.map(|position| format!(", {position}")).unwrap_or_default();
+            format!("mask of {area} pixels around {place:?}, presence {presence:.2}{position}")
         }
         Outcome::Refused(refusal) => {
             format!("refused: {} — {}", crate::demo::reason(&refusal.verdict), refusal.advice)

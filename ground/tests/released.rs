@@ -97,6 +97,7 @@ async fn a_signed_model_is_pushed_and_flies() {
         trial_latency: Duration::from_secs(60),
         engine: EngineOptions::of(EngineChoice::Auto),
         segmenter: SegmenterOptions::default(),
+        georeferencer: None,
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits::default(),
     })

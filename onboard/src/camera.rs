@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use image::{ImageReader, Limits, RgbImage};
+use kestrel_perception::Pose;
+
+use crate::position::pose_beside;
 
 /// Most bytes that decoding one picture may take.
 const MOST_BYTES: u64 = 512 * 1024 * 1024;
@@ -101,12 +104,13 @@ pub fn pictures(path: &Path) -> Result<Vec<PathBuf>, CameraError> {
     if found.is_empty() { Err(CameraError::NoPictures { path: path.to_owned() }) } else { Ok(found) }
 }
 
-/// Plays a source into `deliver`, which gets each picture with its capture time (nanoseconds since the Unix epoch)
-/// and says whether to go on. Pictures that do not decode are logged and left out.
+/// Plays a source into `deliver`, which gets each picture with its capture time (nanoseconds since the Unix epoch) and the pose
+/// beside it, if there is one, and says whether to go on.
+/// Pictures that do not decode are logged and left out; a pose that makes no sense is logged and is no pose.
 ///
 /// # Errors
 /// When the source cannot be read at the start.
-pub fn play(source: &Source, mut deliver: impl FnMut(RgbImage, u64) -> bool) -> Result<(), CameraError> {
+pub fn play(source: &Source, mut deliver: impl FnMut(RgbImage, u64, Option<Pose>) -> bool) -> Result<(), CameraError> {
     let pictures = pictures(&source.path)?;
     // A single picture is a still camera: it goes on showing the same thing.
     let repeat = source.repeat || pictures.len() == 1;
@@ -118,7 +122,7 @@ pub fn play(source: &Source, mut deliver: impl FnMut(RgbImage, u64) -> bool) -> 
             match load(path) {
                 Ok(picture) => {
                     shown += 1;
-                    if !deliver(picture, unix_nanos()) {
+                    if !deliver(picture, unix_nanos(), pose_of(path)) {
                         return Ok(());
                     }
                 }
@@ -131,6 +135,13 @@ pub fn play(source: &Source, mut deliver: impl FnMut(RgbImage, u64) -> bool) -> 
             return Ok(());
         }
     }
+}
+
+fn pose_of(picture: &Path) -> Option<Pose> {
+    pose_beside(picture).unwrap_or_else(|error| {
+        tracing::warn!("pose left out: {error}");
+        None
+    })
 }
 
 /// The wall clock in nanoseconds since the Unix epoch.
@@ -155,7 +166,8 @@ mod tests {
         std::fs::write(folder.path().join("notes.txt"), b"no picture").unwrap();
         let source = Source { path: folder.path().into(), frames_per_second: 1000.0, repeat: false };
         let mut widths = Vec::new();
-        play(&source, |picture, _| {
+        play(&source, |picture, _, pose| {
+            assert_eq!(pose, None);
             widths.push(picture.width());
             true
         })

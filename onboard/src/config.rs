@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use kestrel_link::DroneId;
 use kestrel_link::signature::{VerifyingKey, parse_public_key};
-use kestrel_perception::{GateThresholds, Tiling};
+use kestrel_perception::geo::Bounds;
+use kestrel_perception::{GateThresholds, Georeferencer, Tiling};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -15,6 +16,7 @@ use crate::camera::Source;
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig};
 use crate::pipeline::SegmenterOptions;
+use crate::position::read_camera;
 
 use keys::{keys, merge, put, unknown};
 
@@ -30,6 +32,7 @@ struct File {
     engine: Engine,
     camera: Camera,
     perception: Perception,
+    position: Position,
     link: Link,
     limits: LimitsSection,
 }
@@ -65,6 +68,15 @@ struct Camera {
 struct Perception {
     tiling: Tiling,
     gate: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Position {
+    camera: PathBuf,
+    pixel_sigma: f64,
+    most_sigma_metres: f64,
+    most_range_metres: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -225,6 +237,7 @@ impl File {
         }
         let millis = Duration::from_millis;
         let source = self.model.source()?;
+        let georeferencer = self.position.georeferencer()?;
         Ok(Config {
             node: NodeConfig {
                 drone,
@@ -242,6 +255,7 @@ impl File {
                     gate: self.perception.gate.then(GateThresholds::default),
                     ..SegmenterOptions::default()
                 },
+                georeferencer,
                 link: LinkOptions {
                     listen: self.link.listen,
                     connect: self.link.connect,
@@ -255,6 +269,33 @@ impl File {
                 },
             },
             camera: Source { path: self.camera.path, frames_per_second: rate, repeat: self.camera.repeat },
+        })
+    }
+}
+
+impl Position {
+    fn georeferencer(&self) -> Result<Option<Georeferencer>, ConfigError> {
+        let bounds = Bounds {
+            pixel_sigma: self.pixel_sigma,
+            most_sigma_metres: self.most_sigma_metres,
+            most_range_metres: self.most_range_metres,
+        };
+        bounds.check().map_err(|error| ConfigError::Value {
+            key: match error.field {
+                "pixel_sigma" => "position.pixel_sigma",
+                "most_sigma_metres" => "position.most_sigma_metres",
+                _ => "position.most_range_metres",
+            },
+            expected: error.expected.to_owned(),
+            got: error.got.to_string(),
+        })?;
+        if self.camera.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        read_camera(&self.camera, bounds).map(Some).map_err(|error| ConfigError::Value {
+            key: "position.camera",
+            expected: "the calibration of the camera".to_owned(),
+            got: error.to_string(),
         })
     }
 }
@@ -339,6 +380,8 @@ mod tests {
             ("[model]\nslots = \"s\"\n", "model.trusted_keys"),
             ("[model]\nbundle = \"\"\n", "model.bundle"),
             ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),
+            ("[position]\nmost_sigma_metres = nan\n", "position.most_sigma_metres"),
+            ("[position]\ncamera = \"none.json\"\n", "position.camera"),
         ] {
             let mut table: Table = LEAST.parse().unwrap();
             for (section, given) in text.parse::<Table>().unwrap() {

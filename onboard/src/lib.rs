@@ -1,7 +1,7 @@
 //! What flies: engines, pipeline, zenoh node, model slots.
 //!
 //! The way of a frame: a [`node`] takes it from the [`camera`], the [`pipeline`] looks at it and answers what was asked
-//! with an [`engine`], and the node publishes the outcome. A [`bundle`] holds the model, [`slots`] hold bundles.
+//! with an [`engine`], and the node publishes the outcome, with its [`position`] on the earth where camera and pose are known. A [`bundle`] holds the model, [`slots`] hold bundles.
 #![deny(unsafe_code)]
 
 pub mod bundle;
@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod node;
 pub mod pipeline;
+pub mod position;
 pub mod registry;
 pub mod released;
 pub mod slots;

@@ -141,6 +141,7 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
         trial_latency: Duration::from_secs(10),
         engine: arguments.engine.options(arguments.json),
         segmenter: SegmenterOptions::default(),
+        georeferencer: None,
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits { deadline: ANSWER_TIMEOUT, reuse_frame: ANSWER_TIMEOUT, ..Limits::default() },
     };

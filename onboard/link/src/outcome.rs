@@ -4,6 +4,7 @@ use crate::codec::Message;
 use crate::error::LinkError;
 use crate::key::{DroneId, check_query_id};
 use crate::mask::Mask;
+use crate::position::{Georeference, MAX_PIECES};
 use crate::query::MAX_TEXT_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,9 @@ pub struct Segment {
     pub bounding_box: [u32; 4],
     /// Set pixels of the mask.
     pub area_pixels: u64,
+    /// Where on the earth its connected pieces lie, largest first; empty when the drone knows no camera.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positions: Vec<Georeference>,
 }
 
 /// Why no mask was given. A refusal is a value, never an error.
@@ -200,6 +204,8 @@ impl Reply {
                 return Err(LinkError::field(field, "0..=1", value));
             }
         }
+        at_most("segment.positions", segment.positions.len(), MAX_PIECES)?;
+        segment.positions.iter().try_for_each(Georeference::validate)?;
         mask.validate()?;
         let (area, around) = (mask.area()?, mask.bounding_box()?.unwrap_or_default());
         if (area, around) != (segment.area_pixels, segment.bounding_box) {
@@ -214,7 +220,7 @@ impl Reply {
 }
 
 impl Segment {
-    /// A segment whose box and area are those of the mask.
+    /// A segment whose box and area are those of the mask, without positions.
     ///
     /// # Errors
     /// When the mask is not whole.
@@ -224,6 +230,7 @@ impl Segment {
             predicted_iou,
             bounding_box: mask.bounding_box()?.unwrap_or_default(),
             area_pixels: mask.area()?,
+            positions: Vec::new(),
             mask,
         })
     }

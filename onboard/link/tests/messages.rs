@@ -5,6 +5,7 @@ mod cddl;
 
 use ciborium::Value;
 use kestrel_link::outcome::MAX_CANDIDATES;
+use kestrel_link::position::{MAX_OUTLINE, MAX_PIECES};
 use kestrel_link::*;
 use proptest::prelude::*;
 
@@ -15,6 +16,34 @@ fn query() -> Query {
 fn segment(width: u32, height: u32) -> Segment {
     let mask = Mask::from_fn(width, height, |x, y| x > 1 && y % 3 != 0).unwrap();
     Segment::of(mask, 0.75, 0.5).unwrap()
+}
+
+fn position() -> Position {
+    Position {
+        latitude_degrees: 56.206_231,
+        longitude_degrees: -10.0,
+        radius_metres: 2.5,
+        ellipse: Ellipse { major_metres: 2.0, minor_metres: 1.0, bearing_degrees: 63.5 },
+        outline: vec![[56.2062, -10.0001], [56.2063, -10.0], [56.2062, -9.9999]],
+        outline_radius_metres: 2.75,
+    }
+}
+
+/// Every kind of place.
+fn places() -> Vec<Georeference> {
+    let reasons = [
+        Unplaced::PoseUnknown,
+        Unplaced::PoseInvalid,
+        Unplaced::CameraInvalid,
+        Unplaced::AboveHorizon,
+        Unplaced::ErrorUnknown,
+        Unplaced::BeyondRange { range_metres: 3000.5, most_metres: 2000.0 },
+        Unplaced::TooUncertain { radius_metres: 30.25, most_metres: 25.0 },
+    ];
+    let bare = Position { outline: vec![], ..position() };
+    let mut places = vec![Georeference::Placed(position()), Georeference::Placed(bare)];
+    places.extend(reasons.map(|why| Georeference::Unplaced { why }));
+    places
 }
 
 fn reply(outcome: Outcome) -> Reply {
@@ -104,6 +133,11 @@ fn every_kind_of_message_is_as_documented() {
         check("query", &Query { hint, ..query() });
     }
     check("reply", &reply(Outcome::Segmented { masks: vec![segment(12, 9), segment(12, 9)] }));
+    for place in places() {
+        let masks = vec![Segment { positions: vec![place], ..segment(12, 9) }];
+        check("reply", &reply(Outcome::Segmented { masks: masks.clone() }));
+        check("reply", &reply(refused(Verdict::TargetAmbiguous { candidates: masks })));
+    }
     for verdict in verdicts() {
         check("reply", &reply(refused(verdict)));
     }
@@ -168,12 +202,40 @@ fn queries_out_of_range_are_refused_by_name() {
     assert!(only_hint.validate().is_ok());
 }
 
+fn places_out_of_range() -> Vec<Georeference> {
+    let far = Unplaced::BeyondRange { range_metres: f64::INFINITY, most_metres: 1.0 };
+    let wrong = [
+        Position { latitude_degrees: 90.5, ..position() },
+        Position { longitude_degrees: f64::NAN, ..position() },
+        Position { radius_metres: -1.0, ..position() },
+        Position { ellipse: Ellipse { bearing_degrees: 200.0, ..position().ellipse }, ..position() },
+        Position { outline: vec![[0.0, 181.0]], ..position() },
+        Position { outline: vec![[0.0, 0.0]; MAX_OUTLINE + 1], ..position() },
+    ];
+    let unplaced = std::iter::once(Georeference::Unplaced { why: far });
+    wrong.into_iter().map(Georeference::Placed).chain(unplaced).collect()
+}
+
+/// What would break: a drone from before positions, or one that knows no camera, could not be read.
+#[test]
+fn a_segment_without_positions_is_whole() {
+    let answer = reply(Outcome::Segmented { masks: vec![segment(12, 9)] });
+    let bytes = encode(&answer).unwrap();
+    assert!(!bytes.windows(9).any(|name| name == b"positions"));
+    assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
+}
+
 #[test]
 fn replies_out_of_range_are_refused() {
     let mut wrong = vec![reply(Outcome::Segmented { masks: vec![] })];
     wrong.push(reply(Outcome::Segmented { masks: vec![segment(9, 12)] }));
     wrong.push(reply(Outcome::Segmented { masks: vec![Segment { presence: f32::NAN, ..segment(12, 9) }] }));
     wrong.push(reply(Outcome::Segmented { masks: vec![Segment { area_pixels: 1, ..segment(12, 9) }] }));
+    for place in places_out_of_range() {
+        wrong.push(reply(Outcome::Segmented { masks: vec![Segment { positions: vec![place], ..segment(12, 9) }] }));
+    }
+    let scattered = Segment { positions: vec![Georeference::Placed(position()); MAX_PIECES + 1], ..segment(12, 9) };
+    wrong.push(reply(Outcome::Segmented { masks: vec![scattered] }));
     let crowd = vec![segment(12, 9); MAX_CANDIDATES + 1];
     wrong.push(reply(refused(Verdict::TargetAmbiguous { candidates: crowd })));
     for reply in wrong {

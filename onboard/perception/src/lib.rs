@@ -3,6 +3,7 @@
 //! The way of a frame: [`gate()`] looks at it before any network runs, [`plan`] cuts it into [`View`]s,
 //! [`preprocess()`] turns a view into the model's input, [`layout`] does the same for the words,
 //! [`upsample`] brings the model's mask back onto the frame, and [`decide`] says whether it is shown.
+//! A [`Georeferencer`] says where on the earth a mask lies.
 //! An answer with reasons is written token by token under a [`Grammar`].
 //! No I/O, no clock and no engine here: the trainer, the calibration and the drone call the same functions.
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ pub mod bitmap;
 pub mod decoding;
 pub mod error;
 pub mod gate;
+pub mod geo;
 pub mod overlay;
 pub mod policy;
 pub mod postprocess;
@@ -25,6 +27,7 @@ pub use answer::{Answer, Conclusion, Grammar, Limits, ParseError, ReasonedIds, p
 pub use bitmap::{Bitmap, Component};
 pub use error::Error;
 pub use gate::{GateHistory, GateReport, GateThresholds, Statistics, gate};
+pub use geo::{Georeferencer, Pose};
 pub use overlay::{Style, draw, draw_mask};
 pub use policy::{AnswerLogits, Decision, Observation, decide, presence};
 pub use postprocess::{segment, upsample};

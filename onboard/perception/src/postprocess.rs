@@ -99,7 +99,8 @@ fn between(place: f32, side: usize) -> Between {
 pub fn segment(bitmap: &Bitmap, presence: f32, predicted_iou: f32) -> Result<Option<Segment>, Error> {
     let Some(bounding_box) = bitmap.bounding_box() else { return Ok(None) };
     let mask = bitmap.to_mask()?;
-    Ok(Some(Segment { mask, presence, predicted_iou, bounding_box, area_pixels: bitmap.area() }))
+    let area_pixels = bitmap.area();
+    Ok(Some(Segment { mask, presence, predicted_iou, bounding_box, area_pixels, positions: Vec::new() }))
 }
 
 /// The pieces of a mask as candidates of an ambiguous query: the largest, at most [`MOST_CANDIDATES`], none under `least_area` pixels.

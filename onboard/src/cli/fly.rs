@@ -43,9 +43,11 @@ async fn fly(config: Config) -> anyhow::Result<ExitCode> {
     let frames = node.frames();
     let playing = std::thread::Builder::new()
         .name("camera".into())
-        .spawn(move || match camera::play(&source, |picture, captured| frames.put(picture, captured).is_some()) {
-            Ok(()) => tracing::warn!("the camera has ended"),
-            Err(error) => tracing::error!("camera: {error}"),
+        .spawn(move || {
+            match camera::play(&source, |picture, captured, pose| frames.put_posed(picture, captured, pose).is_some()) {
+                Ok(()) => tracing::warn!("the camera has ended"),
+                Err(error) => tracing::error!("camera: {error}"),
+            }
         })
         .context("start the camera's thread")?;
     tracing::info!("{drone} is ready");

@@ -11,8 +11,10 @@ use image::RgbImage;
 use kestrel_link::{Hint, Outcome, Query, Verdict};
 use kestrel_onboard::camera;
 use kestrel_onboard::pipeline::{Answer, Concluded, Explanation, Look, SegmentError, Segmenter, SegmenterOptions};
+use kestrel_onboard::position::{pose_beside, read_camera, read_pose};
+use kestrel_perception::geo::Bounds;
 use kestrel_perception::overlay::{Style, draw_mask};
-use kestrel_perception::{GateThresholds, Limits, Tiling};
+use kestrel_perception::{GateThresholds, Georeferencer, Limits, Pose, Tiling};
 use serde_json::json;
 
 use super::{ModelArguments, hinted};
@@ -43,6 +45,12 @@ pub(super) struct Segment {
     /// Let degraded pictures pass.
     #[arg(long)]
     no_gate: bool,
+    /// Say where on the earth the answer lies: the camera's calibration.
+    #[arg(long, value_name = "FILE")]
+    camera: Option<PathBuf>,
+    /// The camera's pose [default: PICTURE.pose.json beside the picture].
+    #[arg(long, value_name = "FILE", requires = "camera")]
+    pose: Option<PathBuf>,
     /// A point on the target: fractions of width and height.
     #[arg(long, value_name = "X,Y", value_parser = numbers::<2>, conflicts_with = "bounding_box")]
     point: Option<[f32; 2]>,
@@ -83,6 +91,7 @@ impl Segment {
             .validate()
             .map_err(|error| hinted(&error, "ask in one short sentence, for example: the red car left of the truck"))?;
         let picture = camera::load(&self.image).map_err(|error| hinted(&error, error.hint()))?;
+        let placing = self.placing()?;
         let bundle = self.model.open_bundle()?;
         let options = SegmenterOptions {
             tiling: self.tiling.into(),
@@ -93,7 +102,10 @@ impl Segment {
         let mut segmenter = Segmenter::open(&bundle, &self.model.engine(self.json), options)
             .map_err(|error| hinted(&error, error.hint()))?;
         let mut look = segmenter.look_still(&picture).map_err(|error| hinted(&error, error.hint()))?;
-        let answer = look.ask(&query).map_err(|error| hinted(&error, error.hint()))?;
+        let mut answer = look.ask(&query).map_err(|error| hinted(&error, error.hint()))?;
+        if let Some((georeferencer, pose)) = placing {
+            georeferencer.annotate(&mut answer.outcome, pose.as_ref())?;
+        }
         let reasoned = match self.explain {
             true => Some(reasons(&mut look, &query, self.json).map_err(|error| hinted(&error, error.hint()))?),
             false => None,
@@ -115,6 +127,17 @@ impl Segment {
             Outcome::Segmented { .. } => ExitCode::SUCCESS,
             Outcome::Refused(_) => ExitCode::from(REFUSED),
         })
+    }
+
+    /// The camera and its pose, where the answer shall be placed on the earth.
+    fn placing(&self) -> anyhow::Result<Option<(Georeferencer, Option<Pose>)>> {
+        let Some(path) = &self.camera else { return Ok(None) };
+        let georeferencer = read_camera(path, Bounds::default()).map_err(|error| hinted(&error, error.hint()))?;
+        let pose = match &self.pose {
+            Some(path) => read_pose(path).map(Some),
+            None => pose_beside(&self.image),
+        };
+        Ok(Some((georeferencer, pose.map_err(|error| hinted(&error, error.hint()))?)))
     }
 
     fn hint(&self) -> Option<Hint> {
@@ -208,6 +231,9 @@ fn print(answer: &Answer, segmenter: &Segmenter, out: Option<&std::path::Path>) 
                     "mask: {} pixels in {width}×{height} at ({x}, {y}), presence {:.2}, predicted IoU {:.2}",
                     segment.area_pixels, segment.presence, segment.predicted_iou
                 );
+                for position in &segment.positions {
+                    println!("  {position}");
+                }
             }
         }
         Outcome::Refused(refusal) => {

@@ -1,6 +1,8 @@
 //! The drone's side of the zenoh link.
 
-use kestrel_link::{DroneId, Health, LinkError, Mask, Message, Outcome, PushState, Reply, Segment, Verdict, encode};
+use kestrel_link::{
+    DroneId, Georeference, Health, LinkError, Mask, Message, Outcome, PushState, Reply, Segment, Verdict, encode,
+};
 use zenoh::Wait;
 use zenoh::bytes::Encoding;
 use zenoh::qos::CongestionControl;
@@ -121,6 +123,9 @@ fn fit(mut reply: Reply) -> Result<Vec<u8>, LinkError> {
     }
 }
 
+/// Bytes of each mask's share below which outlines on the ground are dropped before the mask gets coarser still.
+const ROOM_FOR_OUTLINES: usize = 2048;
+
 fn coarsen(outcome: &mut Outcome, budget: usize) -> Result<(), LinkError> {
     let segments: &mut Vec<Segment> = match outcome {
         Outcome::Segmented { masks } => masks,
@@ -131,6 +136,13 @@ fn coarsen(outcome: &mut Outcome, budget: usize) -> Result<(), LinkError> {
     };
     let share = budget / segments.len().max(1);
     for segment in segments {
+        if share < ROOM_FOR_OUTLINES {
+            for position in &mut segment.positions {
+                if let Georeference::Placed(position) = position {
+                    position.outline.clear();
+                }
+            }
+        }
         let mask: Mask = segment.mask.simplify(share)?;
         // A mask that simplifying would empty stays as it is.
         if let Some(bounding_box) = mask.bounding_box()? {
@@ -155,6 +167,7 @@ mod tests {
         let segment = Segment {
             bounding_box: mask.bounding_box().unwrap().unwrap(),
             area_pixels: mask.area().unwrap(),
+            positions: Vec::new(),
             mask,
             presence: 0.9,
             predicted_iou: 0.8,

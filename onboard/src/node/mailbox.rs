@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use kestrel_link::Query;
+use kestrel_perception::Pose;
 
 /// A frame of the camera.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Frame {
     pub image: RgbImage,
     /// The camera's capture time, nanoseconds since the Unix epoch.
     pub capture_unix_nanos: u64,
+    /// Where the camera was and where it looked, if that is known.
+    pub pose: Option<Pose>,
     /// When it was handed over.
     pub admitted: Instant,
 }
@@ -111,7 +114,7 @@ impl<A, M> Mailbox<A, M> {
     }
 
     /// Puts a frame in place of the last one; gives its number, or `None` when the node has stopped.
-    pub(super) fn put(&self, image: RgbImage, capture_unix_nanos: u64) -> Option<u64> {
+    pub(super) fn put(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
         let mut state = self.lock();
         if state.stopped {
             return None;
@@ -120,7 +123,7 @@ impl<A, M> Mailbox<A, M> {
         state.next_number += 1;
         state.frames_dropped += u64::from(!state.looked_at);
         state.looked_at = false;
-        state.latest = Some(Arc::new(Frame { number, image, capture_unix_nanos, admitted: Instant::now() }));
+        state.latest = Some(Arc::new(Frame { number, image, capture_unix_nanos, pose, admitted: Instant::now() }));
         self.changed.notify_all();
         Some(number)
     }
@@ -278,11 +281,11 @@ mod tests {
     fn newer_frame_replaces_and_is_counted() {
         let mailbox = Box::new(limits());
         for _ in 0..3 {
-            mailbox.put(RgbImage::new(1, 1), 0);
+            mailbox.put(RgbImage::new(1, 1), 0, None);
         }
         assert_eq!(frame(&mailbox, None).number, 2);
         assert_eq!(mailbox.frames(), (3, 2));
-        mailbox.put(RgbImage::new(1, 1), 0);
+        mailbox.put(RgbImage::new(1, 1), 0, None);
         assert_eq!(mailbox.frames(), (4, 2), "the frame before was looked at");
     }
 
@@ -291,12 +294,12 @@ mod tests {
         let mailbox = Box::new(limits());
         mailbox.ask(query("once", 1), "a").unwrap();
         mailbox.ask(query("standing", 0), "b").unwrap();
-        mailbox.put(RgbImage::new(1, 1), 0);
+        mailbox.put(RgbImage::new(1, 1), 0, None);
         let first = frame(&mailbox, None);
         let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&first)).collect();
         let ids: Vec<_> = jobs.iter().map(|job| (job.query.id.as_str(), job.asker)).collect();
         assert_eq!(ids, [("once", Some("a")), ("standing", Some("b"))]);
-        mailbox.put(RgbImage::new(1, 1), 0);
+        mailbox.put(RgbImage::new(1, 1), 0, None);
         let second = frame(&mailbox, Some(&first));
         let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&second)).collect();
         assert_eq!(jobs.len(), 1);
@@ -306,12 +309,12 @@ mod tests {
     #[test]
     fn a_query_between_frames_is_answered_from_the_last_one() {
         let mailbox = Box::new(limits());
-        mailbox.put(RgbImage::new(1, 1), 0);
+        mailbox.put(RgbImage::new(1, 1), 0, None);
         let first = frame(&mailbox, None);
         mailbox.ask(query("late", 1), "a").unwrap();
         assert!(matches!(mailbox.wait(Some(&first)), Wake::Ask));
         let strict = Box::new(Limits { reuse_frame: Duration::ZERO, ..limits() });
-        strict.put(RgbImage::new(1, 1), 0);
+        strict.put(RgbImage::new(1, 1), 0, None);
         let first = frame(&strict, None);
         strict.ask(query("late", 1), "a").unwrap();
         assert!(strict.take(&first).is_none(), "it must wait for the next frame");
@@ -351,6 +354,6 @@ mod tests {
         mailbox.ask(query("left", 1), "a").unwrap();
         assert_eq!(mailbox.stop().len(), 1);
         assert!(thread.unwrap().join().unwrap());
-        assert_eq!(mailbox.put(RgbImage::new(1, 1), 0), None);
+        assert_eq!(mailbox.put(RgbImage::new(1, 1), 0, None), None);
     }
 }

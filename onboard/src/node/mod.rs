@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 use kestrel_link::signature::VerifyingKey;
 use kestrel_link::{DroneId, Health, Readiness, Reply, decode};
+use kestrel_perception::{Georeferencer, Pose};
 use tokio::sync::Notify;
 use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
@@ -69,6 +70,8 @@ pub struct NodeConfig {
     pub engine: EngineOptions,
     /// How it looks at frames.
     pub segmenter: SegmenterOptions,
+    /// Places masks on the earth; `None` gives no positions.
+    pub georeferencer: Option<Georeferencer>,
     /// How it joins the network.
     pub link: LinkOptions,
     /// Bounds.
@@ -88,6 +91,7 @@ struct Inner {
     mailbox: Mailbox<Asker, Flying>,
     publisher: Publisher,
     slots: Option<Slots>,
+    georeferencer: Option<Georeferencer>,
     about: Mutex<About>,
     segmented: AtomicU64,
     refused: AtomicU64,
@@ -164,7 +168,12 @@ impl Frames {
     ///
     /// Gives the frame's number, or `None` when the node has stopped.
     pub fn put(&self, image: RgbImage, capture_unix_nanos: u64) -> Option<u64> {
-        self.0.mailbox.put(image, capture_unix_nanos)
+        self.put_posed(image, capture_unix_nanos, None)
+    }
+
+    /// As [`Frames::put`], with the camera's pose at that moment, so that masks can be placed on the earth.
+    pub fn put_posed(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
+        self.0.mailbox.put(image, capture_unix_nanos, pose)
     }
 }
 
@@ -197,6 +206,7 @@ impl Node {
             mailbox: Mailbox::new(config.limits),
             publisher: Publisher { session: session.clone(), drone: drone.clone() },
             slots,
+            georeferencer: config.georeferencer,
             about: Mutex::new(About::of(&flying)),
             segmented: AtomicU64::new(0),
             refused: AtomicU64::new(0),

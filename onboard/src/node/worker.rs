@@ -62,7 +62,7 @@ struct About {
 }
 
 fn answer(inner: &Inner, look: &mut Look<'_>, frame: &Frame, job: Job<Asker>, about: &About) {
-    let outcome = match look.ask(&job.query) {
+    let mut outcome = match look.ask(&job.query) {
         Ok(answer) => answer.outcome,
         // Queries were checked at the door, so this is a fault of ours; the asker must still hear of it.
         Err(error) => {
@@ -70,6 +70,12 @@ fn answer(inner: &Inner, look: &mut Look<'_>, frame: &Frame, job: Job<Asker>, ab
             refusal(Verdict::EngineDegraded, vec![("engine_failures".into(), 1.0)])
         }
     };
+    if let Some(georeferencer) = &inner.georeferencer
+        && let Err(error) = georeferencer.annotate(&mut outcome, frame.pose.as_ref())
+    {
+        // The mask was made here a moment ago; it goes out without a position.
+        tracing::error!("query {}: {error}", job.query.id);
+    }
     let latency = job.start.elapsed();
     let deadline = inner.mailbox.limits().deadline;
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };

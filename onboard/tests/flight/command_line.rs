@@ -72,6 +72,32 @@ fn a_mask_is_0_and_a_refusal_is_3() {
 }
 
 #[test]
+fn a_mask_is_placed_with_a_camera_and_a_pose() {
+    let bench = Bench::new();
+    let (camera, pose) = (bench.path("camera.json"), bench.path("taken.json"));
+    std::fs::write(&camera, serde_json::to_string(&red::camera()).unwrap()).unwrap();
+    std::fs::write(&pose, serde_json::to_string(&red::pose()).unwrap()).unwrap();
+    let found = bench.segment("red.png", "red square", &["--json", "--camera", &camera, "--pose", &pose]);
+    let answer: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
+    let place = &answer["outcome"]["masks"][0]["positions"][0];
+    assert_eq!(place["kind"], "placed", "{answer}");
+    assert!((place["latitude_degrees"].as_f64().unwrap() - 56.2).abs() < 1e-4);
+
+    // Without a pose there is none beside the picture; with one there is.
+    let unknown = bench.segment("red.png", "red square", &["--camera", &camera]);
+    let stdout = String::from_utf8_lossy(&unknown.stdout);
+    assert!(stdout.contains("no position: the camera's pose is not known"), "{stdout}");
+    std::fs::copy(&pose, bench.path("red.pose.json")).unwrap();
+    let beside = bench.segment("red.png", "red square", &["--camera", &camera]);
+    let stdout = String::from_utf8_lossy(&beside.stdout);
+    assert!(stdout.contains("  at 56.2000"), "{stdout}");
+
+    std::fs::write(&pose, "{}").unwrap();
+    let broken = bench.segment("red.png", "red square", &["--camera", &camera, "--pose", &pose]);
+    assert_clear(&broken, 1, "taken.json: missing field");
+}
+
+#[test]
 fn bad_input_is_one_clear_error_with_a_hint() {
     let bench = Bench::new();
     assert_clear(&bench.segment("none.png", "red square", &[]), 1, "none.png");

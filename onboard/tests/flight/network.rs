@@ -3,9 +3,12 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use kestrel_link::{DroneId, Health, Outcome, Query, Readiness, Reply, Verdict, decode, encode};
+use kestrel_link::{
+    DroneId, Georeference, Health, Outcome, Query, Readiness, Reply, Unplaced, Verdict, decode, encode,
+};
 use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig};
 use kestrel_perception::Tiling;
+use kestrel_perception::geo::Geodetic;
 use zenoh::Session;
 use zenoh::handlers::FifoChannelHandler;
 use zenoh::sample::{Sample, SampleKind};
@@ -35,6 +38,7 @@ impl Pair {
             trial_latency: PATIENCE,
             engine: red::tract(),
             segmenter: red::options(Tiling::Never),
+            georeferencer: Some(red::georeferencer()),
             link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
             limits,
         })
@@ -100,12 +104,33 @@ async fn asked_over_the_network_a_drone_answers_with_masks_and_refusals() {
     let truth =
         kestrel_link::Mask::from_fn(320, 240, |x, y| (100..150).contains(&x) && (60..110).contains(&y)).unwrap();
     assert!(masks[0].mask.iou(&truth).unwrap() > 0.9);
+    // Nobody said where this picture was taken.
+    assert_eq!(masks[0].positions, [Georeference::Unplaced { why: Unplaced::PoseUnknown }]);
     assert_eq!((reply.frame, reply.frame_width, reply.frame_height), (0, 320, 240));
     assert_eq!((reply.capture_unix_nanos, reply.model.as_str(), reply.engine.as_str()), (77, "red@1", "tract"));
     let reply = pair.ask(&query("b", "blue square")).await.unwrap();
     assert_eq!(verdict(&reply), &Verdict::TargetAbsent);
     let health = pair.node.health();
     assert_eq!((health.segmented, health.refused, health.frames_in), (1, 1, 1));
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mask_is_placed_where_the_pose_is_known() {
+    let (_folder, source) = folder();
+    let pair = Pair::start(source, Limits::default()).await;
+    let shown = picture(320, 240, &[(100, 60, 50, RED)]);
+    pair.node.frames().put_posed(shown, 1, Some(red::pose())).unwrap();
+    let reply = pair.ask(&query("a", "red square")).await.unwrap();
+    let Outcome::Segmented { masks } = &reply.outcome else { panic!("expected a mask, got {:?}", reply.outcome) };
+    let [Georeference::Placed(place)] = &masks[0].positions[..] else { panic!("{:?}", masks[0].positions) };
+    let camera = Geodetic { latitude_degrees: 56.2, longitude_degrees: 10.19, height_metres: 0.0 };
+    let square =
+        Geodetic { latitude_degrees: place.latitude_degrees, longitude_degrees: place.longitude_degrees, ..camera };
+    let [north, east, _] = camera.offset_to(&square);
+    // Its middle is 35 pixels left of and above the picture's, and a pixel is 0.1 m.
+    assert!((north - 3.5).abs() < 1.0 && (east + 3.5).abs() < 1.0, "{north} {east}");
+    assert!(place.radius_metres > 1.0 && place.radius_metres < 5.0);
     pair.stop().await;
 }
 

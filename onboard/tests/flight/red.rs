@@ -14,6 +14,9 @@ use kestrel_onboard::bundle::{Bundle, seal};
 use kestrel_onboard::engine::{EngineChoice, EngineOptions};
 use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions};
 use kestrel_perception::Tiling;
+use kestrel_perception::geo::{
+    Attitude, Bounds, Camera, Distortion, Georeferencer, GimbalReference, Ground, Pose, PoseSigma,
+};
 use kestrel_perception::proposals::{CODE, MOST, NAMES, SPOT};
 
 use crate::graphs::Builder;
@@ -62,6 +65,42 @@ pub(crate) fn tract() -> EngineOptions {
 /// No gate: drawn pictures are not photographs.
 pub(crate) fn options(tiling: Tiling) -> SegmenterOptions {
     SegmenterOptions { tiling, gate: None, ..SegmenterOptions::default() }
+}
+
+/// A camera of 320×240 pixels.
+pub(crate) fn camera() -> Camera {
+    Camera {
+        width_pixels: 320,
+        height_pixels: 240,
+        focal_pixels: [300.0, 300.0],
+        centre_pixels: [160.0, 120.0],
+        distortion: Distortion::default(),
+        focal_sigma: 0.01,
+        centre_sigma_pixels: 1.0,
+    }
+}
+
+pub(crate) fn georeferencer() -> Georeferencer {
+    Georeferencer::new(camera(), Bounds::default()).unwrap()
+}
+
+/// 30 m up, looking straight down with the top of the picture to the north.
+pub(crate) fn pose() -> Pose {
+    Pose {
+        latitude_degrees: 56.2,
+        longitude_degrees: 10.19,
+        height_above_ground_metres: 30.0,
+        vehicle: Attitude::default(),
+        gimbal: Attitude::new(0.0, -90.0, 0.0),
+        gimbal_reference: GimbalReference::Horizon,
+        sigma: PoseSigma {
+            position_metres: 1.0,
+            height_metres: 1.0,
+            vehicle: Attitude::new(2.0, 1.0, 1.0),
+            gimbal: Attitude::default(),
+        },
+        ground: Ground::default(),
+    }
 }
 
 /// Writes the bundle; `version` makes one model differ from another, and with a key it is signed and has canaries.
