@@ -30,7 +30,14 @@ pub struct Health {
     pub segmented: u64,
     /// Outcomes that refused.
     pub refused: u64,
+    /// What is worse than it should be though queries are answered, one line each: another engine than the one asked for,
+    /// a frame rate that fell with heat. Empty when all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
 }
+
+/// Most lines of [`Health::degraded`].
+pub const MAX_DEGRADED: usize = 16;
 
 /// Whether a drone can answer, and if not why not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +59,10 @@ impl Message for Health {
     const MAX_BYTES: usize = 4 * 1024;
 
     fn validate(&self) -> Result<(), LinkError> {
+        if self.degraded.len() > MAX_DEGRADED {
+            let expected = format!("at most {MAX_DEGRADED} lines");
+            return Err(LinkError::field("health.degraded", expected, self.degraded.len()));
+        }
         DroneId::new(&self.drone).map(drop)
     }
 }

@@ -102,6 +102,7 @@ fn health(readiness: Readiness) -> Health {
         frames_dropped: 2,
         segmented: 40,
         refused: 48,
+        degraded: Vec::new(),
     }
 }
 
@@ -144,6 +145,7 @@ fn every_kind_of_message_is_as_documented() {
     for readiness in [Readiness::Ready, Readiness::Starting, Readiness::NotReady { why: "no model".into() }] {
         check("health", &health(readiness));
     }
+    check("health", &Health { degraded: vec!["hot: 91.0 °C".into()], ..health(Readiness::Ready) });
     check("push-offer", &PushOffer { manifest: "{}".into(), signature: "k s".into() });
     for phase in phases() {
         let state =
@@ -223,6 +225,17 @@ fn a_segment_without_positions_is_whole() {
     let bytes = encode(&answer).unwrap();
     assert!(!bytes.windows(9).any(|name| name == b"positions"));
     assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
+}
+
+/// What would break: a drone that knows no degraded states could not be read, or one that lists them without end would be.
+#[test]
+fn health_lists_what_is_degraded_when_there_is_something() {
+    let bytes = encode(&health(Readiness::Ready)).unwrap();
+    assert!(!bytes.windows(8).any(|name| name == b"degraded"));
+    assert_eq!(decode::<Health>(&bytes).unwrap().degraded, Vec::<String>::new());
+    let flood = Health { degraded: vec![String::new(); 17], ..health(Readiness::Ready) };
+    let error = decode::<Health>(&encode(&flood).unwrap()).unwrap_err();
+    assert!(error.to_string().starts_with("health.degraded"), "{error}");
 }
 
 #[test]
