@@ -18,7 +18,7 @@ use kestrel_link::{AnswerTokens, Outcome, Query, Refusal, Segment, Thresholds, V
 use kestrel_perception::{Bitmap, Decision, GateHistory, GateThresholds, Observation, Tiling, decide, policy, segment};
 
 use crate::bundle::{Bundle, BundleError};
-use crate::engine::{Engine, GraphBytes};
+use crate::engine::{Engine, GraphBytes, Opener};
 
 pub use error::SegmentError;
 pub use explain::{Concluded, Explanation, Written};
@@ -73,6 +73,8 @@ pub struct Answer {
     pub whole: Option<Whole>,
     /// Word tokens that did not fit and were left out.
     pub words_cut: usize,
+    /// What the engine did wrong, when the outcome is [`Verdict::EngineDegraded`].
+    pub failure: Option<String>,
 }
 
 /// What the model said of the whole frame, before tiles and policy.
@@ -134,10 +136,23 @@ impl Segmenter {
         engine: &crate::engine::EngineOptions,
         options: SegmenterOptions,
     ) -> Result<Self, SegmentError> {
+        Self::open_with(bundle, &Opener::default(), engine, options)
+    }
+
+    /// As [`Segmenter::open`], with an engine from `opener`.
+    ///
+    /// # Errors
+    /// As [`Segmenter::open`].
+    pub fn open_with(
+        bundle: &Bundle,
+        opener: &Opener,
+        engine: &crate::engine::EngineOptions,
+        options: SegmenterOptions,
+    ) -> Result<Self, SegmentError> {
         let [vision, language, mask] = graphs(bundle)?;
         let explain = options.explain.then(|| explain::graph(bundle)).transpose()?;
         let graphs = GraphBytes { vision: &vision, language: &language, mask: &mask, explain: explain.as_deref() };
-        Self::new(bundle, crate::engine::open(&graphs, engine)?, options)
+        Self::new(bundle, opener.open(&graphs, engine)?, options)
     }
 
     /// Engine and provider that are really active.
@@ -266,14 +281,18 @@ impl Look<'_> {
         let mut timings = std::mem::take(&mut self.timings);
         if let Some(refusal) = &self.refusal {
             let outcome = Outcome::Refused(refusal.clone());
-            return Ok(Answer { outcome, timings, whole: None, words_cut: 0 });
+            return Ok(Answer { outcome, timings, whole: None, words_cut: 0, failure: None });
         }
         let tokens = timed(&mut timings.words, || self.segmenter.words.encode(&query.text))?;
         match self.answer(query, &tokens, &mut timings) {
-            Ok((outcome, whole, words_cut)) => Ok(Answer { outcome, timings, whole: Some(whole), words_cut }),
+            Ok((outcome, whole, words_cut)) => {
+                let failure = not_finite(&outcome);
+                Ok(Answer { outcome, timings, whole: Some(whole), words_cut, failure })
+            }
             Err(error) => {
-                let outcome = Outcome::Refused(degraded(self.segmenter.engine.name(), error)?);
-                Ok(Answer { outcome, timings, whole: None, words_cut: 0 })
+                let (refusal, failure) = degraded(self.segmenter.engine.name(), error)?;
+                let (outcome, failure) = (Outcome::Refused(refusal), Some(failure));
+                Ok(Answer { outcome, timings, whole: None, words_cut: 0, failure })
             }
         }
     }
@@ -326,18 +345,25 @@ impl Look<'_> {
     }
 }
 
-/// The refusal of an engine that failed; any other error stays one.
-fn degraded(engine: &str, error: SegmentError) -> Result<Refusal, SegmentError> {
-    match error {
-        SegmentError::Engine(error) => tracing::error!("{error}"),
+/// What the policy refuses as the engine's fault: numbers that are not finite.
+fn not_finite(outcome: &Outcome) -> Option<String> {
+    let degraded = matches!(outcome, Outcome::Refused(Refusal { verdict: Verdict::EngineDegraded, .. }));
+    degraded.then(|| "its answers hold numbers that are not finite".to_owned())
+}
+
+/// The refusal of an engine that failed, and what it did wrong; any other error stays one.
+fn degraded(engine: &str, error: SegmentError) -> Result<(Refusal, String), SegmentError> {
+    let failure = match error {
+        SegmentError::Engine(error) => error.to_string(),
         SegmentError::Perception(kestrel_perception::Error::NotFinite { operation, count }) => {
-            tracing::error!("{operation}: {count} numbers from {engine} are not finite");
+            format!("{operation}: {count} numbers from {engine} are not finite")
         }
         error => return Err(error),
-    }
+    };
+    tracing::error!("{failure}");
     let verdict = Verdict::EngineDegraded;
     let evidence = vec![("engine_failures".into(), 1.0)];
-    Ok(Refusal { advice: policy::advice(&verdict), evidence, verdict })
+    Ok((Refusal { advice: policy::advice(&verdict), evidence, verdict }, failure))
 }
 
 fn refused(mut refusal: Refusal, words_cut: usize) -> Outcome {
