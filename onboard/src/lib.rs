@@ -2,12 +2,14 @@
 //!
 //! The way of a frame: a [`node`] takes it from the [`camera`], the [`pipeline`] looks at it and answers what was asked
 //! with an [`engine`], and the node publishes the outcome, with its [`position`] on the earth where camera and pose are known. A [`bundle`] holds the model, [`slots`] hold bundles.
+//! [`health`] is how it watches itself.
 #![deny(unsafe_code)]
 
 pub mod bundle;
 pub mod camera;
 pub mod config;
 pub mod engine;
+pub mod health;
 pub mod node;
 pub mod pipeline;
 pub mod position;
