@@ -31,6 +31,14 @@ pub enum NodeError {
         /// What zenoh said.
         why: String,
     },
+    /// The address for metrics cannot be had.
+    #[error("metrics.listen: {address}: {source}")]
+    Metrics {
+        /// Which address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A thread could not be started.
     #[error("starting thread {name}: {source}")]
     Thread {
@@ -55,6 +63,7 @@ impl NodeError {
             Self::Link { .. } => {
                 "check link.listen and link.connect: endpoints look like tcp/0.0.0.0:7447, and a port can be taken only once"
             }
+            Self::Metrics { .. } => "choose another port in metrics.listen, or leave it empty to give no metrics",
             Self::Thread { .. } => "the system is out of threads or memory",
         }
     }

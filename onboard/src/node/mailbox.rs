@@ -65,6 +65,8 @@ pub(super) enum Wake<M> {
     Frame(Arc<Frame>),
     /// Go on with this model.
     Switch(M),
+    /// Go on with this model's engine opened anew, unless another model flies by now.
+    Mended(M),
     /// End.
     Stop,
 }
@@ -89,6 +91,7 @@ struct State<A, M> {
     frames_dropped: u64,
     queries: Vec<Active<A>>,
     switch: Option<M>,
+    mended: Option<M>,
     stopped: bool,
 }
 
@@ -108,6 +111,7 @@ impl<A, M> Mailbox<A, M> {
             frames_dropped: 0,
             queries: Vec::with_capacity(limits.active_queries),
             switch: None,
+            mended: None,
             stopped: false,
         };
         Self { state: Mutex::new(state), changed: Condvar::new(), limits }
@@ -125,6 +129,18 @@ impl<A, M> Mailbox<A, M> {
         state.looked_at = false;
         state.latest = Some(Arc::new(Frame { number, image, capture_unix_nanos, pose, admitted: Instant::now() }));
         self.changed.notify_all();
+        Some(number)
+    }
+
+    /// Counts a frame that is left out unseen; gives its number, or `None` when the node has stopped.
+    pub(super) fn skip(&self) -> Option<u64> {
+        let mut state = self.lock();
+        if state.stopped {
+            return None;
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        state.frames_dropped += 1;
         Some(number)
     }
 
@@ -159,6 +175,9 @@ impl<A, M> Mailbox<A, M> {
             if let Some(model) = state.switch.take() {
                 self.changed.notify_all();
                 return Wake::Switch(model);
+            }
+            if let Some(model) = state.mended.take() {
+                return Wake::Mended(model);
             }
             if let Some(frame) = &state.latest
                 && at_hand.is_none_or(|at_hand| frame.number > at_hand.number)
@@ -198,13 +217,13 @@ impl<A, M> Mailbox<A, M> {
         active.answered != Some(frame.number) && fresh
     }
 
-    /// Queries that have waited too long: single ones are taken out, standing ones begin to wait anew.
-    pub(super) fn expire(&self) -> Vec<Job<A>> {
+    /// Queries that have waited for `patience` or longer: single ones are taken out, standing ones begin to wait anew.
+    pub(super) fn expire(&self, patience: Duration) -> Vec<Job<A>> {
         let mut state = self.lock();
         let now = Instant::now();
         let mut late = Vec::new();
         for active in &mut state.queries {
-            if now.saturating_duration_since(active.waiting_since) >= self.limits.frame_timeout {
+            if now.saturating_duration_since(active.waiting_since) >= patience {
                 late.push(Job { query: active.query.clone(), asker: active.asker.take(), start: active.waiting_since });
                 active.waiting_since = now;
                 if active.left.is_some() {
@@ -227,6 +246,12 @@ impl<A, M> Mailbox<A, M> {
         state.switch.is_none()
     }
 
+    /// Hands the perception thread a model whose engine was opened anew, in place of one that it has not taken yet.
+    pub(super) fn mend(&self, model: M) {
+        self.lock().mended = Some(model);
+        self.changed.notify_all();
+    }
+
     /// Ends the perception thread; those who still wait get nothing more from it and are given back.
     pub(super) fn stop(&self) -> Vec<Job<A>> {
         let mut state = self.lock();
@@ -243,6 +268,11 @@ impl<A, M> Mailbox<A, M> {
     pub(super) fn frames(&self) -> (u64, u64) {
         let state = self.lock();
         (state.next_number, state.frames_dropped)
+    }
+
+    /// Queries that are being answered or wait for a frame.
+    pub(super) fn active(&self) -> usize {
+        self.lock().queries.len()
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -290,6 +320,36 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_left_out_is_counted() {
+        let mailbox = Box::new(limits());
+        mailbox.put(RgbImage::new(1, 1), 0, None);
+        assert_eq!(frame(&mailbox, None).number, 0);
+        assert_eq!(mailbox.skip(), Some(1));
+        assert_eq!(mailbox.frames(), (2, 1));
+        mailbox.put(RgbImage::new(1, 1), 0, None);
+        assert_eq!(frame(&mailbox, None).number, 2, "numbers go on");
+    }
+
+    #[test]
+    fn an_engine_opened_anew_waits_behind_another_model() {
+        let mailbox = Arc::new(Box::new(limits()));
+        mailbox.mend("old");
+        mailbox.mend("mended");
+        let other = Arc::clone(&mailbox);
+        let pushing = std::thread::Builder::new().spawn(move || other.switch("pushed")).unwrap();
+        let mut woken = Vec::new();
+        while woken.len() < 2 {
+            match mailbox.wait(None) {
+                Wake::Switch(model) | Wake::Mended(model) => woken.push(model),
+                _ => panic!("expected a model"),
+            }
+        }
+        assert!(pushing.join().unwrap());
+        woken.sort_unstable();
+        assert_eq!(woken, ["mended", "pushed"], "neither takes the other's place");
+    }
+
+    #[test]
     fn each_query_gets_one_job_per_frame_until_its_frames_are_used_up() {
         let mailbox = Box::new(limits());
         mailbox.ask(query("once", 1), "a").unwrap();
@@ -334,9 +394,9 @@ mod tests {
         let mailbox = Box::new(limits());
         mailbox.ask(query("once", 1), "a").unwrap();
         mailbox.ask(query("standing", 0), "b").unwrap();
-        let late = mailbox.expire();
+        let late = mailbox.expire(Duration::ZERO);
         assert_eq!(late.iter().map(|job| job.asker).collect::<Vec<_>>(), [Some("a"), Some("b")]);
-        let late = mailbox.expire();
+        let late = mailbox.expire(Duration::ZERO);
         assert_eq!(late.len(), 1, "a standing query is refused again and again");
         assert_eq!(late[0].query.id, "standing");
     }

@@ -7,6 +7,7 @@ mod error;
 mod link;
 mod mailbox;
 mod push;
+mod upkeep;
 mod worker;
 
 use std::path::PathBuf;
@@ -24,17 +25,21 @@ use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
 
 use crate::bundle::Bundle;
-use crate::engine::EngineOptions;
+use crate::camera::unix_nanos;
+use crate::engine::{EngineChoice, EngineOptions};
+use crate::health::recovery::Which;
 use crate::pipeline::{Segmenter, SegmenterOptions};
 use crate::slots::{FolderDisk, SlotError, SlotStore};
 
 pub use error::NodeError;
 pub use link::LinkOptions;
 pub use mailbox::{Frame, Limits};
+pub use upkeep::{Fault, UpkeepOptions, Vitals};
 
 use link::Publisher;
 use mailbox::Mailbox;
 use push::Slots;
+use upkeep::{PanicGuard, Threads, Upkeep};
 
 /// Requests that may wait for this node before zenoh holds the network back.
 const WAITING_REQUESTS: usize = 16;
@@ -76,14 +81,33 @@ pub struct NodeConfig {
     pub link: LinkOptions,
     /// Bounds.
     pub limits: Limits,
+    /// What is done when things go wrong.
+    pub upkeep: UpkeepOptions,
 }
 
 /// A model ready to fly.
 pub(crate) struct Flying {
     segmenter: Segmenter,
-    model_hash: String,
+    bundle: Bundle,
     /// `A`, `B`, or empty.
     slot: String,
+    /// Engine and provider, as outcomes name them.
+    engine: String,
+    which: Which,
+}
+
+impl Flying {
+    /// A model on the engine that was asked for.
+    fn first(segmenter: Segmenter, bundle: Bundle, slot: String) -> Self {
+        let engine = segmenter.engine().to_owned();
+        Self { segmenter, bundle, slot, engine, which: Which::First }
+    }
+
+    /// A model on the engine that flies in place of `first`; every outcome says so.
+    fn fallback(segmenter: Segmenter, bundle: Bundle, slot: String, first: EngineChoice) -> Self {
+        let engine = format!("{} (fallback of {first})", segmenter.engine());
+        Self { segmenter, bundle, slot, engine, which: Which::Fallback }
+    }
 }
 
 /// What all threads and tasks of a node share.
@@ -98,6 +122,7 @@ struct Inner {
     started: Instant,
     stopping: AtomicBool,
     health_changed: Notify,
+    upkeep: Upkeep,
 }
 
 #[derive(Clone)]
@@ -112,15 +137,16 @@ impl About {
     fn of(flying: &Flying) -> Self {
         Self {
             model: flying.segmenter.model().to_owned(),
-            model_hash: flying.model_hash.clone(),
+            model_hash: flying.bundle.manifest_hash.clone(),
             slot: flying.slot.clone(),
-            engine: flying.segmenter.engine().to_owned(),
+            engine: flying.engine.clone(),
         }
     }
 }
 
 impl Inner {
     fn send(&self, reply: Reply, asker: Option<&Asker>) {
+        self.upkeep.metrics.outcome(&reply, unix_nanos());
         self.publisher.deliver(reply, asker);
     }
 
@@ -141,8 +167,10 @@ impl Inner {
     fn health(&self) -> Health {
         let about = self.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (frames_in, frames_dropped) = self.mailbox.frames();
-        let readiness =
-            if self.stopping() { Readiness::NotReady { why: "shutting down".into() } } else { Readiness::Ready };
+        let readiness = match self.stopping() {
+            true => Readiness::NotReady { why: "shutting down".into() },
+            false => self.upkeep.readiness(Instant::now()),
+        };
         Health {
             drone: self.publisher.drone.to_string(),
             readiness,
@@ -155,6 +183,7 @@ impl Inner {
             frames_dropped,
             segmented: self.segmented.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
+            degraded: self.upkeep.degraded(),
         }
     }
 }
@@ -166,13 +195,17 @@ pub struct Frames(Arc<Inner>);
 impl Frames {
     /// Hands over a frame with the camera's capture time (nanoseconds since the Unix epoch); it replaces one that nobody looked at yet.
     ///
-    /// Gives the frame's number, or `None` when the node has stopped.
+    /// Gives the frame's number, or `None` when the node has stopped. While the drone is hot, frames beyond the rate that is
+    /// left are counted as dropped.
     pub fn put(&self, image: RgbImage, capture_unix_nanos: u64) -> Option<u64> {
         self.put_posed(image, capture_unix_nanos, None)
     }
 
     /// As [`Frames::put`], with the camera's pose at that moment, so that masks can be placed on the earth.
     pub fn put_posed(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
+        if !self.0.upkeep.admits(Instant::now()) {
+            return self.0.mailbox.skip();
+        }
         self.0.mailbox.put(image, capture_unix_nanos, pose)
     }
 }
@@ -182,6 +215,7 @@ pub struct Node {
     inner: Arc<Inner>,
     worker: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    threads: Option<Threads>,
     /// Says that the drone is there for as long as it is held.
     _alive: zenoh::liveliness::LivelinessToken,
 }
@@ -213,12 +247,17 @@ impl Node {
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             health_changed: Notify::new(),
+            upkeep: Upkeep::new(&config),
         });
         let perceiving = Arc::clone(&inner);
         let worker = std::thread::Builder::new()
             .name("perception".into())
-            .spawn(move || worker::run(&perceiving, flying))
+            .spawn(move || {
+                let _guard = PanicGuard::new(&perceiving, "perception");
+                worker::run(&perceiving, flying);
+            })
             .map_err(|source| NodeError::Thread { name: "perception", source })?;
+        let threads = Threads::start(&inner, &config)?;
         let queries = session
             .declare_queryable(drone.query())
             .with(FifoChannel::new(WAITING_REQUESTS))
@@ -243,7 +282,7 @@ impl Node {
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self { inner, worker: Some(worker), tasks, _alive: alive })
+        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _alive: alive })
     }
 
     /// Where frames are handed over.
@@ -270,8 +309,11 @@ impl Node {
         let ended = tokio::task::spawn_blocking(move || {
             // First what is being answered, then those who will not be.
             let ended = worker.map(JoinHandle::join);
+            if let Some((job, seen)) = inner.upkeep.running.abandon() {
+                worker::expire(&inner, &job, Some(seen));
+            }
             for job in &waiting {
-                worker::expire(&inner, job);
+                worker::expire(&inner, job, None);
             }
             inner.publisher.health(&inner.health());
             ended
@@ -280,6 +322,7 @@ impl Node {
         if let Some(Err(_)) = ended {
             tracing::error!("the perception thread panicked");
         }
+        drop(self.threads.take());
         for task in std::mem::take(&mut self.tasks) {
             task.abort();
             // An aborted task is no error; waiting for it frees what it holds, the slots' lock among it.
@@ -301,13 +344,13 @@ impl Drop for Node {
 }
 
 fn open_model(config: &NodeConfig) -> Result<(Flying, Option<Slots>), NodeError> {
-    let open = |bundle: &Bundle, slot: &str| {
-        let segmenter = Segmenter::open(bundle, &config.engine, config.segmenter.clone())?;
+    let open = |bundle: Bundle, slot: &str| {
+        let segmenter = config.open(&bundle, config.engine.choice)?;
         tracing::info!("{} flies on {}", segmenter.model(), segmenter.engine());
-        Ok::<_, NodeError>(Flying { segmenter, model_hash: bundle.manifest_hash.clone(), slot: slot.to_owned() })
+        Ok::<_, NodeError>(Flying::first(segmenter, bundle, slot.to_owned()))
     };
     match &config.model {
-        ModelSource::Folder(dir) => Ok((open(&Bundle::open(dir)?, "")?, None)),
+        ModelSource::Folder(dir) => Ok((open(Bundle::open(dir)?, "")?, None)),
         ModelSource::Slots { dir, trusted, first } => {
             let disk = FolderDisk::open(dir).map_err(|source| SlotError::Disk {
                 operation: "open",
@@ -320,8 +363,8 @@ fn open_model(config: &NodeConfig) -> Result<(Flying, Option<Slots>), NodeError>
             }
             let slot = store.record().committed.as_ref().map_or("", |release| release.slot.name()).to_owned();
             let flying = match (recovery.bundle, first) {
-                (Some(bundle), _) => open(&bundle, &slot)?,
-                (None, Some(first)) => open(&Bundle::open(first)?, "")?,
+                (Some(bundle), _) => open(bundle, &slot)?,
+                (None, Some(first)) => open(Bundle::open(first)?, "")?,
                 (None, None) => return Err(NodeError::NoModel { path: dir.display().to_string() }),
             };
             Ok((flying, Some(Slots::new(store))))
@@ -379,14 +422,15 @@ async fn publish_health(inner: Arc<Inner>) {
     }
 }
 
-/// Refuses queries that no frame comes for.
+/// Refuses queries that no frame comes for, or whose answer does not come.
 async fn expire_queries(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(EXPIRY_EVERY);
     loop {
         ticks.tick().await;
-        let late = inner.mailbox.expire();
+        let late = upkeep::late(&inner, Instant::now());
         if !late.is_empty() {
-            in_background(&inner, move |inner| late.iter().for_each(|job| worker::expire(inner, job))).await;
+            let refuse = move |inner: &Inner| late.iter().for_each(|(job, seen)| worker::expire(inner, job, *seen));
+            in_background(&inner, refuse).await;
         }
     }
 }

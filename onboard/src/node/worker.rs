@@ -2,33 +2,66 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kestrel_link::{Outcome, Query, Refusal, Reply, Verdict};
 use kestrel_perception::policy;
 
 use super::mailbox::{Frame, Job, Wake};
+use super::upkeep::Seen;
 use super::{Asker, Flying, Inner};
-use crate::pipeline::{Look, Segmenter};
+use crate::pipeline::Look;
+
+/// What the perception thread flies.
+struct Craft {
+    /// `None` while the engine is lost.
+    flying: Option<Flying>,
+    /// Hash of the model's manifest.
+    model_hash: String,
+    model: String,
+    /// Engine and provider as outcomes name them; the last ones while the engine is lost.
+    engine: String,
+}
+
+impl Craft {
+    fn new(flying: Flying) -> Self {
+        Self {
+            model_hash: flying.bundle.manifest_hash.clone(),
+            model: flying.segmenter.model().to_owned(),
+            engine: flying.engine.clone(),
+            flying: Some(flying),
+        }
+    }
+}
 
 /// Runs until the node stops.
-pub(super) fn run(inner: &Inner, mut flying: Flying) {
+pub(super) fn run(inner: &Inner, flying: Flying) {
+    let mut craft = Craft::new(flying);
     let mut at_hand: Option<Arc<Frame>> = None;
     let mut next = inner.mailbox.wait(None);
     loop {
         match next {
             Wake::Stop => return,
             Wake::Switch(model) => {
-                flying = model;
+                craft = Craft::new(model);
+                inner.upkeep.mender.replaced();
+                next = inner.mailbox.wait(at_hand.as_deref());
+            }
+            Wake::Mended(model) => {
+                // What was opened for a model that no longer flies is let go.
+                if model.bundle.manifest_hash == craft.model_hash {
+                    inner.announce(super::About::of(&model));
+                    craft = Craft::new(model);
+                }
                 next = inner.mailbox.wait(at_hand.as_deref());
             }
             // Only a frame is looked at can a query wait for it, unless the model was switched in between.
             Wake::Ask => match at_hand.clone() {
-                Some(frame) => next = look(inner, &mut flying.segmenter, &frame),
+                Some(frame) => next = look(inner, &mut craft, &frame),
                 None => next = inner.mailbox.wait(None),
             },
             Wake::Frame(frame) => {
-                next = look(inner, &mut flying.segmenter, &frame);
+                next = look(inner, &mut craft, &frame);
                 at_hand = Some(frame);
             }
         }
@@ -36,18 +69,52 @@ pub(super) fn run(inner: &Inner, mut flying: Flying) {
 }
 
 /// Looks at one frame and answers about it until something else is to be done.
-fn look(inner: &Inner, segmenter: &mut Segmenter, frame: &Frame) -> Wake<Flying> {
-    let about = About { model: segmenter.model().to_owned(), engine: segmenter.engine().to_owned() };
-    let mut look = match segmenter.look(&frame.image) {
-        Ok(look) => look,
-        Err(error) => {
-            tracing::warn!("frame {} left out: {error}", frame.number);
-            return inner.mailbox.wait(Some(frame));
+fn look(inner: &Inner, craft: &mut Craft, frame: &Frame) -> Wake<Flying> {
+    if let Some(mut flying) = craft.flying.take() {
+        let next = match flying.segmenter.look(&frame.image) {
+            Ok(mut look) => answer_all(inner, &mut look, frame, craft),
+            Err(error) => {
+                tracing::warn!("frame {} left out: {error}", frame.number);
+                Ok(inner.mailbox.wait(Some(frame)))
+            }
+        };
+        match next {
+            Ok(next) => {
+                craft.flying = Some(flying);
+                return next;
+            }
+            Err(why) => {
+                inner.upkeep.metrics.engine_failed();
+                inner.upkeep.mender.lost(flying, why);
+                inner.health_changed();
+            }
         }
-    };
+    }
+    refuse_all(inner, frame, craft)
+}
+
+/// Answers every query about the frame until something else is to be done; an error is what the engine did when it failed.
+fn answer_all(inner: &Inner, look: &mut Look<'_>, frame: &Frame, craft: &Craft) -> Result<Wake<Flying>, String> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            answer(inner, &mut look, frame, job, &about);
+            if let Some(why) = answer(inner, look, frame, job, craft) {
+                return Err(why);
+            }
+        }
+        match inner.mailbox.wait(Some(frame)) {
+            Wake::Ask => {}
+            other => return Ok(other),
+        }
+    }
+}
+
+/// Refuses every query about the frame until something else is to be done: there is no engine to ask.
+fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
+    loop {
+        while let Some(job) = inner.mailbox.take(frame) {
+            let failures = inner.upkeep.mender.failures();
+            let evidence = vec![("engine_failures".into(), failures as f32)];
+            send(inner, frame, &job, refusal(Verdict::EngineDegraded, evidence), craft);
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -56,47 +123,71 @@ fn look(inner: &Inner, segmenter: &mut Segmenter, frame: &Frame) -> Wake<Flying>
     }
 }
 
-struct About {
-    model: String,
-    engine: String,
-}
-
-fn answer(inner: &Inner, look: &mut Look<'_>, frame: &Frame, job: Job<Asker>, about: &About) {
-    let mut outcome = match look.ask(&job.query) {
-        Ok(answer) => answer.outcome,
+/// Answers one query; gives what the engine did wrong when it failed.
+fn answer(inner: &Inner, look: &mut Look<'_>, frame: &Frame, job: Job<Asker>, craft: &Craft) -> Option<String> {
+    let query = job.query.clone();
+    inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
+    let asked = look.ask(&query);
+    let job = inner.upkeep.running.end();
+    let (mut outcome, failure) = match asked {
+        Ok(answer) => {
+            inner.upkeep.metrics.runs(&answer.timings);
+            // A frame that the gate refused says nothing of the engine.
+            if answer.failure.is_none() && answer.whole.is_some() {
+                inner.upkeep.mender.answered();
+            }
+            (answer.outcome, answer.failure)
+        }
         // Queries were checked at the door, so this is a fault of ours; the asker must still hear of it.
         Err(error) => {
-            tracing::error!("query {}: {error}", job.query.id);
-            refusal(Verdict::EngineDegraded, vec![("engine_failures".into(), 1.0)])
+            tracing::error!("query {}: {error}", query.id);
+            (refusal(Verdict::EngineDegraded, vec![("engine_failures".into(), 1.0)]), None)
         }
     };
+    // Who waited for too long was refused for lateness in the meantime.
+    let Some(job) = job else { return failure };
     if let Some(georeferencer) = &inner.georeferencer
         && let Err(error) = georeferencer.annotate(&mut outcome, frame.pose.as_ref())
     {
         // The mask was made here a moment ago; it goes out without a position.
-        tracing::error!("query {}: {error}", job.query.id);
+        tracing::error!("query {}: {error}", query.id);
     }
+    send(inner, frame, &job, outcome, craft);
+    failure
+}
+
+/// Sends an outcome about a frame, or that it came too late.
+fn send(inner: &Inner, frame: &Frame, job: &Job<Asker>, outcome: Outcome, craft: &Craft) {
     let latency = job.start.elapsed();
     let deadline = inner.mailbox.limits().deadline;
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
-    reply.frame = frame.number;
-    reply.frame_width = frame.image.width();
-    reply.frame_height = frame.image.height();
-    reply.capture_unix_nanos = frame.capture_unix_nanos;
-    reply.model.clone_from(&about.model);
-    reply.engine.clone_from(&about.engine);
+    place(&mut reply, Seen::of(frame));
+    reply.model.clone_from(&craft.model);
+    reply.engine.clone_from(&craft.engine);
     inner.send(reply, job.asker.as_ref());
 }
 
-/// Refuses a query that waited too long for a frame.
-pub(super) fn expire(inner: &Inner, job: &Job<Asker>) {
+/// Refuses a query that waited too long: for a frame, or for the answer about the one that was `seen`.
+pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
     let waited = job.start.elapsed();
-    let outcome = late(waited, inner.mailbox.limits().frame_timeout);
-    let mut reply = reply(inner, &job.query, waited, outcome);
-    // No frame was looked at: the next one's number, and no size.
-    reply.frame = inner.mailbox.frames().0;
+    let limits = inner.mailbox.limits();
+    let limit = if seen.is_some() { limits.deadline } else { limits.frame_timeout };
+    let mut reply = reply(inner, &job.query, waited, late(waited, limit));
+    match seen {
+        Some(seen) => place(&mut reply, seen),
+        // No frame was looked at: the next one's number, and no size.
+        None => reply.frame = inner.mailbox.frames().0,
+    }
     inner.send(reply, job.asker.as_ref());
+}
+
+/// Names the frame.
+fn place(reply: &mut Reply, seen: Seen) {
+    reply.frame = seen.number;
+    reply.frame_width = seen.width;
+    reply.frame_height = seen.height;
+    reply.capture_unix_nanos = seen.capture_unix_nanos;
 }
 
 fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> Reply {
