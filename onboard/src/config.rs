@@ -1,6 +1,7 @@
 //! The configuration of `onboard run`: one TOML file, environment and flags, unknown keys refused.
 
 mod keys;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use toml::{Table, Value};
 
 use crate::camera::Source;
 use crate::engine::{EngineChoice, EngineOptions};
-use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig};
+use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
 use crate::position::read_camera;
 
@@ -35,6 +36,9 @@ struct File {
     position: Position,
     link: Link,
     limits: LimitsSection,
+    watchdog: upkeep::Watchdog,
+    thermal: upkeep::ThermalSection,
+    metrics: upkeep::MetricsSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -53,6 +57,12 @@ struct Engine {
     threads: usize,
     library: PathBuf,
     fetch: bool,
+    fallback: String,
+    fallback_after_failures: u32,
+    rebuild_first_millis: u64,
+    rebuild_most_millis: u64,
+    rebuild_good_answers: u32,
+    give_up_after_failures: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -238,6 +248,15 @@ impl File {
         let millis = Duration::from_millis;
         let source = self.model.source()?;
         let georeferencer = self.position.georeferencer()?;
+        let deadline = millis(self.limits.deadline_millis);
+        let upkeep = UpkeepOptions {
+            fallback: self.engine.fallback(choice)?,
+            recovery: self.engine.recovery()?,
+            watchdog: self.watchdog.limits(deadline)?,
+            thermal: self.thermal.options(rate)?,
+            metrics: self.metrics.address()?,
+            ..UpkeepOptions::of(deadline)
+        };
         Ok(Config {
             node: NodeConfig {
                 drone,
@@ -263,10 +282,11 @@ impl File {
                 },
                 limits: Limits {
                     active_queries: self.limits.active_queries,
-                    deadline: millis(self.limits.deadline_millis),
+                    deadline,
                     reuse_frame: millis(self.limits.reuse_frame_millis),
                     frame_timeout: millis(self.limits.frame_timeout_millis),
                 },
+                upkeep,
             },
             camera: Source { path: self.camera.path, frames_per_second: rate, repeat: self.camera.repeat },
         })
@@ -358,6 +378,21 @@ mod tests {
         assert_eq!(error.hint(), "did you mean `engine`?");
     }
 
+    /// What would break: a fallback that nobody asked for (promise P3).
+    #[test]
+    fn nothing_falls_back_unless_it_is_written() {
+        assert_eq!(parse(LEAST).unwrap().node.upkeep.fallback, None);
+        let text = format!("[engine]\nfallback = \"tract\"\n{LEAST}");
+        assert_eq!(parse(&text).unwrap().node.upkeep.fallback, Some(EngineChoice::Tract));
+    }
+
+    #[test]
+    fn metrics_are_off_until_they_have_an_address() {
+        assert_eq!(parse(LEAST).unwrap().node.upkeep.metrics, None);
+        let text = format!("{LEAST}[metrics]\nlisten = \"127.0.0.1:9464\"\n");
+        assert_eq!(parse(&text).unwrap().node.upkeep.metrics, Some(([127, 0, 0, 1], 9464).into()));
+    }
+
     #[test]
     fn flag_wins_over_environment_over_file() {
         let environment = |name: &str| match name {
@@ -382,6 +417,17 @@ mod tests {
             ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),
             ("[position]\nmost_sigma_metres = nan\n", "position.most_sigma_metres"),
             ("[position]\ncamera = \"none.json\"\n", "position.camera"),
+            ("[engine]\nfallback = \"auto\"\n", "engine.fallback"),
+            ("[engine]\nfallback = \"ort/cpu\"\n", "engine.fallback"),
+            ("[engine]\nrebuild_first_millis = 0\n", "engine.rebuild_first_millis"),
+            ("[engine]\nrebuild_most_millis = 1\n", "engine.rebuild_most_millis"),
+            ("[watchdog]\nlate_deadlines = 0.5\n", "watchdog.late_deadlines"),
+            ("[watchdog]\nhung_deadlines = 1.5\n", "watchdog.hung_deadlines"),
+            ("[thermal]\nhot_celsius = 10.0\n", "thermal.hot_celsius"),
+            ("[thermal]\nwarm_celsius = nan\n", "thermal.warm_celsius"),
+            ("[thermal]\nleast_frames_per_second = 0.0\n", "thermal.least_frames_per_second"),
+            ("[metrics]\nlisten = \"0.0.0.0:9464\"\n", "metrics.listen"),
+            ("[metrics]\nlisten = \"9464\"\n", "metrics.listen"),
         ] {
             let mut table: Table = LEAST.parse().unwrap();
             for (section, given) in text.parse::<Table>().unwrap() {

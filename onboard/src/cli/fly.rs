@@ -2,14 +2,23 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use kestrel_link::Readiness;
 use kestrel_onboard::camera;
 use kestrel_onboard::config::Config;
-use kestrel_onboard::node::Node;
+use kestrel_onboard::health::exit;
+use kestrel_onboard::health::notify::Notifier;
+use kestrel_onboard::health::periodic::Periodic;
+use kestrel_onboard::node::{Fault, Node, NodeError, Vitals};
+use kestrel_onboard::pipeline::SegmentError;
 
-use super::hinted;
+use super::{hinted, hinted_as};
+
+/// How often the service manager is told how the drone is.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -24,7 +33,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config, |name| std::env::var(name).ok(), &self.set)
-            .map_err(|error| hinted(&error, error.hint()))?;
+            .map_err(|error| hinted_as(exit::CONFIGURATION, &error, error.hint()))?;
         // A camera that is not there is said before seconds go into opening a model.
         camera::pictures(&config.camera.path).map_err(|error| hinted(&error, error.hint()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,7 +48,10 @@ impl Run {
 async fn fly(config: Config) -> anyhow::Result<ExitCode> {
     let Config { node, camera: source } = config;
     let drone = node.drone.clone();
-    let node = Node::start(node).await.map_err(|error| hinted(&error, error.hint()))?;
+    let node = Node::start(node).await.map_err(|error| not_started(&error))?;
+    if let Some(address) = node.metrics_address() {
+        tracing::info!("metrics on http://{address}/metrics");
+    }
     let frames = node.frames();
     let playing = std::thread::Builder::new()
         .name("camera".into())
@@ -50,13 +62,75 @@ async fn fly(config: Config) -> anyhow::Result<ExitCode> {
             }
         })
         .context("start the camera's thread")?;
+    let notifier = Notifier::from_environment();
+    notifier.ready(&status(&node.vitals()));
+    let telling = tell(notifier, node.vitals()).context("start the thread that tells the service manager")?;
     tracing::info!("{drone} is ready");
-    stop_signal().await.context("wait for a signal")?;
+    let fault = tokio::select! {
+        signal = stop_signal() => {
+            signal.context("wait for a signal")?;
+            None
+        }
+        fault = node.fault() => Some(fault),
+    };
+    drop(telling);
     tracing::info!("{drone} stops");
-    node.stop().await.map_err(|error| hinted(&error, error.hint()))?;
+    notifier.stopping(&fault.as_ref().map_or_else(|| "asked to stop".to_owned(), Fault::to_string));
+    if let Some(hung @ Fault::EngineHung { .. }) = &fault {
+        // Its thread would be waited for without end.
+        exit::leave(hung.exit_code());
+    }
+    let stopped = node.stop().await.map_err(|error| hinted(&error, error.hint()));
     // The camera's thread ends with its next frame, which nobody takes; the process does not wait for it.
     drop(playing);
-    Ok(ExitCode::SUCCESS)
+    match fault {
+        Some(fault) => {
+            Err(hinted_as(fault.exit_code(), &fault, "what led to it stands above; `onboard doctor` checks the engine"))
+        }
+        None => stopped.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// An engine that cannot be had ends the process with a code of its own: a service manager may try again.
+fn not_started(error: &NodeError) -> anyhow::Error {
+    match error {
+        NodeError::Segment(SegmentError::Engine(_)) => hinted_as(exit::ENGINE_LOST, error, error.hint()),
+        _ => hinted(error, error.hint()),
+    }
+}
+
+/// Tells the service manager how the drone is, and that it lives as long as it watches itself.
+fn tell(notifier: Notifier, vitals: Vitals) -> std::io::Result<Vec<Periodic>> {
+    let mut threads = Vec::new();
+    if let Some(every) = notifier.alive_every() {
+        let watched = vitals.clone();
+        threads.push(Periodic::start("alive", every, move || {
+            if watched.is_alive() {
+                notifier.alive();
+            }
+        })?);
+    }
+    let mut last = String::new();
+    threads.push(Periodic::start("status", STATUS_EVERY, move || {
+        let status = status(&vitals);
+        if status != last {
+            notifier.status(&status);
+            last = status;
+        }
+    })?);
+    Ok(threads)
+}
+
+/// One line on how the drone is.
+fn status(vitals: &Vitals) -> String {
+    let health = vitals.health();
+    let state = match health.readiness {
+        Readiness::Ready if health.degraded.is_empty() => "ready".to_owned(),
+        Readiness::Ready => format!("ready, degraded: {}", health.degraded.join("; ")),
+        Readiness::Starting => "starting".to_owned(),
+        Readiness::NotReady { why } => format!("not ready: {why}"),
+    };
+    format!("{} on {}: {state}", health.model, health.engine)
 }
 
 async fn stop_signal() -> std::io::Result<()> {

@@ -67,6 +67,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 struct Hinted {
     text: String,
     hint: String,
+    /// What the process ends with.
+    code: u8,
 }
 
 impl fmt::Display for Hinted {
@@ -79,7 +81,17 @@ impl std::error::Error for Hinted {}
 
 /// Puts a hint beside an error.
 fn hinted(error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { text: error.to_string(), hint: hint.into() }.into()
+    hinted_as(1, error, hint)
+}
+
+/// Puts a hint beside an error that the process is to end with `code` for, see [`kestrel_onboard::health::exit`].
+fn hinted_as(code: u8, error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { text: error.to_string(), hint: hint.into(), code }.into()
+}
+
+/// What the process ends with because of an error.
+pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
+    error.downcast_ref::<Hinted>().map_or(ExitCode::FAILURE, |hinted| hinted.code.into())
 }
 
 /// The hint of an error, if it has one.
