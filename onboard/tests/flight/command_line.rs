@@ -139,9 +139,24 @@ fn a_misspelt_configuration_key_stops_the_start() {
     let config = bench.path("drone.toml");
     std::fs::write(&config, "[camera]\npaht = \"frames\"\n").unwrap();
     let output = bench.onboard(&["run", "--config", &config]);
-    assert_clear(&output, 1, "unknown key `camera.paht`");
+    assert_clear(&output, 78, "unknown key `camera.paht`");
     assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `camera.path`?"));
-    assert_clear(&bench.onboard(&["run", "--config", "none.toml"]), 1, "none.toml");
+    assert_clear(&bench.onboard(&["run", "--config", "none.toml"]), 78, "none.toml");
+}
+
+/// Setup: a configuration that names an engine, and allows another one. Fault: its library is not there.
+/// Expected: the start fails with the code of a lost engine. Invariant: nothing falls back at the start (promise P3).
+#[test]
+fn an_engine_that_cannot_be_had_stops_the_start() {
+    let bench = Bench::new();
+    let config = bench.path("drone.toml");
+    let (bundle, picture, library) = (bench.path("bundle"), bench.path("red.png"), bench.path("no.so"));
+    let text = format!(
+        "[model]\nbundle = {bundle:?}\n[camera]\npath = {picture:?}\n\
+         [engine]\nname = \"ort/cpu\"\nlibrary = {library:?}\nfallback = \"tract\"\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    assert_clear(&bench.onboard(&["run", "--config", &config]), 72, "no usable library");
 }
 
 #[test]

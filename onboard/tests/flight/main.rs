@@ -4,10 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod command_line;
+mod degraded;
 mod engines;
 mod explain;
+mod faulty;
 mod graphs;
+mod heat;
 mod network;
 mod pipeline;
 mod push;
 mod red;
+mod scrape;
+#[cfg(unix)]
+mod service;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use kestrel_link::{
     DroneId, Georeference, Health, Outcome, Query, Readiness, Reply, Unplaced, Verdict, decode, encode,
 };
-use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig};
+use kestrel_onboard::engine::EngineOptions;
+use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_perception::Tiling;
 use kestrel_perception::geo::Geodetic;
 use zenoh::Session;
@@ -28,6 +29,16 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start(model: ModelSource, limits: Limits) -> Self {
+        Self::start_with(model, limits, red::tract(), UpkeepOptions::of(limits.deadline)).await
+    }
+
+    /// As [`Pair::start`], with an engine and what is done when it fails.
+    pub(crate) async fn start_with(
+        model: ModelSource,
+        limits: Limits,
+        engine: EngineOptions,
+        upkeep: UpkeepOptions,
+    ) -> Self {
         // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("tcp/127.0.0.1:{port}");
@@ -36,11 +47,12 @@ impl Pair {
             drone: drone.clone(),
             model,
             trial_latency: PATIENCE,
-            engine: red::tract(),
+            engine,
             segmenter: red::options(Tiling::Never),
             georeferencer: Some(red::georeferencer()),
             link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
             limits,
+            upkeep,
         })
         .await
         .unwrap();
@@ -57,12 +69,12 @@ impl Pair {
         self.operator.get(key).payload(payload).timeout(PATIENCE).await.unwrap()
     }
 
-    async fn ask(&self, query: &Query) -> Result<Reply, String> {
+    pub(crate) async fn ask(&self, query: &Query) -> Result<Reply, String> {
         let answers = self.get(self.drone.query(), encode(query).unwrap()).await;
         first(&answers).await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.node.stop().await.unwrap();
         let gone = tokio::time::timeout(PATIENCE, self.alive.recv_async()).await.unwrap().unwrap();
         assert_eq!(gone.kind(), SampleKind::Delete, "a drone that left is seen to be gone");
@@ -70,7 +82,7 @@ impl Pair {
     }
 }
 
-async fn first(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Reply, String> {
+pub(crate) async fn first(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Reply, String> {
     let reply = tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap().expect("an answer");
     match reply.into_result() {
         Ok(sample) => Ok(decode(&sample.payload().to_bytes()).unwrap()),
@@ -78,14 +90,14 @@ async fn first(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Repl
     }
 }
 
-fn folder() -> (tempfile::TempDir, ModelSource) {
+pub(crate) fn folder() -> (tempfile::TempDir, ModelSource) {
     let folder = tempfile::tempdir().unwrap();
     red::write(folder.path(), "1", None);
     let source = ModelSource::Folder(folder.path().to_owned());
     (folder, source)
 }
 
-fn verdict(reply: &Reply) -> &Verdict {
+pub(crate) fn verdict(reply: &Reply) -> &Verdict {
     match &reply.outcome {
         Outcome::Refused(refusal) => &refusal.verdict,
         Outcome::Segmented { .. } => panic!("expected a refusal"),
