@@ -99,6 +99,7 @@ async fn a_signed_model_is_pushed_and_flies() {
         segmenter: SegmenterOptions::default(),
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits::default(),
+        record: None,
     })
     .await
     .unwrap();

@@ -2,6 +2,7 @@
 //!
 //! The way of a frame: a [`node`] takes it from the [`camera`], the [`pipeline`] looks at it and answers what was asked
 //! with an [`engine`], and the node publishes the outcome. A [`bundle`] holds the model, [`slots`] hold bundles.
+//! A [`record`] keeps a flight so that it can be flown again, bit for bit.
 #![deny(unsafe_code)]
 
 pub mod bundle;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod engine;
 pub mod node;
 pub mod pipeline;
+pub mod record;
 pub mod registry;
 pub mod released;
 pub mod slots;
