@@ -100,6 +100,7 @@ async fn a_signed_model_is_pushed_and_flies() {
         georeferencer: None,
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits::default(),
+        record: None,
     })
     .await
     .unwrap();

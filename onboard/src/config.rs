@@ -17,6 +17,7 @@ use crate::engine::{EngineChoice, EngineOptions};
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig};
 use crate::pipeline::SegmenterOptions;
 use crate::position::read_camera;
+use crate::record::RecordOptions;
 
 use keys::{keys, merge, put, unknown};
 
@@ -35,6 +36,14 @@ struct File {
     position: Position,
     link: Link,
     limits: LimitsSection,
+    record: Record,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    file: PathBuf,
+    most_megabytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -267,6 +276,10 @@ impl File {
                     reuse_frame: millis(self.limits.reuse_frame_millis),
                     frame_timeout: millis(self.limits.frame_timeout_millis),
                 },
+                record: (!self.record.file.as_os_str().is_empty()).then_some(RecordOptions {
+                    file: self.record.file,
+                    most_bytes: self.record.most_megabytes.saturating_mul(1_000_000),
+                }),
             },
             camera: Source { path: self.camera.path, frames_per_second: rate, repeat: self.camera.repeat },
         })
@@ -347,6 +360,13 @@ mod tests {
         assert_eq!(config.node.drone.as_str(), "kestrel-1");
         assert_eq!(config.node.engine.choice.to_string(), "ort/cpu");
         assert!(!config.node.engine.fetch, "a flight does not download");
+    }
+
+    #[test]
+    fn a_flight_is_recorded_where_a_file_is_named() {
+        assert_eq!(parse(LEAST).unwrap().node.record, None);
+        let config = parse(&format!("{LEAST}[record]\nfile = \"a.mcap\"\nmost_megabytes = 3\n")).unwrap();
+        assert_eq!(config.node.record, Some(RecordOptions { file: "a.mcap".into(), most_bytes: 3_000_000 }));
     }
 
     #[test]

@@ -102,6 +102,7 @@ fn health(readiness: Readiness) -> Health {
         frames_dropped: 2,
         segmented: 40,
         refused: 48,
+        recording: None,
     }
 }
 
@@ -144,6 +145,8 @@ fn every_kind_of_message_is_as_documented() {
     for readiness in [Readiness::Ready, Readiness::Starting, Readiness::NotReady { why: "no model".into() }] {
         check("health", &health(readiness));
     }
+    let recording = Recording { lost_frames: 1, lost_outcomes: 2, stopped: "no space left on device".into() };
+    check("health", &Health { recording: Some(recording), ..health(Readiness::Ready) });
     check("push-offer", &PushOffer { manifest: "{}".into(), signature: "k s".into() });
     for phase in phases() {
         let state =

@@ -4,6 +4,7 @@
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
 
 mod error;
+mod flying;
 mod link;
 mod mailbox;
 mod push;
@@ -23,15 +24,15 @@ use tokio::sync::Notify;
 use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
 
-use crate::bundle::Bundle;
 use crate::engine::EngineOptions;
-use crate::pipeline::{Segmenter, SegmenterOptions};
-use crate::slots::{FolderDisk, SlotError, SlotStore};
+use crate::pipeline::SegmenterOptions;
+use crate::record::{Model, RecordOptions, RecordState};
 
 pub use error::NodeError;
 pub use link::LinkOptions;
 pub use mailbox::{Frame, Limits};
 
+use flying::Flying;
 use link::Publisher;
 use mailbox::Mailbox;
 use push::Slots;
@@ -76,14 +77,8 @@ pub struct NodeConfig {
     pub link: LinkOptions,
     /// Bounds.
     pub limits: Limits,
-}
-
-/// A model ready to fly.
-pub(crate) struct Flying {
-    segmenter: Segmenter,
-    model_hash: String,
-    /// `A`, `B`, or empty.
-    slot: String,
+    /// Where the flight is recorded; `None` records nothing.
+    pub record: Option<RecordOptions>,
 }
 
 /// What all threads and tasks of a node share.
@@ -92,31 +87,14 @@ struct Inner {
     publisher: Publisher,
     slots: Option<Slots>,
     georeferencer: Option<Georeferencer>,
-    about: Mutex<About>,
+    about: Mutex<Arc<Model>>,
+    /// How the recording goes, where there is one.
+    recording: Option<Arc<RecordState>>,
     segmented: AtomicU64,
     refused: AtomicU64,
     started: Instant,
     stopping: AtomicBool,
     health_changed: Notify,
-}
-
-#[derive(Clone)]
-struct About {
-    model: String,
-    model_hash: String,
-    slot: String,
-    engine: String,
-}
-
-impl About {
-    fn of(flying: &Flying) -> Self {
-        Self {
-            model: flying.segmenter.model().to_owned(),
-            model_hash: flying.model_hash.clone(),
-            slot: flying.slot.clone(),
-            engine: flying.segmenter.engine().to_owned(),
-        }
-    }
 }
 
 impl Inner {
@@ -125,7 +103,7 @@ impl Inner {
     }
 
     /// Says that another model flies from now on.
-    fn announce(&self, about: About) {
+    fn announce(&self, about: Arc<Model>) {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = about;
         self.health_changed();
     }
@@ -146,15 +124,16 @@ impl Inner {
         Health {
             drone: self.publisher.drone.to_string(),
             readiness,
-            model: about.model,
-            model_hash: about.model_hash,
-            slot: about.slot,
-            engine: about.engine,
+            model: about.name.clone(),
+            model_hash: about.manifest_hash.clone(),
+            slot: about.slot.clone(),
+            engine: about.engine.clone(),
             uptime_seconds: self.started.elapsed().as_secs(),
             frames_in,
             frames_dropped,
             segmented: self.segmented.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
+            recording: self.recording.as_ref().map(|state| state.recording()),
         }
     }
 }
@@ -197,17 +176,20 @@ impl Node {
         let config = Arc::new(config);
         let opening = Arc::clone(&config);
         // Opening a model takes seconds and must not hold up whoever else lives on this runtime.
-        let (flying, slots) = tokio::task::spawn_blocking(move || open_model(&opening))
+        let (flying, slots) = tokio::task::spawn_blocking(move || flying::open_model(&opening))
             .await
             .map_err(NodeError::link("open the model"))??;
         let session = zenoh::open(config.link.config()?).await.map_err(NodeError::link("join the network"))?;
+        // Last of what can fail for long, so that a start that fails leaves no empty record behind.
+        let recorder = flying::record(&config)?;
         let drone = config.drone.clone();
         let inner = Arc::new(Inner {
             mailbox: Mailbox::new(config.limits),
             publisher: Publisher { session: session.clone(), drone: drone.clone() },
             slots,
             georeferencer: config.georeferencer,
-            about: Mutex::new(About::of(&flying)),
+            about: Mutex::new(Arc::clone(&flying.about)),
+            recording: recorder.as_ref().map(|recorder| recorder.state()),
             segmented: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             started: Instant::now(),
@@ -217,7 +199,7 @@ impl Node {
         let perceiving = Arc::clone(&inner);
         let worker = std::thread::Builder::new()
             .name("perception".into())
-            .spawn(move || worker::run(&perceiving, flying))
+            .spawn(move || worker::run(&perceiving, flying, recorder))
             .map_err(|source| NodeError::Thread { name: "perception", source })?;
         let queries = session
             .declare_queryable(drone.query())
@@ -258,7 +240,7 @@ impl Node {
         self.inner.health()
     }
 
-    /// Answers what still waits with a refusal, leaves the network and ends every thread.
+    /// Answers what still waits with a refusal, ends the record, leaves the network and ends every thread.
     ///
     /// # Errors
     /// When zenoh cannot close the session.
@@ -296,35 +278,6 @@ impl Drop for Node {
         self.inner.mailbox.stop();
         for task in &self.tasks {
             task.abort();
-        }
-    }
-}
-
-fn open_model(config: &NodeConfig) -> Result<(Flying, Option<Slots>), NodeError> {
-    let open = |bundle: &Bundle, slot: &str| {
-        let segmenter = Segmenter::open(bundle, &config.engine, config.segmenter.clone())?;
-        tracing::info!("{} flies on {}", segmenter.model(), segmenter.engine());
-        Ok::<_, NodeError>(Flying { segmenter, model_hash: bundle.manifest_hash.clone(), slot: slot.to_owned() })
-    };
-    match &config.model {
-        ModelSource::Folder(dir) => Ok((open(&Bundle::open(dir)?, "")?, None)),
-        ModelSource::Slots { dir, trusted, first } => {
-            let disk = FolderDisk::open(dir).map_err(|source| SlotError::Disk {
-                operation: "open",
-                path: dir.clone(),
-                source,
-            })?;
-            let (store, recovery) = SlotStore::open(disk, dir, trusted.clone())?;
-            for note in &recovery.notes {
-                tracing::warn!("{note}");
-            }
-            let slot = store.record().committed.as_ref().map_or("", |release| release.slot.name()).to_owned();
-            let flying = match (recovery.bundle, first) {
-                (Some(bundle), _) => open(&bundle, &slot)?,
-                (None, Some(first)) => open(&Bundle::open(first)?, "")?,
-                (None, None) => return Err(NodeError::NoModel { path: dir.display().to_string() }),
-            };
-            Ok((flying, Some(Slots::new(store))))
         }
     }
 }

@@ -9,10 +9,11 @@ use kestrel_perception::policy;
 
 use super::mailbox::{Frame, Job, Wake};
 use super::{Asker, Flying, Inner};
-use crate::pipeline::{Look, Segmenter};
+use crate::pipeline::Look;
+use crate::record::{Model, Recorder};
 
-/// Runs until the node stops.
-pub(super) fn run(inner: &Inner, mut flying: Flying) {
+/// Runs until the node stops; then the record is ended too.
+pub(super) fn run(inner: &Inner, mut flying: Flying, mut recorder: Option<Recorder>) {
     let mut at_hand: Option<Arc<Frame>> = None;
     let mut next = inner.mailbox.wait(None);
     loop {
@@ -24,11 +25,11 @@ pub(super) fn run(inner: &Inner, mut flying: Flying) {
             }
             // Only a frame is looked at can a query wait for it, unless the model was switched in between.
             Wake::Ask => match at_hand.clone() {
-                Some(frame) => next = look(inner, &mut flying.segmenter, &frame),
+                Some(frame) => next = look(inner, &mut flying, &frame, recorder.as_mut()),
                 None => next = inner.mailbox.wait(None),
             },
             Wake::Frame(frame) => {
-                next = look(inner, &mut flying.segmenter, &frame);
+                next = look(inner, &mut flying, &frame, recorder.as_mut());
                 at_hand = Some(frame);
             }
         }
@@ -36,18 +37,22 @@ pub(super) fn run(inner: &Inner, mut flying: Flying) {
 }
 
 /// Looks at one frame and answers about it until something else is to be done.
-fn look(inner: &Inner, segmenter: &mut Segmenter, frame: &Frame) -> Wake<Flying> {
-    let about = About { model: segmenter.model().to_owned(), engine: segmenter.engine().to_owned() };
-    let mut look = match segmenter.look(&frame.image) {
+fn look(inner: &Inner, flying: &mut Flying, frame: &Arc<Frame>, mut recorder: Option<&mut Recorder>) -> Wake<Flying> {
+    let about = Arc::clone(&flying.about);
+    let before = flying.segmenter.gate_history();
+    let mut look = match flying.segmenter.look(&frame.image) {
         Ok(look) => look,
         Err(error) => {
             tracing::warn!("frame {} left out: {error}", frame.number);
             return inner.mailbox.wait(Some(frame));
         }
     };
+    if let Some(recorder) = recorder.as_deref_mut() {
+        recorder.look(frame, &about, before, &look);
+    }
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            answer(inner, &mut look, frame, job, &about);
+            answer(inner, &mut look, frame, job, &about, recorder.as_deref_mut());
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -56,35 +61,34 @@ fn look(inner: &Inner, segmenter: &mut Segmenter, frame: &Frame) -> Wake<Flying>
     }
 }
 
-struct About {
-    model: String,
-    engine: String,
-}
-
-fn answer(inner: &Inner, look: &mut Look<'_>, frame: &Frame, job: Job<Asker>, about: &About) {
-    let mut outcome = match look.ask(&job.query) {
-        Ok(answer) => answer.outcome,
-        // Queries were checked at the door, so this is a fault of ours; the asker must still hear of it.
-        Err(error) => {
-            tracing::error!("query {}: {error}", job.query.id);
-            refusal(Verdict::EngineDegraded, vec![("engine_failures".into(), 1.0)])
-        }
-    };
+fn answer(
+    inner: &Inner,
+    look: &mut Look<'_>,
+    frame: &Frame,
+    job: Job<Asker>,
+    about: &Model,
+    recorder: Option<&mut Recorder>,
+) {
+    let mut outcome = look.outcome(&job.query);
+    let latency = job.start.elapsed();
+    let deadline = inner.mailbox.limits().deadline;
+    let is_late = latency > deadline;
+    if let Some(recorder) = recorder {
+        recorder.answer(&job.query, &outcome, latency, is_late);
+    }
     if let Some(georeferencer) = &inner.georeferencer
         && let Err(error) = georeferencer.annotate(&mut outcome, frame.pose.as_ref())
     {
         // The mask was made here a moment ago; it goes out without a position.
         tracing::error!("query {}: {error}", job.query.id);
     }
-    let latency = job.start.elapsed();
-    let deadline = inner.mailbox.limits().deadline;
-    let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
+    let outcome = if is_late { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
     reply.frame = frame.number;
     reply.frame_width = frame.image.width();
     reply.frame_height = frame.image.height();
     reply.capture_unix_nanos = frame.capture_unix_nanos;
-    reply.model.clone_from(&about.model);
+    reply.model.clone_from(&about.name);
     reply.engine.clone_from(&about.engine);
     inner.send(reply, job.asker.as_ref());
 }
@@ -122,12 +126,7 @@ fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> R
 
 fn late(latency: Duration, deadline: Duration) -> Outcome {
     let millis = |time: Duration| time.as_secs_f32() * 1e3;
-    refusal(
-        Verdict::DeadlineMissed,
-        vec![("latency_millis".into(), millis(latency)), ("deadline_millis".into(), millis(deadline))],
-    )
-}
-
-fn refusal(verdict: Verdict, evidence: Vec<(String, f32)>) -> Outcome {
+    let verdict = Verdict::DeadlineMissed;
+    let evidence = vec![("latency_millis".into(), millis(latency)), ("deadline_millis".into(), millis(deadline))];
     Outcome::Refused(Refusal { advice: policy::advice(&verdict), evidence, verdict })
 }

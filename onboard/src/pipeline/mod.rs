@@ -170,6 +170,17 @@ impl Segmenter {
         Ok(Look { segmenter: self, frame, refusal, timings })
     }
 
+    /// What the gate remembers of the frames before.
+    #[must_use]
+    pub fn gate_history(&self) -> GateHistory {
+        self.history
+    }
+
+    /// Puts the gate where it stood in another flight.
+    pub fn set_gate_history(&mut self, history: GateHistory) {
+        self.history = history;
+    }
+
     /// Looks at a single picture that belongs to no stream.
     ///
     /// # Errors
@@ -255,6 +266,23 @@ impl Look<'_> {
         self.refusal.as_ref()
     }
 
+    /// What the gate remembers, this frame included.
+    #[must_use]
+    pub fn gate_history(&self) -> GateHistory {
+        self.segmenter.history
+    }
+
+    /// The outcome of one query that was checked at the door; a fault of ours is a refusal too, which the asker must see.
+    pub fn outcome(&mut self, query: &Query) -> Outcome {
+        match self.ask(query) {
+            Ok(answer) => answer.outcome,
+            Err(error) => {
+                tracing::error!("query {}: {error}", query.id);
+                Outcome::Refused(failed())
+            }
+        }
+    }
+
     /// Answers one query about the frame.
     ///
     /// An engine that fails is a refusal, [`Verdict::EngineDegraded`]: the operator must see it and the drone must go on.
@@ -335,9 +363,13 @@ fn degraded(engine: &str, error: SegmentError) -> Result<Refusal, SegmentError> 
         }
         error => return Err(error),
     }
+    Ok(failed())
+}
+
+fn failed() -> Refusal {
     let verdict = Verdict::EngineDegraded;
     let evidence = vec![("engine_failures".into(), 1.0)];
-    Ok(Refusal { advice: policy::advice(&verdict), evidence, verdict })
+    Refusal { advice: policy::advice(&verdict), evidence, verdict }
 }
 
 fn refused(mut refusal: Refusal, words_cut: usize) -> Outcome {

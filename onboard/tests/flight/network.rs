@@ -7,6 +7,8 @@ use kestrel_link::{
     DroneId, Georeference, Health, Outcome, Query, Readiness, Reply, Unplaced, Verdict, decode, encode,
 };
 use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig};
+use kestrel_onboard::pipeline::SegmenterOptions;
+use kestrel_onboard::record::RecordOptions;
 use kestrel_perception::Tiling;
 use kestrel_perception::geo::Geodetic;
 use zenoh::Session;
@@ -28,6 +30,16 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start(model: ModelSource, limits: Limits) -> Self {
+        Self::recorded(model, limits, red::options(Tiling::Never), None).await
+    }
+
+    /// A drone that records its flight.
+    pub(crate) async fn recorded(
+        model: ModelSource,
+        limits: Limits,
+        segmenter: SegmenterOptions,
+        record: Option<RecordOptions>,
+    ) -> Self {
         // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("tcp/127.0.0.1:{port}");
@@ -37,10 +49,11 @@ impl Pair {
             model,
             trial_latency: PATIENCE,
             engine: red::tract(),
-            segmenter: red::options(Tiling::Never),
+            segmenter,
             georeferencer: Some(red::georeferencer()),
             link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
             limits,
+            record,
         })
         .await
         .unwrap();
@@ -57,12 +70,12 @@ impl Pair {
         self.operator.get(key).payload(payload).timeout(PATIENCE).await.unwrap()
     }
 
-    async fn ask(&self, query: &Query) -> Result<Reply, String> {
+    pub(crate) async fn ask(&self, query: &Query) -> Result<Reply, String> {
         let answers = self.get(self.drone.query(), encode(query).unwrap()).await;
         first(&answers).await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.node.stop().await.unwrap();
         let gone = tokio::time::timeout(PATIENCE, self.alive.recv_async()).await.unwrap().unwrap();
         assert_eq!(gone.kind(), SampleKind::Delete, "a drone that left is seen to be gone");
