@@ -101,6 +101,7 @@ async fn a_signed_model_is_pushed_and_flies() {
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits::default(),
         upkeep: UpkeepOptions::of(Limits::default().deadline),
+        record: None,
     })
     .await
     .unwrap();

@@ -1,6 +1,8 @@
 //! The configuration of `onboard run`: one TOML file, environment and flags, unknown keys refused.
 
 mod keys;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::engine::{EngineChoice, EngineOptions};
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
 use crate::position::read_camera;
+use crate::record::RecordOptions;
 
 use keys::{keys, merge, put, unknown};
 
@@ -39,6 +42,14 @@ struct File {
     watchdog: upkeep::Watchdog,
     thermal: upkeep::ThermalSection,
     metrics: upkeep::MetricsSection,
+    record: Record,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    file: PathBuf,
+    most_megabytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -287,6 +298,10 @@ impl File {
                     frame_timeout: millis(self.limits.frame_timeout_millis),
                 },
                 upkeep,
+                record: (!self.record.file.as_os_str().is_empty()).then_some(RecordOptions {
+                    file: self.record.file,
+                    most_bytes: self.record.most_megabytes.saturating_mul(1_000_000),
+                }),
             },
             camera: Source { path: self.camera.path, frames_per_second: rate, repeat: self.camera.repeat },
         })
@@ -339,105 +354,5 @@ impl Model {
             (_, true) => Err(wrong("model.trusted_keys", "at least one key beside `model.slots`", "none".into())),
             (false, false) => Err(wrong("model.bundle", "the folder of a bundle, or `model.slots`", "neither".into())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
-
-    fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(text, "test.toml", |_| None, &[])
-    }
-
-    #[test]
-    fn default_file_loads_and_holds_every_key() {
-        let table: Table = DEFAULT.parse().unwrap();
-        let file: File =
-            Value::Table(table).try_into().expect("every key of the default is known, and none is missing");
-        assert_eq!(file.limits.active_queries, 8);
-    }
-
-    #[test]
-    fn two_keys_are_enough() {
-        let config = parse(LEAST).unwrap();
-        assert_eq!(config.node.drone.as_str(), "kestrel-1");
-        assert_eq!(config.node.engine.choice.to_string(), "ort/cpu");
-        assert!(!config.node.engine.fetch, "a flight does not download");
-    }
-
-    #[test]
-    fn misspelt_key_names_the_right_one() {
-        let error = parse("[engine]\nnmae = \"tract\"\n").unwrap_err();
-        assert_eq!(error.to_string(), "test.toml: unknown key `engine.nmae`");
-        assert_eq!(error.hint(), "did you mean `engine.name`?");
-        let error = parse("[engnie]\nname = \"tract\"\n").unwrap_err();
-        assert_eq!(error.hint(), "did you mean `engine`?");
-    }
-
-    /// What would break: a fallback that nobody asked for (promise P3).
-    #[test]
-    fn nothing_falls_back_unless_it_is_written() {
-        assert_eq!(parse(LEAST).unwrap().node.upkeep.fallback, None);
-        let text = format!("[engine]\nfallback = \"tract\"\n{LEAST}");
-        assert_eq!(parse(&text).unwrap().node.upkeep.fallback, Some(EngineChoice::Tract));
-    }
-
-    #[test]
-    fn metrics_are_off_until_they_have_an_address() {
-        assert_eq!(parse(LEAST).unwrap().node.upkeep.metrics, None);
-        let text = format!("{LEAST}[metrics]\nlisten = \"127.0.0.1:9464\"\n");
-        assert_eq!(parse(&text).unwrap().node.upkeep.metrics, Some(([127, 0, 0, 1], 9464).into()));
-    }
-
-    #[test]
-    fn flag_wins_over_environment_over_file() {
-        let environment = |name: &str| match name {
-            "KESTREL_ENGINE_THREADS" => Some("3".to_owned()),
-            "KESTREL_DRONE" => Some("from-environment".to_owned()),
-            _ => None,
-        };
-        let text = format!("drone = \"from-file\"\n{LEAST}");
-        let config = Config::parse(&text, "t", environment, &["engine.threads=4".into()]).unwrap();
-        assert_eq!(config.node.engine.threads, 4);
-        assert_eq!(config.node.drone.as_str(), "from-environment");
-    }
-
-    #[test]
-    fn wrong_values_name_their_key() {
-        for (text, key) in [
-            ("[engine]\nname = \"auto\"\n", "engine.name"),
-            ("[engine]\nname = \"cuda\"\n", "engine.name"),
-            ("[limits]\nactive_queries = 0\n", "limits.active_queries"),
-            ("[model]\nslots = \"s\"\n", "model.trusted_keys"),
-            ("[model]\nbundle = \"\"\n", "model.bundle"),
-            ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),
-            ("[position]\nmost_sigma_metres = nan\n", "position.most_sigma_metres"),
-            ("[position]\ncamera = \"none.json\"\n", "position.camera"),
-            ("[engine]\nfallback = \"auto\"\n", "engine.fallback"),
-            ("[engine]\nfallback = \"ort/cpu\"\n", "engine.fallback"),
-            ("[engine]\nrebuild_first_millis = 0\n", "engine.rebuild_first_millis"),
-            ("[engine]\nrebuild_most_millis = 1\n", "engine.rebuild_most_millis"),
-            ("[watchdog]\nlate_deadlines = 0.5\n", "watchdog.late_deadlines"),
-            ("[watchdog]\nhung_deadlines = 1.5\n", "watchdog.hung_deadlines"),
-            ("[thermal]\nhot_celsius = 10.0\n", "thermal.hot_celsius"),
-            ("[thermal]\nwarm_celsius = nan\n", "thermal.warm_celsius"),
-            ("[thermal]\nleast_frames_per_second = 0.0\n", "thermal.least_frames_per_second"),
-            ("[metrics]\nlisten = \"0.0.0.0:9464\"\n", "metrics.listen"),
-            ("[metrics]\nlisten = \"9464\"\n", "metrics.listen"),
-        ] {
-            let mut table: Table = LEAST.parse().unwrap();
-            for (section, given) in text.parse::<Table>().unwrap() {
-                let target = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-                target.as_table_mut().unwrap().extend(given.as_table().unwrap().clone());
-            }
-            let error = parse(&table.to_string()).unwrap_err();
-            assert!(error.to_string().starts_with(key), "{error}");
-        }
-        let error = parse("[engine]\nthreads = \"two\"\n").unwrap_err();
-        assert!(error.to_string().contains("threads"), "{error}");
     }
 }

@@ -102,12 +102,12 @@ fn every_kind_of_update_moves_what_it_should() {
     let start = begun(runs.path());
     let was = read(&start.join(checkpoint::MODEL));
     // The decoder may move in all of them; no decay, so that only a gradient moves it.
-    let all = "[policy]\ntrainable = [\"language.*\", \"seg.*\", \"mask.*\"]\n[optimiser]\nweight_decay = 0.0";
+    let all = "[optimiser]\nweight_decay = 0.0\n[policy]\ntrainable = [\"language.*\", \"seg.*\", \"mask.*\"]";
     for (name, changes, decoder) in [
         ("policy", String::new(), false),
         ("gspo", "[objective]\nratio = \"rollout\"\naverage = \"constant\"".to_owned(), false),
         ("supervised", "[terms]\npolicy = 0.0\nsupervised = 1.0".to_owned(), true),
-        ("alone", "[policy]\nhidden_by_answer = true".to_owned(), false),
+        ("alone", "hidden_by_answer = true".to_owned(), false),
         ("published", String::new(), true),
     ] {
         let preset = if name == "published" { "preset = \"published\"\n" } else { "" };

@@ -145,6 +145,7 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits { deadline: ANSWER_TIMEOUT, reuse_frame: ANSWER_TIMEOUT, ..Limits::default() },
         upkeep: UpkeepOptions::of(ANSWER_TIMEOUT),
+        record: None,
     };
     let node = Node::start(config).await.context("starting the drone")?;
     let link = Link { connect: vec![endpoint], timeout_seconds: ANSWER_TIMEOUT.as_secs() };

@@ -34,6 +34,20 @@ pub struct Health {
     /// a frame rate that fell with heat. Empty when all is well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
+    /// How the flight's recording goes; `None` when none was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
+}
+
+/// How the recording of a flight goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// Frames that were looked at and are not in the record, because writing was slower than looking.
+    pub lost_frames: u64,
+    /// Outcomes that are not in the record for the same reason.
+    pub lost_outcomes: u64,
+    /// Why nothing is recorded any more, in at most 200 characters; empty while something is.
+    pub stopped: String,
 }
 
 /// Most lines of [`Health::degraded`].

@@ -25,7 +25,7 @@ pub use canary::CanarySpec;
 pub use codec::{Message, decode, encode};
 pub use error::LinkError;
 pub use hash::{Hasher, sha256_hex};
-pub use health::{Health, Readiness};
+pub use health::{Health, Readiness, Recording};
 pub use key::DroneId;
 pub use manifest::{AnswerTokens, FileEntry, Manifest};
 pub use mask::Mask;

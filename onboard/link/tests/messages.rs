@@ -103,6 +103,7 @@ fn health(readiness: Readiness) -> Health {
         segmented: 40,
         refused: 48,
         degraded: Vec::new(),
+        recording: None,
     }
 }
 
@@ -146,6 +147,8 @@ fn every_kind_of_message_is_as_documented() {
         check("health", &health(readiness));
     }
     check("health", &Health { degraded: vec!["hot: 91.0 °C".into()], ..health(Readiness::Ready) });
+    let recording = Recording { lost_frames: 1, lost_outcomes: 2, stopped: "no space left on device".into() };
+    check("health", &Health { recording: Some(recording), ..health(Readiness::Ready) });
     check("push-offer", &PushOffer { manifest: "{}".into(), signature: "k s".into() });
     for phase in phases() {
         let state =

@@ -229,7 +229,8 @@ proptest! {
         prop_assert_eq!(places.len(), 1);
         prop_assert!(places[0].validate().is_ok(), "{:?}", places);
         if pose.check().is_err() {
-            prop_assert!(matches!(places[0], Georeference::Unplaced { .. }));
+            let unplaced = matches!(places[0], Georeference::Unplaced { .. });
+            prop_assert!(unplaced);
         }
     }
 }

@@ -28,14 +28,22 @@ pub(super) struct Run {
     /// Set one key, e.g. engine.name=tract; wins over file and environment.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Record the flight into this new file, for `onboard replay`; the same as --set record.file=FILE.
+    #[arg(long, value_name = "FILE")]
+    record: Option<String>,
 }
 
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let config = Config::load(&self.config, |name| std::env::var(name).ok(), &self.set)
+        let mut sets = self.set;
+        sets.extend(self.record.map(|file| format!("record.file={file}")));
+        let config = Config::load(&self.config, |name| std::env::var(name).ok(), &sets)
             .map_err(|error| hinted_as(exit::CONFIGURATION, &error, error.hint()))?;
-        // A camera that is not there is said before seconds go into opening a model.
+        // A camera that is not there, or a record that is, is said before seconds go into opening a model.
         camera::pictures(&config.camera.path).map_err(|error| hinted(&error, error.hint()))?;
+        if let Some(record) = &config.node.record {
+            record.check().map_err(|error| hinted(&error, error.hint()))?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

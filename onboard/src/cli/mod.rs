@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod fly;
+mod replay;
 mod segment;
 
 use std::fmt;
@@ -27,6 +28,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Fly: answer queries from the network about the camera's frames.
     Run(fly::Run),
+    /// Fly a recorded flight again and compare every outcome. Exit code 0: alike; 1: different, or an error; 2: wrong usage.
+    Replay(replay::Replay),
     /// Ask about one picture. Exit code 0: a mask; 3: refused; 1: an error; 2: wrong usage.
     Segment(segment::Segment),
     /// Measure the time per frame, split by stage, beside bare runs of the same graphs.
@@ -56,6 +59,7 @@ pub(crate) fn log(arguments: &Arguments) {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Run(run) => run.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Segment(segment) => segment.run(),
         Command::Bench(bench) => bench.run(),
         Command::Doctor(doctor) => doctor.run(),

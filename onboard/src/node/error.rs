@@ -2,6 +2,7 @@
 
 use crate::bundle::BundleError;
 use crate::pipeline::SegmentError;
+use crate::record::RecordError;
 use crate::slots::SlotError;
 
 /// A node that cannot start; [`NodeError::hint`] says what to try.
@@ -23,6 +24,9 @@ pub enum NodeError {
     /// Engine or tokenizer do not fit.
     #[error(transparent)]
     Segment(#[from] SegmentError),
+    /// The flight cannot be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// Zenoh refused.
     #[error("link: {operation}: {why}")]
     Link {
@@ -60,6 +64,7 @@ impl NodeError {
                 "set model.bundle beside model.slots: it flies until the first pushed model is committed"
             }
             Self::Segment(error) => error.hint(),
+            Self::Record(error) => error.hint(),
             Self::Link { .. } => {
                 "check link.listen and link.connect: endpoints look like tcp/0.0.0.0:7447, and a port can be taken only once"
             }

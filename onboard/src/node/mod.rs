@@ -4,6 +4,7 @@
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
 
 mod error;
+mod flying;
 mod link;
 mod mailbox;
 mod push;
@@ -24,18 +25,17 @@ use tokio::sync::Notify;
 use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
 
-use crate::bundle::Bundle;
 use crate::camera::unix_nanos;
-use crate::engine::{EngineChoice, EngineOptions};
-use crate::health::recovery::Which;
-use crate::pipeline::{Segmenter, SegmenterOptions};
-use crate::slots::{FolderDisk, SlotError, SlotStore};
+use crate::engine::EngineOptions;
+use crate::pipeline::SegmenterOptions;
+use crate::record::{Model, RecordOptions, RecordState};
 
 pub use error::NodeError;
 pub use link::LinkOptions;
 pub use mailbox::{Frame, Limits};
 pub use upkeep::{Fault, UpkeepOptions, Vitals};
 
+use flying::Flying;
 use link::Publisher;
 use mailbox::Mailbox;
 use push::Slots;
@@ -81,33 +81,10 @@ pub struct NodeConfig {
     pub link: LinkOptions,
     /// Bounds.
     pub limits: Limits,
+    /// Where the flight is recorded; `None` records nothing.
+    pub record: Option<RecordOptions>,
     /// What is done when things go wrong.
     pub upkeep: UpkeepOptions,
-}
-
-/// A model ready to fly.
-pub(crate) struct Flying {
-    segmenter: Segmenter,
-    bundle: Bundle,
-    /// `A`, `B`, or empty.
-    slot: String,
-    /// Engine and provider, as outcomes name them.
-    engine: String,
-    which: Which,
-}
-
-impl Flying {
-    /// A model on the engine that was asked for.
-    fn first(segmenter: Segmenter, bundle: Bundle, slot: String) -> Self {
-        let engine = segmenter.engine().to_owned();
-        Self { segmenter, bundle, slot, engine, which: Which::First }
-    }
-
-    /// A model on the engine that flies in place of `first`; every outcome says so.
-    fn fallback(segmenter: Segmenter, bundle: Bundle, slot: String, first: EngineChoice) -> Self {
-        let engine = format!("{} (fallback of {first})", segmenter.engine());
-        Self { segmenter, bundle, slot, engine, which: Which::Fallback }
-    }
 }
 
 /// What all threads and tasks of a node share.
@@ -116,32 +93,15 @@ struct Inner {
     publisher: Publisher,
     slots: Option<Slots>,
     georeferencer: Option<Georeferencer>,
-    about: Mutex<About>,
+    about: Mutex<Arc<Model>>,
+    /// How the recording goes, where there is one.
+    recording: Option<Arc<RecordState>>,
     segmented: AtomicU64,
     refused: AtomicU64,
     started: Instant,
     stopping: AtomicBool,
     health_changed: Notify,
     upkeep: Upkeep,
-}
-
-#[derive(Clone)]
-struct About {
-    model: String,
-    model_hash: String,
-    slot: String,
-    engine: String,
-}
-
-impl About {
-    fn of(flying: &Flying) -> Self {
-        Self {
-            model: flying.segmenter.model().to_owned(),
-            model_hash: flying.bundle.manifest_hash.clone(),
-            slot: flying.slot.clone(),
-            engine: flying.engine.clone(),
-        }
-    }
 }
 
 impl Inner {
@@ -151,7 +111,7 @@ impl Inner {
     }
 
     /// Says that another model flies from now on.
-    fn announce(&self, about: About) {
+    fn announce(&self, about: Arc<Model>) {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = about;
         self.health_changed();
     }
@@ -174,16 +134,17 @@ impl Inner {
         Health {
             drone: self.publisher.drone.to_string(),
             readiness,
-            model: about.model,
-            model_hash: about.model_hash,
-            slot: about.slot,
-            engine: about.engine,
+            model: about.name.clone(),
+            model_hash: about.manifest_hash.clone(),
+            slot: about.slot.clone(),
+            engine: self.upkeep.mender.named(&about.engine),
             uptime_seconds: self.started.elapsed().as_secs(),
             frames_in,
             frames_dropped,
             segmented: self.segmented.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             degraded: self.upkeep.degraded(),
+            recording: self.recording.as_ref().map(|state| state.recording()),
         }
     }
 }
@@ -231,17 +192,20 @@ impl Node {
         let config = Arc::new(config);
         let opening = Arc::clone(&config);
         // Opening a model takes seconds and must not hold up whoever else lives on this runtime.
-        let (flying, slots) = tokio::task::spawn_blocking(move || open_model(&opening))
+        let (flying, slots) = tokio::task::spawn_blocking(move || flying::open_model(&opening))
             .await
             .map_err(NodeError::link("open the model"))??;
         let session = zenoh::open(config.link.config()?).await.map_err(NodeError::link("join the network"))?;
+        // Last of what can fail for long, so that a start that fails leaves no empty record behind.
+        let recorder = flying::record(&config)?;
         let drone = config.drone.clone();
         let inner = Arc::new(Inner {
             mailbox: Mailbox::new(config.limits),
             publisher: Publisher { session: session.clone(), drone: drone.clone() },
             slots,
             georeferencer: config.georeferencer,
-            about: Mutex::new(About::of(&flying)),
+            about: Mutex::new(Arc::clone(&flying.about)),
+            recording: recorder.as_ref().map(|recorder| recorder.state()),
             segmented: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             started: Instant::now(),
@@ -254,7 +218,7 @@ impl Node {
             .name("perception".into())
             .spawn(move || {
                 let _guard = PanicGuard::new(&perceiving, "perception");
-                worker::run(&perceiving, flying);
+                worker::run(&perceiving, flying, recorder);
             })
             .map_err(|source| NodeError::Thread { name: "perception", source })?;
         let threads = Threads::start(&inner, &config)?;
@@ -297,7 +261,7 @@ impl Node {
         self.inner.health()
     }
 
-    /// Answers what still waits with a refusal, leaves the network and ends every thread.
+    /// Answers what still waits with a refusal, ends the record, leaves the network and ends every thread.
     ///
     /// # Errors
     /// When zenoh cannot close the session.
@@ -339,35 +303,6 @@ impl Drop for Node {
         self.inner.mailbox.stop();
         for task in &self.tasks {
             task.abort();
-        }
-    }
-}
-
-fn open_model(config: &NodeConfig) -> Result<(Flying, Option<Slots>), NodeError> {
-    let open = |bundle: Bundle, slot: &str| {
-        let segmenter = config.open(&bundle, config.engine.choice)?;
-        tracing::info!("{} flies on {}", segmenter.model(), segmenter.engine());
-        Ok::<_, NodeError>(Flying::first(segmenter, bundle, slot.to_owned()))
-    };
-    match &config.model {
-        ModelSource::Folder(dir) => Ok((open(Bundle::open(dir)?, "")?, None)),
-        ModelSource::Slots { dir, trusted, first } => {
-            let disk = FolderDisk::open(dir).map_err(|source| SlotError::Disk {
-                operation: "open",
-                path: dir.clone(),
-                source,
-            })?;
-            let (store, recovery) = SlotStore::open(disk, dir, trusted.clone())?;
-            for note in &recovery.notes {
-                tracing::warn!("{note}");
-            }
-            let slot = store.record().committed.as_ref().map_or("", |release| release.slot.name()).to_owned();
-            let flying = match (recovery.bundle, first) {
-                (Some(bundle), _) => open(bundle, &slot)?,
-                (None, Some(first)) => open(Bundle::open(first)?, "")?,
-                (None, None) => return Err(NodeError::NoModel { path: dir.display().to_string() }),
-            };
-            Ok((flying, Some(Slots::new(store))))
         }
     }
 }

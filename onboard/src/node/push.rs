@@ -8,7 +8,7 @@ use zenoh::Wait;
 use zenoh::bytes::Encoding;
 use zenoh::query::Query;
 
-use super::{About, Flying, Inner, NodeConfig};
+use super::{Flying, Inner, NodeConfig};
 use crate::bundle::Bundle;
 use crate::camera;
 use crate::pipeline::Segmenter;
@@ -107,8 +107,8 @@ fn carry(inner: &Arc<Inner>, config: &NodeConfig, slots: &Slots, receiver: &mut 
                 report.slowest_micros / 1000
             );
             let slot = slots.lock().record().committed.as_ref().map(|release| release.slot.name().to_owned());
-            let flying = Flying::first(segmenter, *bundle, slot.unwrap_or_default());
-            let about = About::of(&flying);
+            let flying = Flying::new(&bundle, segmenter, &slot.unwrap_or_default());
+            let about = Arc::clone(&flying.about);
             // False only when the node stops; the new model flies from the next start on. Whoever hears that the push is
             // committed finds the new model in the drone's health: it is said here, before that is published.
             if inner.mailbox.switch(flying) {

@@ -11,31 +11,26 @@ use super::mailbox::{Frame, Job, Wake};
 use super::upkeep::Seen;
 use super::{Asker, Flying, Inner};
 use crate::pipeline::Look;
+use crate::record::{Model, Recorder};
 
 /// What the perception thread flies.
 struct Craft {
     /// `None` while the engine is lost.
     flying: Option<Flying>,
-    /// Hash of the model's manifest.
-    model_hash: String,
-    model: String,
+    /// The model, on the last engine that flew it.
+    about: Arc<Model>,
     /// Engine and provider as outcomes name them; the last ones while the engine is lost.
     engine: String,
 }
 
 impl Craft {
     fn new(flying: Flying) -> Self {
-        Self {
-            model_hash: flying.bundle.manifest_hash.clone(),
-            model: flying.segmenter.model().to_owned(),
-            engine: flying.engine.clone(),
-            flying: Some(flying),
-        }
+        Self { about: Arc::clone(&flying.about), engine: flying.engine.clone(), flying: Some(flying) }
     }
 }
 
-/// Runs until the node stops.
-pub(super) fn run(inner: &Inner, flying: Flying) {
+/// Runs until the node stops; then the record is ended too.
+pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>) {
     let mut craft = Craft::new(flying);
     let mut at_hand: Option<Arc<Frame>> = None;
     let mut next = inner.mailbox.wait(None);
@@ -49,19 +44,19 @@ pub(super) fn run(inner: &Inner, flying: Flying) {
             }
             Wake::Mended(model) => {
                 // What was opened for a model that no longer flies is let go.
-                if model.bundle.manifest_hash == craft.model_hash {
-                    inner.announce(super::About::of(&model));
+                if model.about.manifest_hash == craft.about.manifest_hash {
                     craft = Craft::new(model);
+                    inner.announce(Arc::clone(&craft.about));
                 }
                 next = inner.mailbox.wait(at_hand.as_deref());
             }
             // Only a frame is looked at can a query wait for it, unless the model was switched in between.
             Wake::Ask => match at_hand.clone() {
-                Some(frame) => next = look(inner, &mut craft, &frame),
+                Some(frame) => next = look(inner, &mut craft, &frame, recorder.as_mut()),
                 None => next = inner.mailbox.wait(None),
             },
             Wake::Frame(frame) => {
-                next = look(inner, &mut craft, &frame);
+                next = look(inner, &mut craft, &frame, recorder.as_mut());
                 at_hand = Some(frame);
             }
         }
@@ -69,10 +64,16 @@ pub(super) fn run(inner: &Inner, flying: Flying) {
 }
 
 /// Looks at one frame and answers about it until something else is to be done.
-fn look(inner: &Inner, craft: &mut Craft, frame: &Frame) -> Wake<Flying> {
+fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Option<&mut Recorder>) -> Wake<Flying> {
     if let Some(mut flying) = craft.flying.take() {
+        let before = flying.segmenter.gate_history();
         let next = match flying.segmenter.look(&frame.image) {
-            Ok(mut look) => answer_all(inner, &mut look, frame, craft),
+            Ok(mut look) => {
+                if let Some(recorder) = recorder.as_deref_mut() {
+                    recorder.look(frame, &craft.about, before, &look);
+                }
+                answer_all(inner, &mut look, frame, craft, recorder)
+            }
             Err(error) => {
                 tracing::warn!("frame {} left out: {error}", frame.number);
                 Ok(inner.mailbox.wait(Some(frame)))
@@ -94,10 +95,16 @@ fn look(inner: &Inner, craft: &mut Craft, frame: &Frame) -> Wake<Flying> {
 }
 
 /// Answers every query about the frame until something else is to be done; an error is what the engine did when it failed.
-fn answer_all(inner: &Inner, look: &mut Look<'_>, frame: &Frame, craft: &Craft) -> Result<Wake<Flying>, String> {
+fn answer_all(
+    inner: &Inner,
+    look: &mut Look<'_>,
+    frame: &Frame,
+    craft: &Craft,
+    mut recorder: Option<&mut Recorder>,
+) -> Result<Wake<Flying>, String> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            if let Some(why) = answer(inner, look, frame, job, craft) {
+            if let Some(why) = answer(inner, look, frame, job, craft, recorder.as_deref_mut()) {
                 return Err(why);
             }
         }
@@ -109,12 +116,15 @@ fn answer_all(inner: &Inner, look: &mut Look<'_>, frame: &Frame, craft: &Craft) 
 }
 
 /// Refuses every query about the frame until something else is to be done: there is no engine to ask.
+///
+/// These refusals are not recorded: nothing was perceived that could be perceived again.
 fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            let failures = inner.upkeep.mender.failures();
-            let evidence = vec![("engine_failures".into(), failures as f32)];
-            send(inner, frame, &job, refusal(Verdict::EngineDegraded, evidence), craft);
+            let verdict = Verdict::EngineDegraded;
+            let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
+            let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
+            send(inner, frame, &job, job.start.elapsed(), Outcome::Refused(refusal), craft);
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -124,46 +134,49 @@ fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
 }
 
 /// Answers one query; gives what the engine did wrong when it failed.
-fn answer(inner: &Inner, look: &mut Look<'_>, frame: &Frame, job: Job<Asker>, craft: &Craft) -> Option<String> {
-    let query = job.query.clone();
+fn answer(
+    inner: &Inner,
+    look: &mut Look<'_>,
+    frame: &Frame,
+    job: Job<Asker>,
+    craft: &Craft,
+    recorder: Option<&mut Recorder>,
+) -> Option<String> {
+    let (query, start) = (job.query.clone(), job.start);
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
-    let asked = look.ask(&query);
+    let mut answer = look.answer_to(&query);
     let job = inner.upkeep.running.end();
-    let (mut outcome, failure) = match asked {
-        Ok(answer) => {
-            inner.upkeep.metrics.runs(&answer.timings);
-            // A frame that the gate refused says nothing of the engine.
-            if answer.failure.is_none() && answer.whole.is_some() {
-                inner.upkeep.mender.answered();
-            }
-            (answer.outcome, answer.failure)
+    let latency = start.elapsed();
+    inner.upkeep.metrics.runs(&answer.timings);
+    if answer.failure.is_none() {
+        // A frame that the gate refused says nothing of the engine.
+        if answer.whole.is_some() {
+            inner.upkeep.mender.answered();
         }
-        // Queries were checked at the door, so this is a fault of ours; the asker must still hear of it.
-        Err(error) => {
-            tracing::error!("query {}: {error}", query.id);
-            (refusal(Verdict::EngineDegraded, vec![("engine_failures".into(), 1.0)]), None)
+        if let Some(recorder) = recorder {
+            let is_late = job.is_none() || latency > inner.mailbox.limits().deadline;
+            recorder.answer(&query, &answer.outcome, latency, is_late);
         }
-    };
+    }
     // Who waited for too long was refused for lateness in the meantime.
-    let Some(job) = job else { return failure };
+    let Some(job) = job else { return answer.failure };
     if let Some(georeferencer) = &inner.georeferencer
-        && let Err(error) = georeferencer.annotate(&mut outcome, frame.pose.as_ref())
+        && let Err(error) = georeferencer.annotate(&mut answer.outcome, frame.pose.as_ref())
     {
         // The mask was made here a moment ago; it goes out without a position.
         tracing::error!("query {}: {error}", query.id);
     }
-    send(inner, frame, &job, outcome, craft);
-    failure
+    send(inner, frame, &job, latency, answer.outcome, craft);
+    answer.failure
 }
 
 /// Sends an outcome about a frame, or that it came too late.
-fn send(inner: &Inner, frame: &Frame, job: &Job<Asker>, outcome: Outcome, craft: &Craft) {
-    let latency = job.start.elapsed();
+fn send(inner: &Inner, frame: &Frame, job: &Job<Asker>, latency: Duration, outcome: Outcome, craft: &Craft) {
     let deadline = inner.mailbox.limits().deadline;
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
     place(&mut reply, Seen::of(frame));
-    reply.model.clone_from(&craft.model);
+    reply.model.clone_from(&craft.about.name);
     reply.engine.clone_from(&craft.engine);
     inner.send(reply, job.asker.as_ref());
 }
@@ -213,12 +226,7 @@ fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> R
 
 fn late(latency: Duration, deadline: Duration) -> Outcome {
     let millis = |time: Duration| time.as_secs_f32() * 1e3;
-    refusal(
-        Verdict::DeadlineMissed,
-        vec![("latency_millis".into(), millis(latency)), ("deadline_millis".into(), millis(deadline))],
-    )
-}
-
-fn refusal(verdict: Verdict, evidence: Vec<(String, f32)>) -> Outcome {
+    let verdict = Verdict::DeadlineMissed;
+    let evidence = vec![("latency_millis".into(), millis(latency)), ("deadline_millis".into(), millis(deadline))];
     Outcome::Refused(Refusal { advice: policy::advice(&verdict), evidence, verdict })
 }

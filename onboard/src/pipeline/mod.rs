@@ -73,7 +73,7 @@ pub struct Answer {
     pub whole: Option<Whole>,
     /// Word tokens that did not fit and were left out.
     pub words_cut: usize,
-    /// What the engine did wrong, when the outcome is [`Verdict::EngineDegraded`].
+    /// What the engine did wrong, when it failed; the outcome is then [`Verdict::EngineDegraded`].
     pub failure: Option<String>,
 }
 
@@ -185,6 +185,17 @@ impl Segmenter {
         Ok(Look { segmenter: self, frame, refusal, timings })
     }
 
+    /// What the gate remembers of the frames before.
+    #[must_use]
+    pub fn gate_history(&self) -> GateHistory {
+        self.history
+    }
+
+    /// Puts the gate where it stood in another flight.
+    pub fn set_gate_history(&mut self, history: GateHistory) {
+        self.history = history;
+    }
+
     /// Looks at a single picture that belongs to no stream.
     ///
     /// # Errors
@@ -270,6 +281,26 @@ impl Look<'_> {
         self.refusal.as_ref()
     }
 
+    /// What the gate remembers, this frame included.
+    #[must_use]
+    pub fn gate_history(&self) -> GateHistory {
+        self.segmenter.history
+    }
+
+    /// The outcome of one query that was checked at the door; a fault of ours is a refusal too, which the asker must see.
+    pub fn outcome(&mut self, query: &Query) -> Outcome {
+        self.answer_to(query).outcome
+    }
+
+    /// The answer to one query that was checked at the door, as [`Look::outcome`] gives its outcome.
+    pub fn answer_to(&mut self, query: &Query) -> Answer {
+        self.ask(query).unwrap_or_else(|error| {
+            tracing::error!("query {}: {error}", query.id);
+            let (outcome, timings) = (Outcome::Refused(failed()), Timings::default());
+            Answer { outcome, timings, whole: None, words_cut: 0, failure: None }
+        })
+    }
+
     /// Answers one query about the frame.
     ///
     /// An engine that fails is a refusal, [`Verdict::EngineDegraded`]: the operator must see it and the drone must go on.
@@ -290,8 +321,8 @@ impl Look<'_> {
                 Ok(Answer { outcome, timings, whole: Some(whole), words_cut, failure })
             }
             Err(error) => {
-                let (refusal, failure) = degraded(self.segmenter.engine.name(), error)?;
-                let (outcome, failure) = (Outcome::Refused(refusal), Some(failure));
+                let failure = Some(engine_failure(self.segmenter.engine.name(), error)?);
+                let outcome = Outcome::Refused(failed());
                 Ok(Answer { outcome, timings, whole: None, words_cut: 0, failure })
             }
         }
@@ -351,8 +382,8 @@ fn not_finite(outcome: &Outcome) -> Option<String> {
     degraded.then(|| "its answers hold numbers that are not finite".to_owned())
 }
 
-/// The refusal of an engine that failed, and what it did wrong; any other error stays one.
-fn degraded(engine: &str, error: SegmentError) -> Result<(Refusal, String), SegmentError> {
+/// What an engine that failed did wrong; any other error stays one.
+fn engine_failure(engine: &str, error: SegmentError) -> Result<String, SegmentError> {
     let failure = match error {
         SegmentError::Engine(error) => error.to_string(),
         SegmentError::Perception(kestrel_perception::Error::NotFinite { operation, count }) => {
@@ -361,9 +392,13 @@ fn degraded(engine: &str, error: SegmentError) -> Result<(Refusal, String), Segm
         error => return Err(error),
     };
     tracing::error!("{failure}");
+    Ok(failure)
+}
+
+fn failed() -> Refusal {
     let verdict = Verdict::EngineDegraded;
     let evidence = vec![("engine_failures".into(), 1.0)];
-    Ok((Refusal { advice: policy::advice(&verdict), evidence, verdict }, failure))
+    Refusal { advice: policy::advice(&verdict), evidence, verdict }
 }
 
 fn refused(mut refusal: Refusal, words_cut: usize) -> Outcome {

@@ -6,12 +6,12 @@ use std::process::{Command, Output};
 use crate::explain::FOUND;
 use crate::red::{self, RED, picture};
 
-struct Bench {
+pub(crate) struct Bench {
     root: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         red::write(&root.path().join("bundle"), "1", None);
         picture(320, 240, &[(100, 60, 50, RED)]).save(root.path().join("red.png")).unwrap();
@@ -19,11 +19,11 @@ impl Bench {
         Self { root }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.root.path().join(name).display().to_string()
     }
 
-    fn onboard(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn onboard(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_onboard"))
             .args(arguments)
             .current_dir(self.root.path())
@@ -43,7 +43,7 @@ impl Bench {
 }
 
 /// One error, one hint, no panic.
-fn assert_clear(output: &Output, code: i32, words: &str) {
+pub(crate) fn assert_clear(output: &Output, code: i32, words: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(stderr.contains(words), "{stderr}");
@@ -187,7 +187,7 @@ fn bench_splits_the_time_and_doctor_checks_the_bundle() {
 fn the_reference_says_what_the_commands_say() {
     let mut page =
         String::from("# onboard\n\nWhat `onboard --help` and its commands say; a test holds this page to it.\n");
-    for command in [None, Some("run"), Some("segment"), Some("bench"), Some("doctor")] {
+    for command in [None, Some("run"), Some("replay"), Some("segment"), Some("bench"), Some("doctor")] {
         let mut arguments: Vec<&str> = command.into_iter().collect();
         let name = ["onboard"].into_iter().chain(command).collect::<Vec<_>>().join(" ");
         arguments.push("--help");

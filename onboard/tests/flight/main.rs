@@ -1,4 +1,4 @@
-//! The drone from outside: engines, pipeline, node, model pushes and the command line, flying a small model that really segments.
+//! The drone from outside: engines, pipeline, node, records, model pushes and the command line, flying a small model that really segments.
 //!
 //! One binary, because every one of them links two inference engines and zenoh.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -13,6 +13,7 @@ mod heat;
 mod network;
 mod pipeline;
 mod push;
+mod record;
 mod red;
 mod scrape;
 #[cfg(unix)]

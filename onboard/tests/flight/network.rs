@@ -8,6 +8,8 @@ use kestrel_link::{
 };
 use kestrel_onboard::engine::EngineOptions;
 use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
+use kestrel_onboard::pipeline::SegmenterOptions;
+use kestrel_onboard::record::RecordOptions;
 use kestrel_perception::Tiling;
 use kestrel_perception::geo::Geodetic;
 use zenoh::Session;
@@ -19,6 +21,22 @@ use crate::red::{self, RED, picture, query};
 /// A hang must fail a test, not the whole run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A drone that is not on the network yet.
+fn config(model: ModelSource, limits: Limits) -> NodeConfig {
+    NodeConfig {
+        drone: DroneId::new("drone").unwrap(),
+        model,
+        trial_latency: PATIENCE,
+        engine: red::tract(),
+        segmenter: red::options(Tiling::Never),
+        georeferencer: Some(red::georeferencer()),
+        link: LinkOptions::default(),
+        limits,
+        record: None,
+        upkeep: UpkeepOptions::of(limits.deadline),
+    }
+}
+
 /// A drone and an operator that sees it.
 pub(crate) struct Pair {
     pub(crate) node: Node,
@@ -29,33 +47,36 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start(model: ModelSource, limits: Limits) -> Self {
-        Self::start_with(model, limits, red::tract(), UpkeepOptions::of(limits.deadline)).await
+        Self::fly(config(model, limits)).await
     }
 
-    /// As [`Pair::start`], with an engine and what is done when it fails.
+    /// A drone that records its flight.
+    pub(crate) async fn recorded(
+        model: ModelSource,
+        limits: Limits,
+        segmenter: SegmenterOptions,
+        record: Option<RecordOptions>,
+    ) -> Self {
+        Self::fly(NodeConfig { segmenter, record, ..config(model, limits) }).await
+    }
+
+    /// A drone with an engine and what is done when that fails.
     pub(crate) async fn start_with(
         model: ModelSource,
         limits: Limits,
         engine: EngineOptions,
         upkeep: UpkeepOptions,
     ) -> Self {
+        Self::fly(NodeConfig { engine, upkeep, ..config(model, limits) }).await
+    }
+
+    async fn fly(config: NodeConfig) -> Self {
         // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("tcp/127.0.0.1:{port}");
         let drone = DroneId::new(&format!("drone-{port}")).unwrap();
-        let node = Node::start(NodeConfig {
-            drone: drone.clone(),
-            model,
-            trial_latency: PATIENCE,
-            engine,
-            segmenter: red::options(Tiling::Never),
-            georeferencer: Some(red::georeferencer()),
-            link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
-            limits,
-            upkeep,
-        })
-        .await
-        .unwrap();
+        let link = LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() };
+        let node = Node::start(NodeConfig { drone: drone.clone(), link, ..config }).await.unwrap();
         let options = LinkOptions { connect: vec![endpoint], ..LinkOptions::default() };
         let operator = zenoh::open(options.config().unwrap()).await.unwrap();
         let alive = operator.liveliness().declare_subscriber(drone.alive()).history(true).await.unwrap();

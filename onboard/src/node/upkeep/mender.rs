@@ -3,10 +3,11 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::super::{Flying, Inner, NodeConfig};
+use super::super::flying::{Flying, named_fallback};
+use super::super::{Inner, NodeConfig};
 use super::Fault;
 use crate::bundle::Bundle;
-use crate::engine::{EngineChoice, EngineOptions};
+use crate::engine::EngineChoice;
 use crate::health::recovery::{Recovery, RecoveryLimits, Step, Which};
 use crate::pipeline::{SegmentError, Segmenter};
 
@@ -65,8 +66,9 @@ impl Mender {
     /// The engine of `flying` failed. It is dropped here, before anything is opened anew: two sessions may not fit into the
     /// memory of a device.
     pub(in crate::node) fn lost(&self, flying: Flying, why: String) {
-        let Flying { segmenter, bundle, slot, which, .. } = flying;
+        let Flying { segmenter, bundle, about, which, .. } = flying;
         drop(segmenter);
+        let slot = about.slot.clone();
         let mut state = self.lock();
         state.recovery.failed(which, Instant::now());
         let failures = state.recovery.failures(which);
@@ -127,6 +129,15 @@ impl Mender {
         Some(format!("{fallback} flies instead of {}: {}", self.first, state.why))
     }
 
+    /// The engine that flies, as outcomes name it.
+    pub(in crate::node) fn named(&self, engine: &str) -> String {
+        let is_fallback = self.flies() == Some(Which::Fallback);
+        match self.fallback.filter(|fallback| is_fallback && fallback.to_string() == engine) {
+            Some(_) => named_fallback(engine, self.first),
+            None => engine.to_owned(),
+        }
+    }
+
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
@@ -179,12 +190,12 @@ impl Mender {
             (Ok(segmenter), Which::First) => {
                 state.recovery.opened(Which::First);
                 tracing::info!("{choice} flies again");
-                Some(Flying::first(segmenter, bundle, slot))
+                Some(Flying::new(&bundle, segmenter, &slot))
             }
             (Ok(segmenter), Which::Fallback) => {
                 state.recovery.opened(Which::Fallback);
                 tracing::warn!("FALLBACK: {choice} flies instead of {}: {}", self.first, state.why);
-                Some(Flying::fallback(segmenter, bundle, slot, self.first))
+                Some(Flying::fallback(&bundle, segmenter, &slot, self.first))
             }
             (Err(error), which) => {
                 state.recovery.failed(which, Instant::now());
@@ -193,14 +204,6 @@ impl Mender {
                 None
             }
         }
-    }
-}
-
-impl NodeConfig {
-    /// Opens a model on an engine, with the options of the first one but for its name.
-    pub(in crate::node) fn open(&self, bundle: &Bundle, choice: EngineChoice) -> Result<Segmenter, SegmentError> {
-        let engine = EngineOptions { choice, ..self.engine.clone() };
-        Segmenter::open_with(bundle, &self.upkeep.opener, &engine, self.segmenter.clone())
     }
 }
 

@@ -1,0 +1,103 @@
+//! What a configuration takes and refuses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::*;
+
+const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, "test.toml", |_| None, &[])
+}
+
+#[test]
+fn default_file_loads_and_holds_every_key() {
+    let table: Table = DEFAULT.parse().unwrap();
+    let file: File = Value::Table(table).try_into().expect("every key of the default is known, and none is missing");
+    assert_eq!(file.limits.active_queries, 8);
+}
+
+#[test]
+fn two_keys_are_enough() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.node.drone.as_str(), "kestrel-1");
+    assert_eq!(config.node.engine.choice.to_string(), "ort/cpu");
+    assert!(!config.node.engine.fetch, "a flight does not download");
+}
+
+#[test]
+fn a_flight_is_recorded_where_a_file_is_named() {
+    assert_eq!(parse(LEAST).unwrap().node.record, None);
+    let config = parse(&format!("{LEAST}[record]\nfile = \"a.mcap\"\nmost_megabytes = 3\n")).unwrap();
+    assert_eq!(config.node.record, Some(RecordOptions { file: "a.mcap".into(), most_bytes: 3_000_000 }));
+}
+
+#[test]
+fn misspelt_key_names_the_right_one() {
+    let error = parse("[engine]\nnmae = \"tract\"\n").unwrap_err();
+    assert_eq!(error.to_string(), "test.toml: unknown key `engine.nmae`");
+    assert_eq!(error.hint(), "did you mean `engine.name`?");
+    let error = parse("[engnie]\nname = \"tract\"\n").unwrap_err();
+    assert_eq!(error.hint(), "did you mean `engine`?");
+}
+
+/// What would break: a fallback that nobody asked for (promise P3).
+#[test]
+fn nothing_falls_back_unless_it_is_written() {
+    assert_eq!(parse(LEAST).unwrap().node.upkeep.fallback, None);
+    let text = format!("[engine]\nfallback = \"tract\"\n{LEAST}");
+    assert_eq!(parse(&text).unwrap().node.upkeep.fallback, Some(EngineChoice::Tract));
+}
+
+#[test]
+fn metrics_are_off_until_they_have_an_address() {
+    assert_eq!(parse(LEAST).unwrap().node.upkeep.metrics, None);
+    let text = format!("{LEAST}[metrics]\nlisten = \"127.0.0.1:9464\"\n");
+    assert_eq!(parse(&text).unwrap().node.upkeep.metrics, Some(([127, 0, 0, 1], 9464).into()));
+}
+
+#[test]
+fn flag_wins_over_environment_over_file() {
+    let environment = |name: &str| match name {
+        "KESTREL_ENGINE_THREADS" => Some("3".to_owned()),
+        "KESTREL_DRONE" => Some("from-environment".to_owned()),
+        _ => None,
+    };
+    let text = format!("drone = \"from-file\"\n{LEAST}");
+    let config = Config::parse(&text, "t", environment, &["engine.threads=4".into()]).unwrap();
+    assert_eq!(config.node.engine.threads, 4);
+    assert_eq!(config.node.drone.as_str(), "from-environment");
+}
+
+#[test]
+fn wrong_values_name_their_key() {
+    for (text, key) in [
+        ("[engine]\nname = \"auto\"\n", "engine.name"),
+        ("[engine]\nname = \"cuda\"\n", "engine.name"),
+        ("[limits]\nactive_queries = 0\n", "limits.active_queries"),
+        ("[model]\nslots = \"s\"\n", "model.trusted_keys"),
+        ("[model]\nbundle = \"\"\n", "model.bundle"),
+        ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),
+        ("[position]\nmost_sigma_metres = nan\n", "position.most_sigma_metres"),
+        ("[position]\ncamera = \"none.json\"\n", "position.camera"),
+        ("[engine]\nfallback = \"auto\"\n", "engine.fallback"),
+        ("[engine]\nfallback = \"ort/cpu\"\n", "engine.fallback"),
+        ("[engine]\nrebuild_first_millis = 0\n", "engine.rebuild_first_millis"),
+        ("[engine]\nrebuild_most_millis = 1\n", "engine.rebuild_most_millis"),
+        ("[watchdog]\nlate_deadlines = 0.5\n", "watchdog.late_deadlines"),
+        ("[watchdog]\nhung_deadlines = 1.5\n", "watchdog.hung_deadlines"),
+        ("[thermal]\nhot_celsius = 10.0\n", "thermal.hot_celsius"),
+        ("[thermal]\nwarm_celsius = nan\n", "thermal.warm_celsius"),
+        ("[thermal]\nleast_frames_per_second = 0.0\n", "thermal.least_frames_per_second"),
+        ("[metrics]\nlisten = \"0.0.0.0:9464\"\n", "metrics.listen"),
+        ("[metrics]\nlisten = \"9464\"\n", "metrics.listen"),
+    ] {
+        let mut table: Table = LEAST.parse().unwrap();
+        for (section, given) in text.parse::<Table>().unwrap() {
+            let target = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            target.as_table_mut().unwrap().extend(given.as_table().unwrap().clone());
+        }
+        let error = parse(&table.to_string()).unwrap_err();
+        assert!(error.to_string().starts_with(key), "{error}");
+    }
+    let error = parse("[engine]\nthreads = \"two\"\n").unwrap_err();
+    assert!(error.to_string().contains("threads"), "{error}");
+}
