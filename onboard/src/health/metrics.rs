@@ -255,6 +255,7 @@ mod tests {
             segmented: 0,
             refused: 0,
             degraded: Vec::new(),
+            recording: None,
         };
         let heat = Heat { hottest: Some(("cpu".into(), 45.5)), ..Heat::default() };
         Snapshot { health, active_queries: 3, fallback: true, heat, frames_throttled: 1, memory_bytes: Some(4096) }
