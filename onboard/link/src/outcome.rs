@@ -106,6 +106,29 @@ pub enum Verdict {
     ModelSwitching,
 }
 
+/// Why the capture time that a camera gave with a frame is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CaptureDoubt {
+    /// The same time as of the frame before.
+    Duplicate,
+    /// The same time again and again while pictures change.
+    StampsFrozen,
+    /// The same picture again and again while times go on.
+    PictureFrozen,
+    /// Earlier than the frame before.
+    Backwards,
+    /// Times went on by another amount than the drone's monotonic clock: one of the clocks was set.
+    Jumped,
+    /// A clock was set a short while ago, and has not yet run steadily for long enough.
+    Unsettled,
+    /// Ahead of the drone's wall clock.
+    Ahead,
+    /// Too far behind the drone's wall clock.
+    Stale,
+}
+
 /// An [`Outcome`] with its place: which drone, query, frame and model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
@@ -121,8 +144,12 @@ pub struct Reply {
     pub frame_width: u32,
     /// Height of the frame in pixels.
     pub frame_height: u32,
-    /// The camera's capture time, nanoseconds since the Unix epoch as the camera says.
+    /// The camera's capture time, nanoseconds since the Unix epoch as the camera says; 0 when it is not known or, see
+    /// [`Reply::capture_doubt`], not to be trusted.
     pub capture_unix_nanos: u64,
+    /// Why the camera's capture time is not given; `None` when it is, or when the reply is about no frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture_doubt: Option<CaptureDoubt>,
     /// From admission of the frame to the finished outcome, on the drone's monotonic clock.
     pub latency_micros: u64,
     /// `name@version` of the model bundle that answered, empty when no model ran.
@@ -157,6 +184,9 @@ impl Reply {
             ("reply.engine", &self.engine, 256),
         ] {
             at_most(field, text.len(), limit)?;
+        }
+        if self.capture_doubt.is_some() && self.capture_unix_nanos != 0 {
+            return Err(LinkError::field("reply.capture_unix_nanos", "0 beside a doubt", self.capture_unix_nanos));
         }
         match &self.outcome {
             Outcome::Segmented { masks } => {

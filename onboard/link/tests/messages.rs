@@ -55,6 +55,7 @@ fn reply(outcome: Outcome) -> Reply {
         frame_width: 12,
         frame_height: 9,
         capture_unix_nanos: 1_790_000_000_123_456_789,
+        capture_doubt: None,
         latency_micros: 48_000,
         model: "kestrel-s@1".into(),
         engine: "tract".into(),
@@ -107,6 +108,23 @@ fn health(readiness: Readiness) -> Health {
     }
 }
 
+fn doubts() -> [CaptureDoubt; 8] {
+    [
+        CaptureDoubt::Duplicate,
+        CaptureDoubt::StampsFrozen,
+        CaptureDoubt::PictureFrozen,
+        CaptureDoubt::Backwards,
+        CaptureDoubt::Jumped,
+        CaptureDoubt::Unsettled,
+        CaptureDoubt::Ahead,
+        CaptureDoubt::Stale,
+    ]
+}
+
+fn header(format: PictureFormat) -> FrameHeader {
+    FrameHeader { capture_unix_nanos: 1_790_000_000_123_456_789, format, width_pixels: 12, height_pixels: 9, pose: None }
+}
+
 fn phases() -> Vec<PushPhase> {
     vec![
         PushPhase::Idle,
@@ -149,6 +167,14 @@ fn every_kind_of_message_is_as_documented() {
     check("health", &Health { degraded: vec!["hot: 91.0 °C".into()], ..health(Readiness::Ready) });
     let recording = Recording { lost_frames: 1, lost_outcomes: 2, stopped: "no space left on device".into() };
     check("health", &Health { recording: Some(recording), ..health(Readiness::Ready) });
+    for doubt in doubts() {
+        let untold = Reply { capture_unix_nanos: 0, capture_doubt: Some(doubt), ..reply(refused(Verdict::Frozen)) };
+        check("reply", &untold);
+    }
+    for format in [PictureFormat::Jpeg, PictureFormat::Png, PictureFormat::Rgb8] {
+        check("frame-header", &header(format));
+        check("frame-header", &FrameHeader { pose: Some("{}".into()), ..header(format) });
+    }
     check("push-offer", &PushOffer { manifest: "{}".into(), signature: "k s".into() });
     for phase in phases() {
         let state =
@@ -241,6 +267,33 @@ fn health_lists_what_is_degraded_when_there_is_something() {
     assert!(error.to_string().starts_with("health.degraded"), "{error}");
 }
 
+/// What would break: an operator who takes the time of a camera whose clock was set for a time of capture (promise P14).
+#[test]
+fn a_reply_gives_a_capture_time_or_a_doubt() {
+    let certain = reply(refused(Verdict::Frozen));
+    let bytes = encode(&certain).unwrap();
+    assert!(!bytes.windows(13).any(|name| name == b"capture_doubt"), "as before there were doubts");
+    let both = Reply { capture_doubt: Some(CaptureDoubt::Jumped), ..certain };
+    let error = decode::<Reply>(&encode(&both).unwrap()).unwrap_err();
+    assert!(error.to_string().starts_with("reply.capture_unix_nanos"), "{error}");
+}
+
+/// What would break: memory taken, or a picture torn, because a header and its picture do not belong together.
+#[test]
+fn a_picture_has_the_bytes_that_its_header_asks_for() {
+    let raw = header(PictureFormat::Rgb8);
+    assert!(raw.check_picture(12 * 9 * 3).is_ok());
+    for bytes in [0, 12 * 9 * 3 - 1, 12 * 9 * 3 + 1, usize::MAX] {
+        assert!(raw.check_picture(bytes).is_err(), "{bytes}");
+    }
+    let file = header(PictureFormat::Jpeg);
+    assert!(file.check_picture(1).is_ok());
+    assert!(file.check_picture(0).is_err());
+    assert!(file.check_picture(camera::MAX_PICTURE_BYTES + 1).is_err());
+    let long = FrameHeader { pose: Some(" ".repeat(camera::MAX_POSE_BYTES + 1)), ..file };
+    assert!(decode::<FrameHeader>(&encode(&long).unwrap()).is_err());
+}
+
 #[test]
 fn replies_out_of_range_are_refused() {
     let mut wrong = vec![reply(Outcome::Segmented { masks: vec![] })];
@@ -273,6 +326,7 @@ fn keys_name_one_drone_and_one_query() {
     let drone = DroneId::new("kestrel-1").unwrap();
     assert_eq!(drone.query(), "kestrel/kestrel-1/query");
     assert_eq!(drone.outcome("q1").unwrap(), "kestrel/kestrel-1/outcome/q1");
+    assert_eq!(drone.camera(), "kestrel/kestrel-1/camera");
     assert!(drone.outcome("q1/**").is_err());
     assert_eq!(key::drone_of(&drone.alive()).unwrap(), drone);
     for id in ["", "A", "a/b", "*", "a b", &"a".repeat(33)] {

@@ -270,6 +270,7 @@ mod tests {
             frame_width: 1,
             frame_height: 1,
             capture_unix_nanos: 1_000_000_000,
+            capture_doubt: None,
             latency_micros: 30_000,
             model: "m".into(),
             engine: "tract".into(),

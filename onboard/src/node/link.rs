@@ -180,6 +180,7 @@ mod tests {
             frame_width: 1200,
             frame_height: 1200,
             capture_unix_nanos: 0,
+            capture_doubt: None,
             latency_micros: 0,
             model: "m@1".into(),
             engine: "tract".into(),
