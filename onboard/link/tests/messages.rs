@@ -122,7 +122,13 @@ fn doubts() -> [CaptureDoubt; 8] {
 }
 
 fn header(format: PictureFormat) -> FrameHeader {
-    FrameHeader { capture_unix_nanos: 1_790_000_000_123_456_789, format, width_pixels: 12, height_pixels: 9, pose: None }
+    FrameHeader {
+        capture_unix_nanos: 1_790_000_000_123_456_789,
+        format,
+        width_pixels: 12,
+        height_pixels: 9,
+        pose: None,
+    }
 }
 
 fn phases() -> Vec<PushPhase> {
