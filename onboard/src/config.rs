@@ -1,5 +1,6 @@
 //! The configuration of `onboard run`: one TOML file, environment and flags, unknown keys refused.
 
+mod camera;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use kestrel_perception::{GateThresholds, Georeferencer, Tiling};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::camera::Source;
+use crate::camera::CameraOptions;
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
@@ -34,7 +35,7 @@ struct File {
     drone: String,
     model: Model,
     engine: Engine,
-    camera: Camera,
+    camera: camera::Camera,
     perception: Perception,
     position: Position,
     link: Link,
@@ -78,14 +79,6 @@ struct Engine {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Camera {
-    path: PathBuf,
-    frames_per_second: f64,
-    repeat: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Perception {
     tiling: Tiling,
     gate: bool,
@@ -123,7 +116,7 @@ pub struct Config {
     /// The node.
     pub node: NodeConfig,
     /// Where frames come from.
-    pub camera: Source,
+    pub camera: CameraOptions,
 }
 
 /// What is wrong with a configuration; [`ConfigError::hint`] says what to try.
@@ -245,14 +238,7 @@ impl File {
             let expected = "the engine that is to fly: ort/cpu, ort/cuda, ort/tensorrt or tract";
             return Err(wrong("engine.name", expected, "auto".into()));
         }
-        let rate = self.camera.frames_per_second;
-        // Written so that NaN fails too.
-        if !(rate > 0.0 && rate <= 1000.0) {
-            return Err(wrong("camera.frames_per_second", "above 0 and at most 1000", rate.to_string()));
-        }
-        if self.camera.path.as_os_str().is_empty() {
-            return Err(wrong("camera.path", "a picture or a folder of pictures", "nothing".into()));
-        }
+        let camera = self.camera.options()?;
         if !(1..=64).contains(&self.limits.active_queries) {
             return Err(wrong("limits.active_queries", "1 to 64", self.limits.active_queries.to_string()));
         }
@@ -264,7 +250,7 @@ impl File {
             fallback: self.engine.fallback(choice)?,
             recovery: self.engine.recovery()?,
             watchdog: self.watchdog.limits(deadline)?,
-            thermal: self.thermal.options(rate)?,
+            thermal: self.thermal.options(camera.frames_per_second)?,
             metrics: self.metrics.address()?,
             ..UpkeepOptions::of(deadline)
         };
@@ -303,7 +289,7 @@ impl File {
                     most_bytes: self.record.most_megabytes.saturating_mul(1_000_000),
                 }),
             },
-            camera: Source { path: self.camera.path, frames_per_second: rate, repeat: self.camera.repeat },
+            camera,
         })
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use kestrel_link::Readiness;
-use kestrel_onboard::camera;
 use kestrel_onboard::config::Config;
 use kestrel_onboard::health::exit;
 use kestrel_onboard::health::notify::Notifier;
@@ -40,7 +39,7 @@ impl Run {
         let config = Config::load(&self.config, |name| std::env::var(name).ok(), &sets)
             .map_err(|error| hinted_as(exit::CONFIGURATION, &error, error.hint()))?;
         // A camera that is not there, or a record that is, is said before seconds go into opening a model.
-        camera::pictures(&config.camera.path).map_err(|error| hinted(&error, error.hint()))?;
+        config.camera.check().map_err(|error| hinted(&error, error.hint()))?;
         if let Some(record) = &config.node.record {
             record.check().map_err(|error| hinted(&error, error.hint()))?;
         }
@@ -54,22 +53,13 @@ impl Run {
 }
 
 async fn fly(config: Config) -> anyhow::Result<ExitCode> {
-    let Config { node, camera: source } = config;
+    let Config { node, camera } = config;
     let drone = node.drone.clone();
     let node = Node::start(node).await.map_err(|error| not_started(&error))?;
     if let Some(address) = node.metrics_address() {
         tracing::info!("metrics on http://{address}/metrics");
     }
-    let frames = node.frames();
-    let playing = std::thread::Builder::new()
-        .name("camera".into())
-        .spawn(move || {
-            match camera::play(&source, |picture, captured, pose| frames.put_posed(picture, captured, pose).is_some()) {
-                Ok(()) => tracing::warn!("the camera has ended"),
-                Err(error) => tracing::error!("camera: {error}"),
-            }
-        })
-        .context("start the camera's thread")?;
+    let feed = node.feed(camera).map_err(|error| hinted(&error, error.hint()))?;
     let notifier = Notifier::from_environment();
     notifier.ready(&status(&node.vitals()));
     let telling = tell(notifier, node.vitals()).context("start the thread that tells the service manager")?;
@@ -82,6 +72,8 @@ async fn fly(config: Config) -> anyhow::Result<ExitCode> {
         fault = node.fault() => Some(fault),
     };
     drop(telling);
+    // A camera that hangs holds up the end for a bounded time only; ffmpeg must not outlive the drone.
+    drop(feed);
     tracing::info!("{drone} stops");
     notifier.stopping(&fault.as_ref().map_or_else(|| "asked to stop".to_owned(), Fault::to_string));
     if let Some(hung @ Fault::EngineHung { .. }) = &fault {
@@ -89,8 +81,6 @@ async fn fly(config: Config) -> anyhow::Result<ExitCode> {
         exit::leave(hung.exit_code());
     }
     let stopped = node.stop().await.map_err(|error| hinted(&error, error.hint()));
-    // The camera's thread ends with its next frame, which nobody takes; the process does not wait for it.
-    drop(playing);
     match fault {
         Some(fault) => {
             Err(hinted_as(fault.exit_code(), &fault, "what led to it stands above; `onboard doctor` checks the engine"))

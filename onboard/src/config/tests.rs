@@ -1,6 +1,7 @@
 //! What a configuration takes and refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
+use crate::camera::Origin;
 
 const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
 
@@ -37,6 +38,24 @@ fn misspelt_key_names_the_right_one() {
     assert_eq!(error.hint(), "did you mean `engine.name`?");
     let error = parse("[engnie]\nname = \"tract\"\n").unwrap_err();
     assert_eq!(error.hint(), "did you mean `engine`?");
+}
+
+#[test]
+fn a_source_may_be_named_in_the_older_way_or_the_newer() {
+    assert_eq!(parse(LEAST).unwrap().camera.origin, Origin::Folder("frames".into()));
+    let text = "[model]\nbundle = \"b\"\n[camera]\nsource = \"rtsp://a:b@c/d\"\nstamp_most_age_millis = 0\n";
+    let camera = parse(text).unwrap().camera;
+    assert_eq!(camera.origin, Origin::Stream("rtsp://a:b@c/d".into()));
+    assert_eq!((camera.ffmpeg, camera.size_pixels, camera.stamps.most_age), (None, None, None));
+    let both = parse(&format!("{text}path = \"frames\"\n")).unwrap_err().to_string();
+    assert!(both.contains("rtsp://…@c/d") && !both.contains("a:b"), "{both}");
+}
+
+/// What would break: a file that claims to hold the defaults and does not.
+#[test]
+fn the_file_has_the_defaults_of_the_program() {
+    let camera = parse(LEAST).unwrap().camera;
+    assert_eq!(camera, crate::camera::CameraOptions::of(Origin::Folder("frames".into())));
 }
 
 /// What would break: a fallback that nobody asked for (promise P3).
@@ -76,6 +95,16 @@ fn wrong_values_name_their_key() {
         ("[model]\nslots = \"s\"\n", "model.trusted_keys"),
         ("[model]\nbundle = \"\"\n", "model.bundle"),
         ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),
+        ("[camera]\npath = \"\"\n", "camera.source"),
+        ("[camera]\nsource = \"zenoh:\"\n", "camera.path"),
+        ("[camera]\npath = \"\"\nsource = \"usb:0\"\n", "camera.source"),
+        ("[camera]\nwidth_pixels = 640\n", "camera.height_pixels"),
+        ("[camera]\nheight_pixels = 9000\n", "camera.height_pixels"),
+        ("[camera]\nstall_millis = 0\n", "camera.stall_millis"),
+        ("[camera]\nrestart_first_millis = 0\n", "camera.restart_first_millis"),
+        ("[camera]\nrestart_most_millis = 100\n", "camera.restart_most_millis"),
+        ("[camera]\nstamp_tolerance_millis = 0\n", "camera.stamp_tolerance_millis"),
+        ("[camera]\ngap_intervals = nan\n", "camera.gap_intervals"),
         ("[position]\nmost_sigma_metres = nan\n", "position.most_sigma_metres"),
         ("[position]\ncamera = \"none.json\"\n", "position.camera"),
         ("[engine]\nfallback = \"auto\"\n", "engine.fallback"),

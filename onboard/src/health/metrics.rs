@@ -2,6 +2,8 @@
 //!
 //! The list with meanings and units stands in docs/guides/run-in-the-air.md; a test holds the two together.
 
+mod camera;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,7 +17,9 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::thermal::Heat;
 use super::throttle::Level;
+use crate::camera::Counts;
 use crate::pipeline::Timings;
+use camera::CameraMetrics;
 
 /// Upper bounds of the buckets of times, in seconds.
 const SECONDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0];
@@ -37,6 +41,8 @@ pub struct Snapshot {
     pub heat: Heat,
     /// Frames left out because of the heat.
     pub frames_throttled: u64,
+    /// What was counted of the camera.
+    pub camera: Counts,
     /// Bytes of main memory that the process occupies, where the system says.
     pub memory_bytes: Option<u64>,
 }
@@ -53,6 +59,7 @@ pub struct Metrics {
     frames: Counter,
     frames_dropped: Counter,
     frames_throttled: Counter,
+    camera: CameraMetrics,
     engine: Family<Vec<(String, String)>, Gauge>,
     push: Family<[Label; 1], Gauge>,
     ready: Gauge,
@@ -90,6 +97,7 @@ impl Metrics {
             frames: add(metrics, "frames", "Frames handed over by the camera", Counter::default()),
             frames_dropped: add(metrics, "frames_dropped", "Frames that nobody looked at", Counter::default()),
             frames_throttled: add(metrics, "frames_throttled", "Frames left out for heat", Counter::default()),
+            camera: CameraMetrics::new(metrics),
             engine: add(metrics, "engine_info", "Engine and model that fly", Family::default()),
             push: add(metrics, "model_push_state", "1 at the last state of model pushes", Family::default()),
             ready: add(metrics, "ready", "1 when queries are answered", Gauge::default()),
@@ -152,6 +160,7 @@ impl Metrics {
         self.frames.inner().store(now.health.frames_in, Ordering::Relaxed);
         self.frames_dropped.inner().store(now.health.frames_dropped, Ordering::Relaxed);
         self.frames_throttled.inner().store(now.frames_throttled, Ordering::Relaxed);
+        self.camera.set(&now.camera);
         self.engine.clear();
         let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let labels = vec![of("engine", &now.health.engine), of("model", &now.health.model)];
@@ -239,7 +248,7 @@ fn resident_bytes(status: &str) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use kestrel_link::Refusal;
+    use kestrel_link::{CaptureDoubt, Refusal};
 
     fn snapshot() -> Snapshot {
         let health = Health {
@@ -258,7 +267,9 @@ mod tests {
             recording: None,
         };
         let heat = Heat { hottest: Some(("cpu".into(), 45.5)), ..Heat::default() };
-        Snapshot { health, active_queries: 3, fallback: true, heat, frames_throttled: 1, memory_bytes: Some(4096) }
+        let camera = Counts { restarts: 2, lost: 3, doubted: vec![(CaptureDoubt::Jumped, 4)], ..Counts::default() };
+        let memory_bytes = Some(4096);
+        Snapshot { health, active_queries: 3, fallback: true, heat, frames_throttled: 1, camera, memory_bytes }
     }
 
     fn refused(verdict: Verdict) -> Reply {
@@ -305,6 +316,9 @@ mod tests {
             "kestrel_frames_total 9",
             "kestrel_frames_dropped_total 2",
             "kestrel_frames_throttled_total 1",
+            "kestrel_camera_restarts_total 2",
+            "kestrel_camera_frames_lost_total 3",
+            "kestrel_camera_capture_doubted_total{doubt=\"jumped\"} 4",
             "kestrel_engine_info{engine=\"tract\",model=\"m\\\"1\"} 1",
             "kestrel_model_push_state{state=\"trial\"} 1",
             "kestrel_model_push_state{state=\"idle\"} 0",

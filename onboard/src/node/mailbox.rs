@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use kestrel_link::Query;
+use kestrel_link::{CaptureDoubt, Query};
 use kestrel_perception::Pose;
 
 /// A frame of the camera.
@@ -18,6 +18,8 @@ pub struct Frame {
     pub image: RgbImage,
     /// The camera's capture time, nanoseconds since the Unix epoch.
     pub capture_unix_nanos: u64,
+    /// Why that time is not to be given to anybody; `None` when it is believed.
+    pub doubt: Option<CaptureDoubt>,
     /// Where the camera was and where it looked, if that is known.
     pub pose: Option<Pose>,
     /// When it was handed over.
@@ -119,6 +121,17 @@ impl<A, M> Mailbox<A, M> {
 
     /// Puts a frame in place of the last one; gives its number, or `None` when the node has stopped.
     pub(super) fn put(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
+        self.put_judged(image, capture_unix_nanos, None, pose)
+    }
+
+    /// As [`Mailbox::put`], with what is thought of the capture time.
+    pub(super) fn put_judged(
+        &self,
+        image: RgbImage,
+        capture_unix_nanos: u64,
+        doubt: Option<CaptureDoubt>,
+        pose: Option<Pose>,
+    ) -> Option<u64> {
         let mut state = self.lock();
         if state.stopped {
             return None;
@@ -127,7 +140,8 @@ impl<A, M> Mailbox<A, M> {
         state.next_number += 1;
         state.frames_dropped += u64::from(!state.looked_at);
         state.looked_at = false;
-        state.latest = Some(Arc::new(Frame { number, image, capture_unix_nanos, pose, admitted: Instant::now() }));
+        state.latest =
+            Some(Arc::new(Frame { number, image, capture_unix_nanos, doubt, pose, admitted: Instant::now() }));
         self.changed.notify_all();
         Some(number)
     }

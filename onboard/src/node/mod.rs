@@ -4,6 +4,7 @@
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
 
 mod error;
+mod feeding;
 mod flying;
 mod link;
 mod mailbox;

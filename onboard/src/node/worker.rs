@@ -201,6 +201,7 @@ fn place(reply: &mut Reply, seen: Seen) {
     reply.frame_width = seen.width;
     reply.frame_height = seen.height;
     reply.capture_unix_nanos = seen.capture_unix_nanos;
+    reply.capture_doubt = seen.capture_doubt;
 }
 
 fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> Reply {
@@ -217,6 +218,7 @@ fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> R
         frame_width: 0,
         frame_height: 0,
         capture_unix_nanos: 0,
+        capture_doubt: None,
         latency_micros: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
         model: String::new(),
         engine: String::new(),

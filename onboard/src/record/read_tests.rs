@@ -21,7 +21,14 @@ const LOOKS: u64 = 12;
 
 fn frame(number: u64) -> Arc<Frame> {
     let image = RgbImage::from_fn(16, 12, |x, y| Rgb([(x * 16) as u8, (y * 20) as u8, number as u8]));
-    Arc::new(Frame { number, image, capture_unix_nanos: 1_000_000_000 + number, admitted: Instant::now() })
+    Arc::new(Frame {
+        number,
+        image,
+        capture_unix_nanos: 1_000_000_000 + number,
+        doubt: None,
+        pose: None,
+        admitted: Instant::now(),
+    })
 }
 
 fn model() -> Arc<Model> {

@@ -16,6 +16,7 @@ use kestrel_link::Readiness;
 use tokio::sync::watch;
 
 use super::{Asker, Inner, NodeConfig, NodeError};
+use crate::camera::Watch;
 use crate::engine::{EngineChoice, Opener};
 use crate::health::exposition::Exposition;
 use crate::health::metrics::{Metrics, Snapshot, memory_bytes};
@@ -76,6 +77,8 @@ pub(super) struct Upkeep {
     pub(super) running: Running<Asker>,
     pub(super) mender: Mender,
     pub(super) metrics: Metrics,
+    /// What is known of the camera, when the node runs one.
+    pub(super) camera: Arc<Watch>,
     heat: Mutex<(Heat, Pace)>,
     throttled: AtomicU64,
     faults: watch::Sender<Option<Fault>>,
@@ -89,6 +92,7 @@ impl Upkeep {
             running: Running::new(options.watchdog),
             mender: Mender::new(options.recovery, config.engine.choice, options.fallback),
             metrics: Metrics::new(),
+            camera: Arc::default(),
             heat: Mutex::default(),
             throttled: AtomicU64::new(0),
             faults: watch::Sender::new(None),
@@ -124,7 +128,8 @@ impl Upkeep {
 
     /// What is worse than it should be though queries are answered, one line each.
     pub(super) fn degraded(&self) -> Vec<String> {
-        self.mender.replaced_by().into_iter().chain(self.heat().told()).collect()
+        let camera = self.camera.told(Instant::now());
+        self.mender.replaced_by().into_iter().chain(self.heat().told()).chain(camera).collect()
     }
 
     fn heat(&self) -> Heat {
@@ -172,6 +177,7 @@ impl Inner {
             fallback: self.upkeep.mender.flies() == Some(Which::Fallback),
             heat: self.upkeep.heat(),
             frames_throttled: self.upkeep.throttled.load(Ordering::Relaxed),
+            camera: self.upkeep.camera.counts(),
             memory_bytes: memory_bytes(),
         })
     }

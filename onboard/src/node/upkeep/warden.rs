@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use kestrel_link::CaptureDoubt;
+
 use super::super::mailbox::{Frame, Job};
 use super::super::{Asker, Inner};
 use super::Fault;
@@ -14,7 +16,9 @@ pub(in crate::node) struct Seen {
     pub(in crate::node) number: u64,
     pub(in crate::node) width: u32,
     pub(in crate::node) height: u32,
+    /// 0 beside a doubt.
     pub(in crate::node) capture_unix_nanos: u64,
+    pub(in crate::node) capture_doubt: Option<CaptureDoubt>,
 }
 
 impl Seen {
@@ -23,7 +27,8 @@ impl Seen {
             number: frame.number,
             width: frame.image.width(),
             height: frame.image.height(),
-            capture_unix_nanos: frame.capture_unix_nanos,
+            capture_unix_nanos: if frame.doubt.is_none() { frame.capture_unix_nanos } else { 0 },
+            capture_doubt: frame.doubt,
         }
     }
 }
@@ -136,7 +141,7 @@ mod tests {
     fn running(start: Instant) -> Running<&'static str> {
         let running = Running::new(WatchdogLimits { late: LATE, hung: 3 * LATE });
         let query = Query { id: "q".into(), text: "car".into(), hint: None, frames: 1 };
-        let seen = Seen { number: 7, width: 4, height: 3, capture_unix_nanos: 5 };
+        let seen = Seen { number: 7, width: 4, height: 3, capture_unix_nanos: 5, capture_doubt: None };
         running.begin(Job { query, asker: Some("a"), start }, seen, start);
         running
     }
