@@ -75,7 +75,7 @@ impl Camera {
                 let expected = format!("nothing beside camera.source ({})", self.source_shown());
                 Err(wrong("camera.path", expected, self.path.display()))
             }
-            (false, false) => self.source.parse().map_err(|error| match error {
+            (false, false) => self.source.parse::<Origin>().map_err(|error| match error {
                 CameraError::Origin { expected, got } => wrong("camera.source", expected, format!("{got:?}")),
                 other => wrong("camera.source", "a source", other),
             }),

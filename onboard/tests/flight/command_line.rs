@@ -144,6 +144,28 @@ fn a_misspelt_configuration_key_stops_the_start() {
     assert_clear(&bench.onboard(&["run", "--config", "none.toml"]), 78, "none.toml");
 }
 
+/// Setup: cameras that cannot be had. Fault: no ffmpeg, no feature, no such kind of source, two sources.
+/// Expected: the start fails at once with a hint. Invariant: no flight without a camera that could give frames.
+#[test]
+fn a_camera_that_cannot_be_had_stops_the_start() {
+    let bench = Bench::new();
+    let config = bench.path("drone.toml");
+    let bundle = bench.path("bundle");
+    for (camera, code, words) in [
+        ("source = \"rtsp://pilot:s3cret@camera/\"\nffmpeg = \"no/ffmpeg\"", 1, "no/ffmpeg"),
+        ("source = \"video:none.mp4\"\nffmpeg = \"red.png\"", 1, "none.mp4"),
+        ("source = \"usb:0\"", 78, "folder:PATH"),
+        ("source = \"folder:nowhere\"", 1, "nowhere"),
+        ("source = \"folder:.\"\npath = \"red.png\"", 78, "camera.path"),
+        ("", 78, "camera.source"),
+    ] {
+        std::fs::write(&config, format!("[model]\nbundle = {bundle:?}\n[camera]\n{camera}\n")).unwrap();
+        let output = bench.onboard(&["run", "--config", &config]);
+        assert_clear(&output, code, words);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("s3cret"));
+    }
+}
+
 /// Setup: a configuration that names an engine, and allows another one. Fault: its library is not there.
 /// Expected: the start fails with the code of a lost engine. Invariant: nothing falls back at the start (promise P3).
 #[test]

@@ -12,9 +12,12 @@ mod graphs;
 mod heat;
 mod network;
 mod pipeline;
+#[cfg(unix)]
+mod played;
 mod push;
 mod record;
 mod red;
 mod scrape;
 #[cfg(unix)]
 mod service;
+mod sources;
