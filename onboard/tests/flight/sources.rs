@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use image::{Rgb, RgbImage};
 use kestrel_link::{CaptureDoubt, FrameHeader, Georeference, Health, Outcome, PictureFormat, Reply, Verdict, encode};
+use kestrel_onboard::camera::stamps::StampLimits;
 use kestrel_onboard::camera::{CameraOptions, Captured, Feed, Network, Origin, unix_nanos};
 use kestrel_onboard::node::Limits;
 use kestrel_onboard::pipeline::SegmenterOptions;
@@ -19,10 +20,12 @@ pub(crate) fn limits() -> Limits {
     Limits { deadline: PATIENCE, reuse_frame: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() }
 }
 
-/// Quick to open again, and quick to call silence by its name.
+/// Quick to open again, patient with a slow machine.
 pub(crate) fn camera(origin: Origin) -> CameraOptions {
     CameraOptions {
         frames_per_second: 100.0,
+        stall: PATIENCE,
+        stamps: StampLimits { tolerance: PATIENCE, most_age: Some(2 * PATIENCE), ..StampLimits::default() },
         restart_first: Duration::from_millis(5),
         restart_most: Duration::from_millis(20),
         ..CameraOptions::of(origin)
@@ -71,7 +74,7 @@ impl Bridge {
     /// A picture that differs from the one before.
     fn moving(&mut self) -> RgbImage {
         self.shown += 1;
-        picture(320, 240, &[(100 + self.shown % 40 * 3, 60, 50, RED)])
+        red_square(self.shown)
     }
 
     fn publish(&self, image: RgbImage, capture_unix_nanos: u64) {
@@ -81,11 +84,15 @@ impl Bridge {
 
     /// Publishes good frames until the drone has taken one more: the first may be sent before its subscription is known.
     async fn show(&mut self) {
+        self.show_as(red_square).await;
+    }
+
+    async fn show_as(&mut self, draw: impl Fn(u32) -> RgbImage) {
         let before = self.pair.node.camera_counts().frames;
         let showing = async {
             while self.pair.node.camera_counts().frames == before {
-                let image = self.moving();
-                self.publish(image, unix_nanos());
+                self.shown += 1;
+                self.publish(draw(self.shown), unix_nanos());
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -96,6 +103,18 @@ impl Bridge {
         drop(self.feed);
         self.pair.stop().await;
     }
+}
+
+fn red_square(number: u32) -> RgbImage {
+    picture(320, 240, &[(100 + number % 40 * 3, 60, 50, RED)])
+}
+
+/// Something everywhere above a row, and nothing below it.
+fn textured(rows: u32, number: u32) -> RgbImage {
+    RgbImage::from_fn(320, 240, |x, y| match y < rows {
+        true => Rgb([(x * 7 + y * 13 + number) as u8, (x * 3 + y * 5) as u8, (x + y * 11) as u8]),
+        false => Rgb([0; 3]),
+    })
 }
 
 fn segmented(reply: &Reply) -> bool {
@@ -173,7 +192,16 @@ async fn a_camera_that_stops_is_refused_and_told() {
     let options = CameraOptions { stall: Duration::from_millis(200), ..camera(Origin::Zenoh(None)) };
     let mut bridge = Bridge::start(quick, red::options(Tiling::Never), options).await;
     bridge.show().await;
-    let reply = bridge.ask().await;
+    // A last frame may still be on its way.
+    let refused = async {
+        loop {
+            let reply = bridge.ask().await;
+            if !segmented(&reply) {
+                return reply;
+            }
+        }
+    };
+    let reply = tokio::time::timeout(PATIENCE, refused).await.unwrap();
     assert_eq!(verdict(&reply), &Verdict::DeadlineMissed);
     assert_eq!((reply.capture_unix_nanos, reply.capture_doubt), (0, None), "it is about no frame");
     let node = &bridge.pair.node;
@@ -187,18 +215,10 @@ async fn a_camera_that_stops_is_refused_and_told() {
 async fn a_torn_picture_is_refused_by_the_gate() {
     let bound = GateThresholds::default().most_constant_bottom;
     let mut bridge = Bridge::start(limits(), gate(bound), camera(Origin::Zenoh(None))).await;
-    let torn = RgbImage::from_fn(320, 240, |x, y| match y {
-        0..140 => Rgb([(x * 7 + y * 13) as u8, (x * 3 + y * 5) as u8, (x + y * 11) as u8]),
-        _ => Rgb([0; 3]),
-    });
-    let node = bridge.pair.node.frames();
-    // The subscription must be known before a single frame can count.
-    bridge.show().await;
-    let before = bridge.pair.node.camera_counts().frames;
-    bridge.publish(torn, unix_nanos());
-    let counted = &bridge.pair.node;
-    until("it arrives", || counted.camera_counts().frames > before).await;
-    drop(node);
+    bridge.show_as(|shown| textured(240, shown)).await;
+    let whole = bridge.ask().await;
+    assert!(segmented(&whole) || *verdict(&whole) != Verdict::Truncated, "{whole:?}");
+    bridge.publish(textured(140, 0), unix_nanos());
     let refused = async {
         loop {
             let reply = bridge.ask().await;
