@@ -1,6 +1,6 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
-//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`].
+//! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
 //! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`score`], [`calibrate`], [`bundle`].
 #![forbid(unsafe_code)]
 
@@ -23,5 +23,6 @@ mod salient;
 
 pub mod score;
 pub mod session;
+pub mod simulate;
 mod teller;
 pub mod train;

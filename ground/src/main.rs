@@ -44,6 +44,8 @@ enum Command {
     Keys(ground::keys::Arguments),
     /// Push a signed bundle to a drone.
     Push(ground::push::Arguments),
+    /// Publish a drawn scene as the camera of a drone, with poses.
+    Simulate(ground::simulate::Arguments),
     /// Say what is there, what is missing and what to do about it.
     Doctor(ground::doctor::Arguments),
 }
@@ -63,6 +65,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bundle(a) => ground::bundle::run(&a),
         Command::Keys(a) => ground::keys::run(&a),
         Command::Push(a) => ground::push::run(&a),
+        Command::Simulate(a) => ground::simulate::run(&a),
         Command::Doctor(a) => ground::doctor::run(&a),
     }
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["demo"],
     &["ask"],
@@ -23,6 +23,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["keys", "new"],
     &["keys", "show"],
     &["push"],
+    &["simulate"],
     &["doctor"],
 ];
 
