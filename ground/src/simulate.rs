@@ -39,7 +39,7 @@ pub struct Arguments {
     /// Seconds of the scene, played forwards and backwards.
     #[arg(long, default_value_t = 10.0)]
     span_seconds: f64,
-    /// Send PNG instead of raw pixels: a third of the bytes, for more work at both ends.
+    /// Send PNG instead of raw pixels: fewer bytes for more work at both ends.
     #[arg(long)]
     png: bool,
     /// Write the calibration of the scene's camera into this file, for position.camera of the drone.
