@@ -197,7 +197,10 @@ fn write_calibration(path: &Path, film: &Film) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use kestrel_onboard::camera::{CameraOptions, Next, Origin};
+    use kestrel_onboard::node::LinkOptions;
     use kestrel_perception::geo::{Bounds, Georeferencer};
+    use std::net::TcpListener;
 
     fn film() -> Film {
         Film { seed: 3, size: 64, frames_per_second: 4.0, frames: 2, span_seconds: 1.0, png: false }
@@ -221,5 +224,44 @@ mod tests {
             assert!(georeferencer.sight(image.width(), image.height(), Some(&pose)).is_ok());
         }
         assert_ne!(film.draw(0).0, film.draw(3).0, "a camera that stands still is refused as frozen");
+    }
+
+    /// What would break: a simulator that speaks another language than the drone's camera.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_drone_takes_what_is_simulated() {
+        // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let endpoint = format!("tcp/127.0.0.1:{port}");
+        let drone = DroneId::new(&format!("drone-{port}")).unwrap();
+        let listening = LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() };
+        let flying = zenoh::open(listening.config().unwrap()).await.unwrap();
+        let taking = Network { session: flying.clone(), drone: drone.clone() };
+        let link = Link { connect: vec![endpoint], timeout_seconds: 60 };
+        let session = link.open().await.unwrap();
+        let sending = Network { session: session.clone(), drone };
+
+        let stopping = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stopping);
+        let film = Film { frames: 0, png: true, ..film() };
+        let playing = tokio::task::spawn_blocking(move || film.play(&sending, &told));
+        let captured = tokio::task::spawn_blocking(move || {
+            let mut source = CameraOptions::of(Origin::Zenoh(None)).open(&taking).unwrap();
+            let patience = Instant::now() + Duration::from_secs(60);
+            loop {
+                match source.next(LOOK_EVERY).unwrap() {
+                    Next::Frame(captured) => return captured,
+                    Next::Nothing if Instant::now() < patience => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        let captured = captured.await.unwrap();
+        stopping.store(true, Ordering::Relaxed);
+        assert!(playing.await.unwrap().unwrap() > 0);
+        assert_eq!(captured.image.dimensions(), (64, 64));
+        assert!(captured.capture_unix_nanos > 0 && captured.capture_unix_nanos <= unix_nanos());
+        captured.pose.unwrap().check().unwrap();
+        session.close().await.unwrap();
+        flying.close().await.unwrap();
     }
 }

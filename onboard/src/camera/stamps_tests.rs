@@ -176,7 +176,8 @@ proptest! {
     #[test]
     fn what_is_believed_is_honest(frames in proptest::collection::vec((any::<u64>(), 0_u64..4, 0_u64..3_000_000_000, any::<u64>()), 0..60)) {
         let mut stamps = Stamps::new(StampLimits::default());
-        let (start, mut at, mut last) = (Instant::now(), 0, None);
+        let (start, mut at) = (Instant::now(), 0_u64);
+        let mut last: Option<u64> = None;
         for (stamp, fingerprint, pause, wall) in frames {
             at += pause;
             let now = start + Duration::from_nanos(at);
