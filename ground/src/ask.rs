@@ -118,5 +118,7 @@ pub fn line(reply: &Reply) -> String {
             format!("refused: {} — {}", crate::demo::reason(&refusal.verdict), refusal.advice)
         }
     };
-    format!("frame {:>4}  {latency:>6.0} ms  “{}”  {answer}", reply.frame, reply.query_text)
+    let doubt = reply.capture_doubt.map(|doubt| format!("; capture time not known: {}", doubt.name()));
+    let doubt = doubt.unwrap_or_default();
+    format!("frame {:>4}  {latency:>6.0} ms  “{}”  {answer}{doubt}", reply.frame, reply.query_text)
 }

@@ -129,6 +129,23 @@ pub enum CaptureDoubt {
     Stale,
 }
 
+impl CaptureDoubt {
+    /// Its name in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::StampsFrozen => "stamps_frozen",
+            Self::PictureFrozen => "picture_frozen",
+            Self::Backwards => "backwards",
+            Self::Jumped => "jumped",
+            Self::Unsettled => "unsettled",
+            Self::Ahead => "ahead",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 /// An [`Outcome`] with its place: which drone, query, frame and model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reply {

@@ -176,6 +176,7 @@ fn every_kind_of_message_is_as_documented() {
     for doubt in doubts() {
         let untold = Reply { capture_unix_nanos: 0, capture_doubt: Some(doubt), ..reply(refused(Verdict::Frozen)) };
         check("reply", &untold);
+        assert_eq!(serde_json::to_value(doubt).unwrap(), doubt.name());
     }
     for format in [PictureFormat::Jpeg, PictureFormat::Png, PictureFormat::Rgb8] {
         check("frame-header", &header(format));

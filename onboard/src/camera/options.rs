@@ -43,7 +43,7 @@ impl FromStr for Origin {
             "v4l2" => Ok(Self::V4l2(named(rest)?.into())),
             "zenoh" if rest.is_empty() => Ok(Self::Zenoh(None)),
             "zenoh" => match zenoh::key_expr::KeyExpr::try_from(rest) {
-                Ok(key) if !key.is_wild() => Ok(Self::Zenoh(Some(rest.to_owned()))),
+                Ok(_) if !rest.contains('*') => Ok(Self::Zenoh(Some(rest.to_owned()))),
                 _ => {
                     Err(CameraError::Origin { expected: "a key without wildcards behind zenoh:", got: text.to_owned() })
                 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use kestrel_link::CaptureDoubt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -45,22 +44,7 @@ impl CameraMetrics {
             counter.inner().store(*count, Ordering::Relaxed);
         }
         for (doubt, count) in doubted {
-            self.doubted.get_or_create(&[("doubt", doubt_name(*doubt))]).inner().store(*count, Ordering::Relaxed);
+            self.doubted.get_or_create(&[("doubt", doubt.name())]).inner().store(*count, Ordering::Relaxed);
         }
-    }
-}
-
-/// The name of a doubt, as in messages.
-fn doubt_name(doubt: CaptureDoubt) -> &'static str {
-    match doubt {
-        CaptureDoubt::Duplicate => "duplicate",
-        CaptureDoubt::StampsFrozen => "stamps_frozen",
-        CaptureDoubt::PictureFrozen => "picture_frozen",
-        CaptureDoubt::Backwards => "backwards",
-        CaptureDoubt::Jumped => "jumped",
-        CaptureDoubt::Unsettled => "unsettled",
-        CaptureDoubt::Ahead => "ahead",
-        CaptureDoubt::Stale => "stale",
-        _ => "other",
     }
 }
