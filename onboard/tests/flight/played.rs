@@ -21,7 +21,7 @@ struct Stage {
 impl Stage {
     fn new(pictures: &[RgbImage]) -> Self {
         let stage = Self { root: tempfile::tempdir().unwrap() };
-        let mut bytes = Vec::new();
+        let mut bytes: Vec<u8> = Vec::new();
         for picture in pictures {
             bytes.extend(format!("P6\n{} {}\n255\n", picture.width(), picture.height()).bytes());
             bytes.extend(picture.as_raw());
