@@ -19,6 +19,7 @@ pub mod push;
 pub mod query;
 mod rle;
 pub mod signature;
+pub mod standing;
 pub mod thresholds;
 
 pub use canary::CanarySpec;
@@ -33,4 +34,5 @@ pub use outcome::{Outcome, Refusal, Reply, Segment, Verdict};
 pub use position::{Ellipse, Georeference, Position, Unplaced};
 pub use push::{ChunkRequest, PushOffer, PushPhase, PushState};
 pub use query::{Hint, Query};
+pub use standing::{Standing, Track, TrackEvent};
 pub use thresholds::{Presence, Thresholds};
