@@ -312,7 +312,7 @@ mod tests {
 
     fn frame(number: u64, side: u32) -> Arc<Frame> {
         let image = RgbImage::new(side, side);
-        Arc::new(Frame { number, image, capture_unix_nanos: number, admitted: Instant::now() })
+        Arc::new(Frame { number, image, capture_unix_nanos: number, pose: None, admitted: Instant::now() })
     }
 
     fn model() -> Arc<Model> {
