@@ -9,7 +9,8 @@ pub const MAX_IDS: usize = 64;
 /// The identity of one mask among those of its query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Track {
-    /// From 1; within one standing query no id ever names two things. A query that is asked anew begins anew.
+    /// From 1. As long as the query stands and the same model flies, no id names two things; both a query that is asked
+    /// anew and a model that is switched begin anew.
     pub id: u64,
     /// Whether the thing was known before.
     pub event: TrackEvent,
@@ -30,11 +31,13 @@ pub enum TrackEvent {
 /// How a reply to a standing query stands to those before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// Frames since the language model read the words with a picture: 0 when it did so for this very frame.
+    /// Frames since the language model read the words with a picture: 0 when it did so for this very frame; `None` when it
+    /// has not yet, because the gate refused every frame so far.
     ///
     /// On other frames mask, object score and predicted IoU are of the frame, and what the words themselves say for or
     /// against the target is of the one that was read.
-    pub verified_frames_ago: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_frames_ago: Option<u32>,
     /// Ids of things that this frame does not show, and that keep their identity for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<u64>,
@@ -47,7 +50,7 @@ impl Standing {
     /// Whether the words were read for this very frame.
     #[must_use]
     pub fn verified(&self) -> bool {
-        self.verified_frames_ago == 0
+        self.verified_frames_ago == Some(0)
     }
 
     /// Checks that the lists are short and ids are ids.

@@ -242,7 +242,7 @@ fn track(event: TrackEvent, age_frames: u32) -> Track {
 }
 
 fn standing() -> Standing {
-    Standing { verified_frames_ago: 12, refused: vec![4], lost: vec![1, 2] }
+    Standing { verified_frames_ago: Some(12), refused: vec![4], lost: vec![1, 2] }
 }
 
 /// What would break: a drone from before standing queries had identities could not be read.
@@ -254,11 +254,12 @@ fn a_reply_without_identities_is_whole() {
         assert!(!bytes.windows(name.len()).any(|at| at == name.as_bytes()));
     }
     assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
-    let all_seen = Reply { standing: Some(Standing::default()), ..answer };
+    let now = Standing { verified_frames_ago: Some(0), ..Standing::default() };
+    assert!(now.verified() && !standing().verified() && !Standing::default().verified());
+    let all_seen = Reply { standing: Some(now), ..answer };
     let bytes = encode(&all_seen).unwrap();
     assert!(!bytes.windows(4).any(|at| at == b"lost"), "empty lists are left out");
     assert_eq!(decode::<Reply>(&bytes).unwrap(), all_seen);
-    assert!(Standing::default().verified() && !standing().verified());
 }
 
 #[test]

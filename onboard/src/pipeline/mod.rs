@@ -3,10 +3,12 @@
 //! [`Segmenter::look`] admits a frame; [`Look::ask`] answers queries about it:
 //! gate → preprocessing → vision → language → mask → refusal policy, first for the whole frame, then for its tiles.
 //! What the vision graph says of a view is kept while the frame is looked at, so a further query costs language and mask only.
+//! [`Look::ask_standing`] answers a query that stands: what the language graph said is kept from frame to frame.
 //! [`Look::explain`] answers with reasons instead, token by token, where the bundle has the graph for it.
 
 mod error;
 mod explain;
+mod standing;
 mod tiles;
 mod timings;
 mod views;
@@ -14,7 +16,7 @@ mod words;
 
 use image::RgbImage;
 use kestrel_link::manifest::{GRAPH_FILES, TOKENIZER_FILE};
-use kestrel_link::{AnswerTokens, Outcome, Query, Refusal, Segment, Thresholds, Verdict};
+use kestrel_link::{AnswerTokens, Hint, Outcome, Query, Refusal, Segment, Standing, Thresholds, Verdict};
 use kestrel_perception::{Bitmap, Decision, GateHistory, GateThresholds, Observation, Tiling, decide, policy, segment};
 
 use crate::bundle::{Bundle, BundleError};
@@ -22,12 +24,13 @@ use crate::engine::{Engine, GraphBytes, Opener};
 
 pub use error::SegmentError;
 pub use explain::{Concluded, Explanation, Written};
+pub use standing::{StandingOptions, StandingQueries, StandingQuery};
 pub use timings::{Millis, Timings};
 pub use views::Shapes;
 
 use explain::Explainer;
 use timings::timed;
-use views::Views;
+use views::{Said, Views};
 use words::{Tokens, Words};
 
 /// How a segmenter looks at frames.
@@ -41,11 +44,19 @@ pub struct SegmenterOptions {
     pub sweep: Vec<f32>,
     /// Whether to load the graph that answers with reasons, see [`Look::explain`].
     pub explain: bool,
+    /// How queries that stand are followed.
+    pub standing: StandingOptions,
 }
 
 impl Default for SegmenterOptions {
     fn default() -> Self {
-        Self { tiling: Tiling::Auto, gate: Some(GateThresholds::default()), sweep: Vec::new(), explain: false }
+        Self {
+            tiling: Tiling::Auto,
+            gate: Some(GateThresholds::default()),
+            sweep: Vec::new(),
+            explain: false,
+            standing: StandingOptions::default(),
+        }
     }
 }
 
@@ -75,6 +86,8 @@ pub struct Answer {
     pub words_cut: usize,
     /// What the engine did wrong, when it failed; the outcome is then [`Verdict::EngineDegraded`].
     pub failure: Option<String>,
+    /// How it stands to the answers before; `None` when the query does not stand, or the engine failed.
+    pub standing: Option<Standing>,
 }
 
 /// What the model said of the whole frame, before tiles and policy.
@@ -88,12 +101,31 @@ pub struct Whole {
     pub sweep: Vec<Bitmap>,
 }
 
+impl Answer {
+    /// An answer for which nothing was looked at.
+    fn unseen(outcome: Outcome, timings: Timings, failure: Option<String>) -> Self {
+        Self { outcome, timings, whole: None, words_cut: 0, failure, standing: None }
+    }
+
+    /// The answer to a question that cannot be answered; its asker must see that too.
+    fn unanswerable(query: &Query, error: &SegmentError) -> Self {
+        tracing::error!("query {}: {error}", query.id);
+        Self::unseen(Outcome::Refused(failed()), Timings::default(), None)
+    }
+}
+
 /// The model's word on one view, and the policy's on that.
 struct Glance {
     observation: Observation,
     mask: Bitmap,
     sweep: Vec<Bitmap>,
     decision: Decision,
+}
+
+impl From<Glance> for Whole {
+    fn from(Glance { observation, mask, sweep, .. }: Glance) -> Self {
+        Self { observation, mask, sweep }
+    }
 }
 
 impl Segmenter {
@@ -294,11 +326,7 @@ impl Look<'_> {
 
     /// The answer to one query that was checked at the door, as [`Look::outcome`] gives its outcome.
     pub fn answer_to(&mut self, query: &Query) -> Answer {
-        self.ask(query).unwrap_or_else(|error| {
-            tracing::error!("query {}: {error}", query.id);
-            let (outcome, timings) = (Outcome::Refused(failed()), Timings::default());
-            Answer { outcome, timings, whole: None, words_cut: 0, failure: None }
-        })
+        self.ask(query).unwrap_or_else(|error| Answer::unanswerable(query, &error))
     }
 
     /// Answers one query about the frame.
@@ -312,18 +340,17 @@ impl Look<'_> {
         let mut timings = std::mem::take(&mut self.timings);
         if let Some(refusal) = &self.refusal {
             let outcome = Outcome::Refused(refusal.clone());
-            return Ok(Answer { outcome, timings, whole: None, words_cut: 0, failure: None });
+            return Ok(Answer::unseen(outcome, timings, None));
         }
         let tokens = timed(&mut timings.words, || self.segmenter.words.encode(&query.text))?;
         match self.answer(query, &tokens, &mut timings) {
             Ok((outcome, whole, words_cut)) => {
                 let failure = not_finite(&outcome);
-                Ok(Answer { outcome, timings, whole: Some(whole), words_cut, failure })
+                Ok(Answer { outcome, timings, whole: Some(whole), words_cut, failure, standing: None })
             }
             Err(error) => {
                 let failure = Some(engine_failure(self.segmenter.engine.name(), error)?);
-                let outcome = Outcome::Refused(failed());
-                Ok(Answer { outcome, timings, whole: None, words_cut: 0, failure })
+                Ok(Answer::unseen(Outcome::Refused(failed()), timings, failure))
             }
         }
     }
@@ -334,23 +361,40 @@ impl Look<'_> {
         tokens: &Tokens,
         timings: &mut Timings,
     ) -> Result<(Outcome, Whole, usize), SegmentError> {
-        let letterbox = self.segmenter.views.letterbox(0);
-        let hint = query.hint.and_then(|hint| letterbox.hint(&hint, self.frame.width(), self.frame.height()));
-        let words_cut = self.segmenter.words.layout(tokens, hint.as_ref()).cut;
+        let (hint, words_cut) = self.placed(query.hint, tokens);
         let whole = self.glance(0, tokens, hint.as_ref(), timings)?;
-        let outcome = match whole.decision.clone() {
+        let outcome = self.closer(query, &whole, words_cut, tokens, timings)?;
+        Ok((outcome, whole.into(), words_cut))
+    }
+
+    /// A hint as the model takes it for the whole frame, and how many tokens do not fit beside it.
+    fn placed(&self, hint: Option<Hint>, tokens: &Tokens) -> (Option<Hint>, usize) {
+        let letterbox = self.segmenter.views.letterbox(0);
+        let hint = hint.and_then(|hint| letterbox.hint(&hint, self.frame.width(), self.frame.height()));
+        let words_cut = self.segmenter.words.layout(tokens, hint.as_ref()).cut;
+        (hint, words_cut)
+    }
+
+    /// The outcome of what was said of the whole frame, after the tiles were asked too where there are some.
+    fn closer(
+        &mut self,
+        query: &Query,
+        whole: &Glance,
+        words_cut: usize,
+        tokens: &Tokens,
+        timings: &mut Timings,
+    ) -> Result<Outcome, SegmentError> {
+        match whole.decision.clone() {
             Decision::Segment { presence, predicted_iou } => {
-                let refined = self.refined(&whole, predicted_iou, tokens, timings)?;
+                let refined = self.refined(whole, predicted_iou, tokens, timings)?;
                 let mask = refined.as_ref().unwrap_or(&whole.mask);
-                timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))?
+                timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))
             }
             Decision::Refuse(refusal) => match self.tiles_instead(query, &refusal, tokens, timings)? {
-                Some(outcome) => outcome,
-                None => refused(refusal, words_cut),
+                Some(outcome) => Ok(outcome),
+                None => Ok(refused(refusal, words_cut)),
             },
-        };
-        let Glance { observation, mask, sweep, .. } = whole;
-        Ok((outcome, Whole { observation, mask, sweep }, words_cut))
+        }
     }
 
     /// Runs language and mask, and vision if need be, on one view and lets the policy decide.
@@ -358,22 +402,30 @@ impl Look<'_> {
         &mut self,
         view: usize,
         tokens: &Tokens,
-        hint: Option<&kestrel_link::Hint>,
+        hint: Option<&Hint>,
         timings: &mut Timings,
     ) -> Result<Glance, SegmentError> {
         let Segmenter { engine, words, thresholds, answers, views, options, .. } = &mut *self.segmenter;
         let layout = words.layout(tokens, hint);
         views.see(view, self.frame, engine.as_mut(), timings)?;
         let said = views.say(view, &layout, engine.as_mut(), timings)?;
-        timed(&mut timings.postprocess, || {
-            let (observation, mask) = said.observe(self.frame, answers, thresholds, tokens)?;
-            let decision = decide(&observation, thresholds);
-            let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
-            let sweep =
-                levels.iter().map(|&level| said.mask(self.frame, level, thresholds)).collect::<Result<_, _>>()?;
-            Ok(Glance { observation, mask, sweep, decision })
-        })
+        let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
+        timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, levels))
     }
+}
+
+/// What the policy makes of what was said of a view; its mask cut at `levels` too.
+fn judged(
+    said: &Said<'_>,
+    frame: &RgbImage,
+    (answers, thresholds): (&AnswerTokens, &Thresholds),
+    tokens: &Tokens,
+    levels: &[f32],
+) -> Result<Glance, SegmentError> {
+    let (observation, mask) = said.observe(frame, answers, thresholds, tokens)?;
+    let decision = decide(&observation, thresholds);
+    let sweep = levels.iter().map(|&level| said.mask(frame, level, thresholds)).collect::<Result<_, _>>()?;
+    Ok(Glance { observation, mask, sweep, decision })
 }
 
 /// What the policy refuses as the engine's fault: numbers that are not finite.

@@ -133,16 +133,19 @@ pub(super) struct Views {
     slots: Vec<Slot>,
     /// Slots of the frame at hand; those behind it keep their memory.
     count: usize,
-    language: [Tensor; 3],
+    language: Heard,
     mask: [Tensor; 3],
     /// What the language graph was last given.
     last_layout: TokenLayout,
 }
 
+/// What the language graph said of words and a view: `logits`, `seg` and `doubt`.
+pub(super) type Heard = [Tensor; 3];
+
 /// What the model said of one view.
 pub(super) struct Said<'a> {
     letterbox: Letterbox,
-    language: &'a [Tensor; 3],
+    language: &'a Heard,
     mask: &'a [Tensor; 3],
     side: usize,
 }
@@ -250,31 +253,69 @@ impl Views {
         engine: &mut dyn Engine,
         timings: &mut Timings,
     ) -> Result<Said<'_>, SegmentError> {
+        self.hear(view, layout, engine, timings)?;
+        let Self { shapes, slots, language, mask, .. } = self;
+        slots[view].draw(&language[1], mask, engine, timings)?;
+        Ok(Said { letterbox: slots[view].letterbox, language, mask, side: shapes.mask_side() })
+    }
+
+    /// Runs the language graph on a view that was seen.
+    fn hear(
+        &mut self,
+        view: usize,
+        layout: &TokenLayout,
+        engine: &mut dyn Engine,
+        timings: &mut Timings,
+    ) -> Result<(), SegmentError> {
         self.last_layout.clone_from(layout);
-        let slot = &self.slots[view];
-        let [tokens, embed, fine, _] = &slot.features;
+        let [tokens, ..] = &self.slots[view].features;
         let index = [layout.answer_index as i64];
         let ids_shape = [1, layout.ids.len()];
         let inputs = [tokens.as_input(), Input::I64(&ids_shape, &layout.ids), Input::I64(&[1, 1], &index)];
-        run(engine, Graph::Language, &inputs, &mut self.language, timings)?;
-        let Proposed { inputs: proposed, names, .. } = &slot.proposed;
+        run(engine, Graph::Language, &inputs, &mut self.language, timings)
+    }
+
+    /// What the language graph said last, to be kept for later frames.
+    pub(super) fn heard(&self) -> &Heard {
+        &self.language
+    }
+
+    /// Runs the mask graph alone on a view that was seen, with what the language graph said of an earlier frame.
+    pub(super) fn draw<'a>(
+        &'a mut self,
+        view: usize,
+        heard: &'a Heard,
+        engine: &mut dyn Engine,
+        timings: &mut Timings,
+    ) -> Result<Said<'a>, SegmentError> {
+        let Self { shapes, slots, mask, .. } = self;
+        slots[view].draw(&heard[1], mask, engine, timings)?;
+        Ok(Said { letterbox: slots[view].letterbox, language: heard, mask, side: shapes.mask_side() })
+    }
+}
+
+impl Slot {
+    /// Runs the mask graph with a `[SEG]` state.
+    fn draw(
+        &self,
+        seg: &Tensor,
+        mask: &mut [Tensor; 3],
+        engine: &mut dyn Engine,
+        timings: &mut Timings,
+    ) -> Result<(), SegmentError> {
+        let [_, embed, fine, _] = &self.features;
+        let Proposed { inputs: proposed, names, .. } = &self.proposed;
         let extents = [1, proposed.extents.len() / MOST, MOST];
         let inputs = [
             embed.as_input(),
             fine.as_input(),
-            self.language[1].as_input(),
+            seg.as_input(),
             Input::F32(&[1, MOST, NAMES], names),
             Input::F32(&[1, MOST, CODE], &proposed.codes),
             Input::F32(&extents, &proposed.extents),
             Input::F32(&[1, MOST + 1, MOST + 1], &proposed.attention),
         ];
-        run(engine, Graph::Mask, &inputs, &mut self.mask, timings)?;
-        Ok(Said {
-            letterbox: slot.letterbox,
-            language: &self.language,
-            mask: &self.mask,
-            side: self.shapes.mask_side(),
-        })
+        run(engine, Graph::Mask, &inputs, mask, timings)
     }
 }
 
