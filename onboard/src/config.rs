@@ -1,6 +1,7 @@
 //! The configuration of `onboard run`: one TOML file, environment and flags, unknown keys refused.
 
 mod keys;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -43,6 +44,7 @@ struct File {
     thermal: upkeep::ThermalSection,
     metrics: upkeep::MetricsSection,
     record: Record,
+    standing: standing::StandingSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -283,6 +285,7 @@ impl File {
                 segmenter: SegmenterOptions {
                     tiling: self.perception.tiling,
                     gate: self.perception.gate.then(GateThresholds::default),
+                    standing: self.standing.options()?,
                     ..SegmenterOptions::default()
                 },
                 georeferencer,

@@ -232,7 +232,6 @@ impl Look<'_> {
         let (conclusion, written) = match answer {
             Ok((conclusion, written)) => (concluded(conclusion, &letterbox, frame), Some(written)),
             Err(error) => {
-                // Logged there: a fault of the engine is no fault of the question.
                 engine_failure(engine.name(), error)?;
                 (Concluded::Refused(failed()), None)
             }

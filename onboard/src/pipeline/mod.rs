@@ -205,6 +205,12 @@ impl Segmenter {
         &self.thresholds
     }
 
+    /// What will be kept of queries that stand, `most` at once.
+    #[must_use]
+    pub fn standing(&self, most: usize) -> StandingQueries {
+        StandingQueries::new(self.options.standing, most)
+    }
+
     /// Looks at the next frame of a stream: the gate also holds it against those before it.
     ///
     /// # Errors
