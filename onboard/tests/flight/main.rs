@@ -18,3 +18,4 @@ mod red;
 mod scrape;
 #[cfg(unix)]
 mod service;
+mod standing;
