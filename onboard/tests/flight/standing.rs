@@ -200,7 +200,7 @@ impl Engine for Listening {
     }
 
     fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
-        if let (Graph::Language, Input::I64(_, ids)) = (graph, &inputs[1]) {
+        if let (Graph::Language, Some(Input::I64(_, ids))) = (graph, inputs.get(1)) {
             self.asked.lock().unwrap().push(ids.to_vec());
         }
         self.inner.run(graph, inputs, outputs)
