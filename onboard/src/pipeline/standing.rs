@@ -92,6 +92,12 @@ impl StandingQuery {
         &self.query
     }
 
+    /// Whether its words ask for all things of a kind, each of which then has an identity.
+    #[must_use]
+    pub fn asks_for_all(&self) -> bool {
+        self.asks_for_all
+    }
+
     /// How often it was answered.
     #[must_use]
     pub fn turn(&self) -> u32 {

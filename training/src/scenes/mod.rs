@@ -6,6 +6,7 @@
 //! samples. The same seed gives the same picture on every machine.
 
 mod camera;
+mod course;
 mod craft;
 mod finish;
 mod grounds;
@@ -31,6 +32,7 @@ mod tests;
 use crate::colour::median_colour;
 use crate::sample::{Category, Instance, Origin, Picture};
 use camera::Light;
+pub use course::Course;
 use finish::Sensor;
 use image::RgbImage;
 use kestrel_link::Mask;
@@ -111,11 +113,17 @@ struct Shot {
 }
 
 impl Shot {
+    /// A frame of a sequence, a second apart from the next.
     fn take(seed: u64, size: u32, frame: u32) -> Shot {
+        Shot::take_at(seed, size, frame as f32, frame)
+    }
+
+    /// The scene `seconds` after its first frame; `frame` names the noise of the sensor.
+    fn take_at(seed: u64, size: u32, seconds: f32, frame: u32) -> Shot {
         let [mut light, mut sensor, mut dice] = generators(seed);
         let light = Light::draw(&mut light);
         let sensor = Sensor::draw(&mut sensor, frame);
-        let world = places::build(&mut dice, frame as f32);
+        let world = places::build(&mut dice, seconds);
         let side = size as usize;
         let seen = raster::look(&world, side);
         let sun = SunMap::cast(&world, &light, side);
