@@ -162,12 +162,11 @@ mod tests {
 
     /// Things that are shown where they are: pairs of a true and a shown id.
     fn frame(pairs: &[(u64, u64)]) -> Tracked {
-        let overlap =
-            (0..pairs.len()).map(|row| (0..pairs.len()).map(|column| f64::from(u8::from(row == column))).collect());
+        let row = |at: usize| (0..pairs.len()).map(|other| f64::from(u8::from(at == other))).collect::<Vec<f64>>();
         Tracked {
             truth: pairs.iter().map(|pair| pair.0).collect(),
             shown: pairs.iter().map(|pair| pair.1).collect(),
-            overlap: overlap.collect(),
+            overlap: (0..pairs.len()).map(row).collect(),
         }
     }
 
