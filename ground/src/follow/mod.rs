@@ -116,8 +116,9 @@ impl Way {
     }
 
     fn mean_iou(&self) -> f64 {
-        let (sum, count) = self.iou.iter().fold((0.0, 0), |all, part| (all.0 + part.0, all.1 + part.1));
-        sum / f64::from(u32::try_from(count).unwrap_or(u32::MAX)).max(1.0)
+        let sum: f64 = self.iou.iter().map(|(sum, _)| sum).sum();
+        let count: u64 = self.iou.iter().map(|(_, count)| count).sum();
+        sum / count.max(1) as f64
     }
 }
 
