@@ -430,7 +430,7 @@ fn judged(
 ) -> Result<Glance, SegmentError> {
     let (observation, mask) = said.observe(frame, answers, thresholds, tokens)?;
     let decision = decide(&observation, thresholds);
-    let sweep = levels.iter().map(|&level| said.mask(frame, level, thresholds)).collect::<Result<_, _>>()?;
+    let sweep = levels.iter().map(|&level| said.drawn.mask(frame, level, thresholds)).collect::<Result<_, _>>()?;
     Ok(Glance { observation, mask, sweep, decision })
 }
 

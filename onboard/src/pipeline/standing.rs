@@ -218,7 +218,7 @@ impl Look<'_> {
     fn redrawn(&mut self, heard: &Heard, tokens: &Tokens, timings: &mut Timings) -> Result<Glance, SegmentError> {
         let super::Segmenter { engine, thresholds, answers, views, .. } = &mut *self.segmenter;
         views.see(0, self.frame, engine.as_mut(), timings)?;
-        let said = views.draw(0, heard, engine.as_mut(), timings)?;
+        let said = views.say_again(0, heard, engine.as_mut(), timings)?;
         timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, &[]))
     }
 }

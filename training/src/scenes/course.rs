@@ -47,7 +47,7 @@ impl Course {
     /// A frame. `instances[i]` is the same thing in all of them; one that is out of view has an empty mask and `visible` 0.
     #[must_use]
     pub fn frame(&self, number: u32) -> Picture {
-        let shot = Shot::take_at(self.seed, self.size, self.seconds(number), number);
+        let shot = Shot::at(self.seed, self.size, self.seconds(number), number);
         let labels: Vec<usize> = (0..shot.things.len()).collect();
         shot.picture(self.seed, number as usize, &labels)
     }

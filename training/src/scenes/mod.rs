@@ -113,13 +113,12 @@ struct Shot {
 }
 
 impl Shot {
-    /// A frame of a sequence, a second apart from the next.
     fn take(seed: u64, size: u32, frame: u32) -> Shot {
-        Shot::take_at(seed, size, frame as f32, frame)
+        Shot::at(seed, size, frame as f32, frame)
     }
 
-    /// The scene `seconds` after its first frame; `frame` names the noise of the sensor.
-    fn take_at(seed: u64, size: u32, seconds: f32, frame: u32) -> Shot {
+    /// The scene `seconds` after its first frame; `frame` numbers the noise of the sensor.
+    fn at(seed: u64, size: u32, seconds: f32, frame: u32) -> Shot {
         let [mut light, mut sensor, mut dice] = generators(seed);
         let light = Light::draw(&mut light);
         let sensor = Sensor::draw(&mut sensor, frame);
