@@ -11,20 +11,23 @@
 //! What is kept is of the whole frame. Tiles are asked with words, each for itself, so they are asked on frames on which
 //! the words are read and on no other: a target that only tiles see is found on those alone.
 
+mod kept;
+mod pieces;
+
 use image::RgbImage;
-use kestrel_link::{Hint, Outcome, Query, Segment, Standing};
-use kestrel_perception::track::MOST_PIECES;
-use kestrel_perception::{
-    Appearance, Bitmap, Component, Decision, Piece, TrackOptions, Tracker, Verification, segment,
-};
+use kestrel_link::{Hint, Outcome, Query, Standing};
+use kestrel_perception::{Decision, TrackOptions, Tracker, Verification};
 use serde::{Deserialize, Serialize};
+
+pub use kept::StandingQueries;
+use pieces::{pieces, place};
 
 use super::tiles::asks_for_all;
 use super::timings::{Timings, timed};
 use super::views::Heard;
 use super::words::Tokens;
 use super::{
-    Answer, Glance, Look, SegmentError, engine_failure, failed, judged, not_finite, refused, segmented, union,
+    Answer, Glance, Look, SegmentError, Segmenter, engine_failure, failed, judged, not_finite, refused, segmented,
 };
 
 /// How queries that stand are followed.
@@ -147,8 +150,8 @@ impl Look<'_> {
     ///
     /// As [`Look::ask`] where the words are read; elsewhere from what was kept, without the language graph and without
     /// tiles. Where words ask for all things of a kind, each connected piece of the mask is a segment with an identity of
-    /// its own, up to [`MOST_PIECES`], and smaller ones are one more without; else the mask is one thing, however many
-    /// pieces it has.
+    /// its own, up to [`MOST_PIECES`](kestrel_perception::track::MOST_PIECES), and smaller ones are one more without; else
+    /// the mask is one thing, however many pieces it has.
     ///
     /// # Errors
     /// When the query is malformed.
@@ -216,7 +219,7 @@ impl Look<'_> {
 
     /// What the whole frame shows of what was kept.
     fn redrawn(&mut self, heard: &Heard, tokens: &Tokens, timings: &mut Timings) -> Result<Glance, SegmentError> {
-        let super::Segmenter { engine, thresholds, answers, views, .. } = &mut *self.segmenter;
+        let Segmenter { engine, thresholds, answers, views, .. } = &mut *self.segmenter;
         views.see(0, self.frame, engine.as_mut(), timings)?;
         let said = views.say_again(0, heard, engine.as_mut(), timings)?;
         timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, &[]))
@@ -233,214 +236,5 @@ fn plain(whole: &Glance, words_cut: usize) -> Result<Outcome, SegmentError> {
     match &whole.decision {
         Decision::Segment { presence, predicted_iou } => segmented(&whole.mask, *presence, *predicted_iou),
         Decision::Refuse(refusal) => Ok(refused(refusal.clone(), words_cut)),
-    }
-}
-
-/// The pieces of an answer that may have identities, one for each of the first segments; the segments of an answer that
-/// asks for all are made one for each connected piece.
-fn pieces(masks: &mut Vec<Segment>, each: bool, frame: &RgbImage) -> Result<Vec<Piece>, SegmentError> {
-    let outcome = Outcome::Segmented { masks: std::mem::take(masks) };
-    let whole = union(&outcome)?;
-    if let Outcome::Segmented { masks: taken } = outcome {
-        *masks = taken;
-    }
-    let Some(whole) = whole else { return Ok(Vec::new()) };
-    let mut parts = whole.components();
-    let rest = parts.split_off(parts.len().min(MOST_PIECES));
-    if !each {
-        return Ok(joined(parts.into_iter().chain(rest)).iter().map(|all| piece(all, frame)).collect());
-    }
-    if parts.len() > 1 {
-        apart(masks, &whole, &parts, rest)?;
-    }
-    Ok(parts.iter().map(|part| piece(part, frame)).collect())
-}
-
-/// Puts a segment for each part in place of those that there are, and one for the rest.
-fn apart(
-    masks: &mut Vec<Segment>,
-    whole: &Bitmap,
-    parts: &[Component],
-    rest: Vec<Component>,
-) -> Result<(), SegmentError> {
-    let presence = masks.iter().map(|mask| mask.presence).fold(0.0, f32::max);
-    let predicted_iou = masks.iter().map(|mask| mask.predicted_iou).fold(1.0, f32::min);
-    let rest = joined(rest);
-    let mut segments = Vec::with_capacity(parts.len() + 1);
-    for part in parts.iter().chain(&rest) {
-        segments.extend(segment(&whole.only(part), presence, predicted_iou)?);
-    }
-    *masks = segments;
-    Ok(())
-}
-
-/// Several pieces of a mask as one; `None` of none.
-fn joined(parts: impl IntoIterator<Item = Component>) -> Option<Component> {
-    parts.into_iter().reduce(|mut all, part| {
-        let edges = |[x, y, width, height]: [u32; 4]| [x, y, x + width, y + height];
-        let ([ax0, ay0, ax1, ay1], [bx0, by0, bx1, by1]) = (edges(all.bounding_box), edges(part.bounding_box));
-        let (x0, y0) = (ax0.min(bx0), ay0.min(by0));
-        all.bounding_box = [x0, y0, ax1.max(bx1) - x0, ay1.max(by1) - y0];
-        all.area += part.area;
-        all.runs.extend(part.runs);
-        all
-    })
-}
-
-fn piece(part: &Component, frame: &RgbImage) -> Piece {
-    let bounding_box = part.bounding_box.map(|pixels| pixels as f32);
-    Piece { bounding_box, appearance: Appearance::under(frame, part) }
-}
-
-/// The box around all masks as a hint; `None` where there is none.
-fn place(masks: &[Segment], frame: &RgbImage) -> Option<Hint> {
-    let edges = masks.iter().map(|mask| {
-        let [x, y, width, height] = mask.bounding_box;
-        [x, y, x.saturating_add(width), y.saturating_add(height)]
-    });
-    let [x0, y0, x1, y1] =
-        edges.reduce(|all, one| [all[0].min(one[0]), all[1].min(one[1]), all[2].max(one[2]), all[3].max(one[3])])?;
-    let across = |x: u32| (x as f32 / frame.width() as f32).clamp(0.0, 1.0);
-    let down = |y: u32| (y as f32 / frame.height() as f32).clamp(0.0, 1.0);
-    let hint = Hint::Box { x0: across(x0), y0: down(y0), x1: across(x1), y1: down(y1) };
-    hint.validate().is_ok().then_some(hint)
-}
-
-/// What is kept of all queries that stand; bounded.
-pub struct StandingQueries {
-    options: StandingOptions,
-    most: usize,
-    /// Who was asked longest ago comes first.
-    all: Vec<StandingQuery>,
-}
-
-impl StandingQueries {
-    /// Nothing yet, and at most `most` queries later: who was asked longest ago makes room.
-    #[must_use]
-    pub fn new(options: StandingOptions, most: usize) -> Self {
-        Self { options, most: most.max(1), all: Vec::new() }
-    }
-
-    /// What is kept of a query, to ask about its next frame; nothing where it `begins`, or is another than the one with
-    /// its id.
-    pub fn of(&mut self, query: &Query, begins: bool) -> &mut StandingQuery {
-        let known = self.taken(&query.id).filter(|known| !begins && known.query == *query);
-        self.put(known.unwrap_or_else(|| StandingQuery::new(query, &self.options)))
-    }
-
-    /// What was kept of a query after it was answered `turn` times; `None` where that is not known.
-    pub fn at(&mut self, query: &Query, turn: u32) -> Option<&mut StandingQuery> {
-        if turn == 0 {
-            return Some(self.of(query, true));
-        }
-        let known = self.taken(&query.id).filter(|known| known.turn == turn && known.query == *query)?;
-        Some(self.put(known))
-    }
-
-    /// Lets go of what is kept of a query.
-    pub fn forget(&mut self, id: &str) {
-        self.all.retain(|known| known.query.id != id);
-    }
-
-    /// How many queries something is kept of.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Whether nothing is kept.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    fn taken(&mut self, id: &str) -> Option<StandingQuery> {
-        let index = self.all.iter().position(|known| known.query.id == id)?;
-        Some(self.all.remove(index))
-    }
-
-    fn put(&mut self, standing: StandingQuery) -> &mut StandingQuery {
-        if self.all.len() >= self.most {
-            self.all.remove(0);
-        }
-        self.all.push(standing);
-        let last = self.all.len() - 1;
-        &mut self.all[last]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    fn query(id: &str, text: &str) -> Query {
-        Query { id: id.into(), text: text.into(), hint: None, frames: 0 }
-    }
-
-    fn queries(most: usize) -> StandingQueries {
-        StandingQueries::new(StandingOptions::default(), most)
-    }
-
-    #[test]
-    fn a_query_finds_its_own_until_it_is_replaced() {
-        let mut kept = queries(4);
-        kept.of(&query("a", "the car"), true).turn = 7;
-        assert_eq!(kept.of(&query("a", "the car"), false).turn(), 7);
-        assert_eq!(kept.of(&query("a", "the boat"), false).turn(), 0, "other words");
-        kept.of(&query("a", "the boat"), false).turn = 3;
-        assert_eq!(kept.of(&query("a", "the boat"), true).turn(), 0, "asked anew");
-        kept.forget("a");
-        assert!(kept.is_empty());
-    }
-
-    #[test]
-    fn who_was_asked_longest_ago_makes_room() {
-        let mut kept = queries(2);
-        for id in ["a", "b", "a", "c"] {
-            kept.of(&query(id, "the car"), false).turn += 1;
-        }
-        assert_eq!(kept.len(), 2);
-        assert_eq!(kept.of(&query("a", "the car"), false).turn(), 2);
-        assert_eq!(kept.of(&query("b", "the car"), false).turn(), 0);
-    }
-
-    /// What would break: a replay behind a gap that compares with another state.
-    #[test]
-    fn a_turn_is_found_only_where_it_follows() {
-        let mut kept = queries(2);
-        assert!(kept.at(&query("a", "the car"), 1).is_none());
-        kept.at(&query("a", "the car"), 0).unwrap().turn = 1;
-        assert!(kept.at(&query("a", "the car"), 1).is_some());
-        assert!(kept.at(&query("a", "the car"), 3).is_none(), "two answers are missing");
-        assert!(kept.is_empty(), "and it cannot be followed from there on");
-    }
-
-    fn segment_of(inside: impl Fn(u32, u32) -> bool) -> Segment {
-        segment(&Bitmap::from_fn(100, 40, inside), 0.9, 0.8).unwrap().unwrap()
-    }
-
-    #[test]
-    fn one_thing_stays_one_segment_and_all_things_are_told_apart() {
-        let frame = RgbImage::new(100, 40);
-        // Ten squares of 4, 5, … pixels a side at most.
-        let inside = |x: u32, y: u32| x % 10 < 8 && y < 4 + x / 10;
-        let mut masks = vec![segment_of(inside)];
-        let found = pieces(&mut masks, false, &frame).unwrap();
-        assert_eq!((masks.len(), found.len()), (1, 1));
-        assert_eq!(found[0].bounding_box, [0.0, 0.0, 98.0, 13.0]);
-        let area = masks[0].area_pixels;
-        let found = pieces(&mut masks, true, &frame).unwrap();
-        assert_eq!((masks.len(), found.len()), (MOST_PIECES + 1, MOST_PIECES), "the two smallest are one");
-        assert_eq!(masks.iter().map(|mask| mask.area_pixels).sum::<u64>(), area, "no pixel is lost");
-        assert_eq!(found[0].bounding_box, [90.0, 0.0, 8.0, 13.0], "the largest first");
-    }
-
-    #[test]
-    fn a_place_is_the_box_around_everything() {
-        let masks = [segment_of(|x, y| x < 10 && y < 4), segment_of(|x, y| (40..50).contains(&x) && y == 19)];
-        let hint = place(&masks, &RgbImage::new(100, 40)).unwrap();
-        assert_eq!(hint, Hint::Box { x0: 0.0, y0: 0.0, x1: 0.5, y1: 0.5 });
-        assert_eq!(place(&[], &RgbImage::new(100, 40)), None);
     }
 }
