@@ -20,7 +20,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use subject::{Subject, subjects};
+use subject::{Subject, Truth, subjects};
 
 /// First seed of the scenes that are filmed: behind those of every test set.
 const FIRST_SEED: u64 = TEST_SEED + 900_000;
@@ -204,27 +204,34 @@ fn film(
     Ok(())
 }
 
-/// IoU of everything shown with everything meant; nothing against nothing is 1.
-fn overlap(answer: &Answer, truth: &[(u64, Bitmap)]) -> Result<f64> {
+/// IoU of everything shown with everything meant, without what is doubtful; nothing against nothing is 1.
+fn overlap(answer: &Answer, truth: &Truth) -> Result<f64> {
     let mut meant = Bitmap::new(SIDE, SIDE);
-    for (_, mask) in truth {
+    for (_, mask) in &truth.things {
         meant.unite(mask)?;
     }
-    let shown = union(&answer.outcome)?.unwrap_or_else(|| Bitmap::new(SIDE, SIDE));
+    let shown = truth.certain(union(&answer.outcome)?.unwrap_or_else(|| Bitmap::new(SIDE, SIDE)));
     let both = shown.bits().iter().zip(meant.bits()).filter(|(one, two)| **one && **two).count() as u64;
     Ok(iou(shown.area(), both, meant.area()))
 }
 
-/// One frame as the measures of identity want it; what is shown without an identity does not count.
-fn tracked(answer: &Answer, truth: &[(u64, Bitmap)]) -> Result<Tracked> {
-    let mut frame = Tracked { truth: truth.iter().map(|(id, _)| *id).collect(), ..Tracked::default() };
-    frame.overlap.resize(truth.len(), Vec::new());
+/// One frame as the measures of identity want it; what is shown without an identity, or of something doubtful for more
+/// than half, does not count.
+fn tracked(answer: &Answer, truth: &Truth) -> Result<Tracked> {
+    let things = &truth.things;
+    let mut frame = Tracked { truth: things.iter().map(|(id, _)| *id).collect(), ..Tracked::default() };
+    frame.overlap.resize(things.len(), Vec::new());
     let Outcome::Segmented { masks } = &answer.outcome else { return Ok(frame) };
     for segment in masks {
         let Some(track) = segment.track else { continue };
-        let shown = Bitmap::from_mask(&segment.mask)?;
+        let whole = Bitmap::from_mask(&segment.mask)?;
+        let area = whole.area();
+        let shown = truth.certain(whole);
+        if 2 * shown.area() < area {
+            continue;
+        }
         frame.shown.push(track.id);
-        for (row, (_, mask)) in frame.overlap.iter_mut().zip(truth) {
+        for (row, (_, mask)) in frame.overlap.iter_mut().zip(things) {
             row.push(f64::from(shown.iou(mask)?));
         }
     }
@@ -352,8 +359,8 @@ mod tests {
 
     #[test]
     fn masks_are_held_against_the_union_of_what_is_meant_and_ids_one_by_one() {
-        let answer = answer(&[(0, Some(5)), (100, None), (210, Some(6))]);
-        let truth = [(1, square(0)), (2, square(200))];
+        let answer = answer(&[(0, Some(5)), (100, None), (210, Some(6)), (300, Some(7))]);
+        let truth = Truth { things: vec![(1, square(0)), (2, square(200))], doubtful: square(300) };
         let frame = tracked(&answer, &truth).unwrap();
         assert_eq!((frame.truth, frame.shown), (vec![1, 2], vec![5, 6]));
         assert_eq!(frame.overlap[0], [1.0, 0.0]);

@@ -71,20 +71,54 @@ impl Subject {
         self.thing.is_none()
     }
 
-    /// Numbers and masks of the things that are meant and seen in a frame.
-    pub(super) fn truth(&self, picture: &Picture) -> Result<Vec<(u64, Bitmap)>> {
-        let meant = match self.thing {
-            Some(thing) => vec![thing],
-            None => evaluate(&Facts::of(picture), &self.expression).yes,
+    /// What is meant and seen in a frame.
+    pub(super) fn truth(&self, picture: &Picture) -> Result<Truth> {
+        let (meant, unsure) = match self.thing {
+            Some(thing) => (vec![thing], Vec::new()),
+            None => {
+                let meaning = evaluate(&Facts::of(picture), &self.expression);
+                (meaning.yes, meaning.unsure)
+            }
         };
-        let mut seen = Vec::new();
+        let mut truth = Truth::nothing(picture.image.width(), picture.image.height());
         for thing in meant {
-            let Some(mask) = picture.instances.get(thing).and_then(|instance| instance.mask.as_ref()) else { continue };
-            let mask = Bitmap::from_mask(mask)?;
-            if mask.area() > 0 {
-                seen.push((thing as u64, mask));
+            if let Some(mask) = mask(picture, thing)? {
+                truth.things.push((thing as u64, mask));
             }
         }
-        Ok(seen)
+        for thing in unsure {
+            if let Some(mask) = mask(picture, thing)? {
+                truth.doubtful.unite(&mask)?;
+            }
+        }
+        Ok(truth)
     }
+}
+
+/// What is right about one frame.
+pub(super) struct Truth {
+    /// Numbers and masks of the things that are meant.
+    pub(super) things: Vec<(u64, Bitmap)>,
+    /// Pixels of things that may be meant, because they are hardly seen or their colour is not sure: they count neither way.
+    pub(super) doubtful: Bitmap,
+}
+
+impl Truth {
+    pub(super) fn nothing(width: u32, height: u32) -> Self {
+        Self { things: Vec::new(), doubtful: Bitmap::new(width, height) }
+    }
+
+    /// A mask without what is doubtful.
+    pub(super) fn certain(&self, mut mask: Bitmap) -> Bitmap {
+        for (bit, doubtful) in mask.bits_mut().iter_mut().zip(self.doubtful.bits()) {
+            *bit &= !doubtful;
+        }
+        mask
+    }
+}
+
+/// The mask of a thing; `None` when it is out of view.
+fn mask(picture: &Picture, thing: usize) -> Result<Option<Bitmap>> {
+    let Some(mask) = picture.instances.get(thing).and_then(|instance| instance.mask.as_ref()) else { return Ok(None) };
+    Ok(Some(Bitmap::from_mask(mask)?).filter(|mask| mask.area() > 0))
 }
