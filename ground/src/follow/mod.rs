@@ -174,7 +174,7 @@ fn film(
         let part = (number as usize * PARTS / arguments.frames as usize).min(PARTS - 1);
         let truths = all.iter().map(|following| following.subject.truth(&picture)).collect::<Result<Vec<_>>>()?;
         // Who looks first finds colder caches, so both take turns.
-        let order = if number % 2 == 0 { [0, 1] } else { [1, 0] };
+        let order = if number.is_multiple_of(2) { [0, 1] } else { [1, 0] };
         for way in order {
             let mut look = segmenter.look(&picture.image)?;
             for (following, truth) in all.iter_mut().zip(&truths) {

@@ -178,7 +178,7 @@ fn tiles_are_asked_only_when_words_are_read() {
     for frame in 0..5 {
         let shown = picture(1600, 1200, &[(200 + 4 * frame, 150, 30, RED)]);
         let answer = following.ask(&shown);
-        let runs = if frame % 3 == 0 { [2, 2, 2] } else { [1, 0, 1] };
+        let runs = if frame.is_multiple_of(3) { [2, 2, 2] } else { [1, 0, 1] };
         assert_eq!(answer.timings.runs, runs, "frame {frame}");
         assert_eq!(tracks(&answer)[0].id, 1);
     }

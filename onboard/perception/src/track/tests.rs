@@ -28,7 +28,7 @@ fn who_passes_another_keeps_its_name() {
         // Each is nearer to where the other was than to its own last place when they meet.
         let (east, west) = (white(along, 0.0), white(60.0 - along, 12.0));
         // The order of pieces says nothing.
-        let (pieces, expected) = if frame % 2 == 0 { ([east, west], [1, 2]) } else { ([west, east], [2, 1]) };
+        let (pieces, expected) = if frame.is_multiple_of(2) { ([east, west], [1, 2]) } else { ([west, east], [2, 1]) };
         let step = tracker.step(&pieces, 0).unwrap();
         assert_eq!(ids(&step), expected, "frame {frame}");
     }
