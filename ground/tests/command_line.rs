@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 20] = [
     &["ablate"],
     &["export"],
     &["eval"],
+    &["follow"],
     &["score"],
     &["calibrate"],
     &["bundle"],

@@ -2,6 +2,7 @@
 
 mod camera;
 mod keys;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -44,6 +45,7 @@ struct File {
     thermal: upkeep::ThermalSection,
     metrics: upkeep::MetricsSection,
     record: Record,
+    standing: standing::StandingSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -269,6 +271,7 @@ impl File {
                 segmenter: SegmenterOptions {
                     tiling: self.perception.tiling,
                     gate: self.perception.gate.then(GateThresholds::default),
+                    standing: self.standing.options()?,
                     ..SegmenterOptions::default()
                 },
                 georeferencer,

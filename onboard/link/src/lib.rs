@@ -20,6 +20,7 @@ pub mod push;
 pub mod query;
 mod rle;
 pub mod signature;
+pub mod standing;
 pub mod thresholds;
 
 pub use camera::{FrameHeader, PictureFormat};
@@ -35,4 +36,5 @@ pub use outcome::{CaptureDoubt, Outcome, Refusal, Reply, Segment, Verdict};
 pub use position::{Ellipse, Georeference, Position, Unplaced};
 pub use push::{ChunkRequest, PushOffer, PushPhase, PushState};
 pub use query::{Hint, Query};
+pub use standing::{Standing, Track, TrackEvent};
 pub use thresholds::{Presence, Thresholds};

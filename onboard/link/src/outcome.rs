@@ -6,6 +6,7 @@ use crate::key::{DroneId, check_query_id};
 use crate::mask::Mask;
 use crate::position::{Georeference, MAX_PIECES};
 use crate::query::MAX_TEXT_BYTES;
+use crate::standing::{Standing, Track};
 use serde::{Deserialize, Serialize};
 
 /// Most candidates of an ambiguous query.
@@ -46,6 +47,9 @@ pub struct Segment {
     /// Where on the earth its connected pieces lie, largest first; empty when the drone knows no camera.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub positions: Vec<Georeference>,
+    /// Which thing it is among those of a standing query; `None` when the query does not stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<Track>,
 }
 
 /// Why no mask was given. A refusal is a value, never an error.
@@ -175,6 +179,9 @@ pub struct Reply {
     pub engine: String,
     /// The answer.
     pub outcome: Outcome,
+    /// How it stands to the answers before; `None` when the query does not stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }
 
 impl Message for Reply {
@@ -205,6 +212,7 @@ impl Reply {
         if self.capture_doubt.is_some() && self.capture_unix_nanos != 0 {
             return Err(LinkError::field("reply.capture_unix_nanos", "0 beside a doubt", self.capture_unix_nanos));
         }
+        self.standing.iter().try_for_each(Standing::validate)?;
         match &self.outcome {
             Outcome::Segmented { masks } => {
                 if masks.is_empty() {
@@ -253,6 +261,7 @@ impl Reply {
         }
         at_most("segment.positions", segment.positions.len(), MAX_PIECES)?;
         segment.positions.iter().try_for_each(Georeference::validate)?;
+        segment.track.iter().try_for_each(Track::validate)?;
         mask.validate()?;
         let (area, around) = (mask.area()?, mask.bounding_box()?.unwrap_or_default());
         if (area, around) != (segment.area_pixels, segment.bounding_box) {
@@ -267,7 +276,7 @@ impl Reply {
 }
 
 impl Segment {
-    /// A segment whose box and area are those of the mask, without positions.
+    /// A segment whose box and area are those of the mask, without positions and identity.
     ///
     /// # Errors
     /// When the mask is not whole.
@@ -278,6 +287,7 @@ impl Segment {
             bounding_box: mask.bounding_box()?.unwrap_or_default(),
             area_pixels: mask.area()?,
             positions: Vec::new(),
+            track: None,
             mask,
         })
     }

@@ -84,6 +84,7 @@ fn whole_reply() -> Vec<u8> {
         model: "m@1".into(),
         engine: "tract".into(),
         outcome: Outcome::Segmented { masks: vec![Segment::of(mask, 0.9, 0.8).unwrap()] },
+        standing: None,
     };
     encode(&reply).unwrap()
 }

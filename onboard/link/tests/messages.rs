@@ -6,6 +6,7 @@ mod cddl;
 use ciborium::Value;
 use kestrel_link::outcome::MAX_CANDIDATES;
 use kestrel_link::position::{MAX_OUTLINE, MAX_PIECES};
+use kestrel_link::standing::MAX_IDS;
 use kestrel_link::*;
 use proptest::prelude::*;
 
@@ -60,6 +61,7 @@ fn reply(outcome: Outcome) -> Reply {
         model: "kestrel-s@1".into(),
         engine: "tract".into(),
         outcome,
+        standing: None,
     }
 }
 
@@ -167,6 +169,11 @@ fn every_kind_of_message_is_as_documented() {
     for verdict in verdicts() {
         check("reply", &reply(refused(verdict)));
     }
+    for track in [track(TrackEvent::New, 0), track(TrackEvent::Update, 9)] {
+        let masks = vec![Segment { track: Some(track), ..segment(12, 9) }, segment(12, 9)];
+        check("reply", &Reply { standing: Some(standing()), ..reply(Outcome::Segmented { masks }) });
+    }
+    check("reply", &Reply { standing: Some(Standing::default()), ..reply(refused(Verdict::TargetAbsent)) });
     for readiness in [Readiness::Ready, Readiness::Starting, Readiness::NotReady { why: "no model".into() }] {
         check("health", &health(readiness));
     }
@@ -261,6 +268,51 @@ fn a_segment_without_positions_is_whole() {
     let bytes = encode(&answer).unwrap();
     assert!(!bytes.windows(9).any(|name| name == b"positions"));
     assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
+}
+
+fn track(event: TrackEvent, age_frames: u32) -> Track {
+    Track { id: 3, event, age_frames }
+}
+
+fn standing() -> Standing {
+    Standing { verified_frames_ago: Some(12), refused: vec![4], lost: vec![1, 2] }
+}
+
+/// What would break: a drone from before standing queries had identities could not be read.
+#[test]
+fn a_reply_without_identities_is_whole() {
+    let answer = reply(Outcome::Segmented { masks: vec![segment(12, 9)] });
+    let bytes = encode(&answer).unwrap();
+    for name in ["standing", "track"] {
+        assert!(!bytes.windows(name.len()).any(|at| at == name.as_bytes()));
+    }
+    assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
+    let now = Standing { verified_frames_ago: Some(0), ..Standing::default() };
+    assert!(now.verified() && !standing().verified() && !Standing::default().verified());
+    let all_seen = Reply { standing: Some(now), ..answer };
+    let bytes = encode(&all_seen).unwrap();
+    assert!(!bytes.windows(4).any(|at| at == b"lost"), "empty lists are left out");
+    assert_eq!(decode::<Reply>(&bytes).unwrap(), all_seen);
+}
+
+#[test]
+fn identities_out_of_range_are_refused() {
+    let tracks =
+        [track(TrackEvent::New, 1), track(TrackEvent::Update, 0), Track { id: 0, ..track(TrackEvent::New, 0) }];
+    for track in tracks {
+        let masks = vec![Segment { track: Some(track), ..segment(12, 9) }];
+        assert!(decode::<Reply>(&encode(&reply(Outcome::Segmented { masks })).unwrap()).is_err(), "{track:?}");
+    }
+    let floods = [
+        Standing { lost: vec![1; MAX_IDS + 1], ..Standing::default() },
+        Standing { refused: vec![1; MAX_IDS + 1], ..Standing::default() },
+        Standing { lost: vec![0], ..Standing::default() },
+    ];
+    for standing in floods {
+        let reply = Reply { standing: Some(standing), ..reply(refused(Verdict::TargetAbsent)) };
+        let error = decode::<Reply>(&encode(&reply).unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with("standing."), "{error}");
+    }
 }
 
 /// What would break: a drone that knows no degraded states could not be read, or one that lists them without end would be.

@@ -11,8 +11,8 @@ use kestrel_onboard::bundle::Bundle;
 use kestrel_onboard::engine::{EngineChoice, EngineOptions};
 use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions};
 use kestrel_onboard::record::{
-    Agreement, Damage, Found, Model, ReadError, Records, Report, Survey, Terms, engine_fits, model_fits, processor,
-    replay, survey,
+    Agreement, Damage, Flight, Found, Model, ReadError, Records, Report, Survey, Terms, engine_fits, model_fits,
+    processor, replay, survey,
 };
 use serde_json::{Value, json};
 
@@ -70,8 +70,8 @@ impl Replay {
         // What cannot agree is said before minutes go into running it.
         let bundle = model.open_bundle()?;
         let flown = model_fits(&held, &bundle, agreement).map_err(|error| hinted(&error, error.hint()))?;
-        let options =
-            SegmenterOptions { tiling: held.flight.tiling, gate: held.flight.gate, ..SegmenterOptions::default() };
+        let Flight { tiling, gate, standing, .. } = held.flight;
+        let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
         let mut segmenter = Segmenter::open(&bundle, &engine, options).map_err(|error| hinted(&error, error.hint()))?;
         engine_fits(flown, segmenter.engine(), agreement).map_err(|error| hinted(&error, error.hint()))?;
         if !self.json {
@@ -160,7 +160,10 @@ fn lacking(report: &Report, held: &Survey, damage: &Damage) -> Vec<String> {
     say(held.losses.outcomes, "outcomes were given and are not in the record");
     say(report.damaged_looks, "frames are damaged in the record");
     say(report.foreign_looks, "frames were looked at by another model: replay them with its --bundle");
-    say(report.unasked_outcomes, "outcomes were not compared, because their frames were not looked at");
+    say(
+        report.unasked_outcomes,
+        "outcomes were not compared, because their frames, or earlier answers to the same query, are not in the record",
+    );
     if held.end.is_none() {
         lines.push("the recording was cut off before the flight ended".into());
     }

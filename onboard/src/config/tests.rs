@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::camera::Origin;
+use crate::pipeline::StandingOptions;
 
 const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
 
@@ -29,6 +30,15 @@ fn a_flight_is_recorded_where_a_file_is_named() {
     assert_eq!(parse(LEAST).unwrap().node.record, None);
     let config = parse(&format!("{LEAST}[record]\nfile = \"a.mcap\"\nmost_megabytes = 3\n")).unwrap();
     assert_eq!(config.node.record, Some(RecordOptions { file: "a.mcap".into(), most_bytes: 3_000_000 }));
+}
+
+/// What would break: a documented default that is another than the one in code.
+#[test]
+fn queries_stand_by_the_defaults_of_the_code() {
+    assert_eq!(parse(LEAST).unwrap().node.segmenter.standing, StandingOptions::default());
+    let text = format!("{LEAST}[standing]\nverify_frames = 5\nkeep_frames = 0\n");
+    let standing = parse(&text).unwrap().node.segmenter.standing;
+    assert_eq!((standing.verify_frames, standing.track.keep_frames), (5, 0));
 }
 
 #[test]
@@ -118,6 +128,9 @@ fn wrong_values_name_their_key() {
         ("[thermal]\nleast_frames_per_second = 0.0\n", "thermal.least_frames_per_second"),
         ("[metrics]\nlisten = \"0.0.0.0:9464\"\n", "metrics.listen"),
         ("[metrics]\nlisten = \"9464\"\n", "metrics.listen"),
+        ("[standing]\nverify_frames = 0\n", "standing.verify_frames"),
+        ("[standing]\nkeep_frames = 100001\n", "standing.keep_frames"),
+        ("[standing]\nkeep_millis = 3600001\n", "standing.keep_millis"),
     ] {
         let mut table: Table = LEAST.parse().unwrap();
         for (section, given) in text.parse::<Table>().unwrap() {

@@ -286,6 +286,7 @@ mod tests {
             model: "m".into(),
             engine: "tract".into(),
             outcome: Outcome::Refused(Refusal { verdict, evidence: Vec::new(), advice: String::new() }),
+            standing: None,
         }
     }
 

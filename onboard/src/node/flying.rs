@@ -78,6 +78,7 @@ fn flight(config: &NodeConfig) -> Flight {
         threads: config.engine.threads,
         deadline_millis: u64::try_from(config.limits.deadline.as_millis()).unwrap_or(u64::MAX),
         processor: processor(),
+        standing: config.segmenter.standing,
     }
 }
 

@@ -57,6 +57,10 @@ pub(super) struct Job<A> {
     pub(super) asker: Option<A>,
     /// From when on both frame and query were there.
     pub(super) start: Instant,
+    /// Whether it is the first about this query.
+    pub(super) begins: bool,
+    /// Whether it is the last about this query.
+    pub(super) ends: bool,
 }
 
 /// What the perception thread shall do next.
@@ -212,15 +216,17 @@ impl<A, M> Mailbox<A, M> {
         let mut state = self.lock();
         let index = state.queries.iter().position(|active| self.due(active, frame))?;
         let active = &mut state.queries[index];
+        let begins = active.answered.is_none();
         active.answered = Some(frame.number);
         active.waiting_since = Instant::now();
-        let job =
-            Job { query: active.query.clone(), asker: active.asker.take(), start: frame.admitted.max(active.arrived) };
         if let Some(left) = &mut active.left {
             *left -= 1;
-            if *left == 0 {
-                state.queries.remove(index);
-            }
+        }
+        let ends = active.left == Some(0);
+        let start = frame.admitted.max(active.arrived);
+        let job = Job { query: active.query.clone(), asker: active.asker.take(), start, begins, ends };
+        if ends {
+            state.queries.remove(index);
         }
         Some(job)
     }
@@ -238,11 +244,13 @@ impl<A, M> Mailbox<A, M> {
         let mut late = Vec::new();
         for active in &mut state.queries {
             if now.saturating_duration_since(active.waiting_since) >= patience {
-                late.push(Job { query: active.query.clone(), asker: active.asker.take(), start: active.waiting_since });
+                let (asker, start) = (active.asker.take(), active.waiting_since);
                 active.waiting_since = now;
                 if active.left.is_some() {
                     active.left = Some(0);
                 }
+                let (begins, ends) = (active.answered.is_none(), active.left.is_some());
+                late.push(Job { query: active.query.clone(), asker, start, begins, ends });
             }
         }
         state.queries.retain(|active| active.left != Some(0));
@@ -274,7 +282,13 @@ impl<A, M> Mailbox<A, M> {
         let waiting = std::mem::take(&mut state.queries);
         waiting
             .into_iter()
-            .map(|active| Job { query: active.query, asker: active.asker, start: active.waiting_since })
+            .map(|active| Job {
+                begins: active.answered.is_none(),
+                ends: true,
+                query: active.query,
+                asker: active.asker,
+                start: active.waiting_since,
+            })
             .collect()
     }
 
@@ -373,11 +387,17 @@ mod tests {
         let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&first)).collect();
         let ids: Vec<_> = jobs.iter().map(|job| (job.query.id.as_str(), job.asker)).collect();
         assert_eq!(ids, [("once", Some("a")), ("standing", Some("b"))]);
+        let bounds: Vec<_> = jobs.iter().map(|job| (job.begins, job.ends)).collect();
+        assert_eq!(bounds, [(true, true), (true, false)]);
         mailbox.put(RgbImage::new(1, 1), 0, None);
         let second = frame(&mailbox, Some(&first));
         let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&second)).collect();
         assert_eq!(jobs.len(), 1);
         assert_eq!((jobs[0].query.id.as_str(), jobs[0].asker), ("standing", None));
+        assert!(!jobs[0].begins && !jobs[0].ends);
+        mailbox.ask(query("standing", 0), "c").unwrap();
+        let again = mailbox.take(&second).unwrap();
+        assert!(again.begins, "who asks anew begins anew");
     }
 
     #[test]

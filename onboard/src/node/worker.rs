@@ -1,16 +1,19 @@
 //! The perception thread: one frame after the other, every active query about each.
+//!
+//! What is kept of queries that stand belongs to the model: it goes when another model is switched in, and stays when the
+//! same model's engine is opened anew.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kestrel_link::{Outcome, Query, Refusal, Reply, Verdict};
+use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Verdict};
 use kestrel_perception::policy;
 
 use super::mailbox::{Frame, Job, Wake};
 use super::upkeep::Seen;
 use super::{Asker, Flying, Inner};
-use crate::pipeline::Look;
+use crate::pipeline::{Answer, Look, StandingQueries};
 use crate::record::{Model, Recorder};
 
 /// What the perception thread flies.
@@ -21,31 +24,46 @@ struct Craft {
     about: Arc<Model>,
     /// Engine and provider as outcomes name them; the last ones while the engine is lost.
     engine: String,
+    /// What is kept of queries that stand.
+    standing: StandingQueries,
 }
 
 impl Craft {
-    fn new(flying: Flying) -> Self {
-        Self { about: Arc::clone(&flying.about), engine: flying.engine.clone(), flying: Some(flying) }
+    fn new(flying: Flying, most_queries: usize) -> Self {
+        Self {
+            about: Arc::clone(&flying.about),
+            engine: flying.engine.clone(),
+            standing: flying.segmenter.standing(most_queries),
+            flying: Some(flying),
+        }
+    }
+
+    /// The same model on an engine that was opened anew.
+    fn mend(&mut self, flying: Flying) {
+        self.about = Arc::clone(&flying.about);
+        self.engine.clone_from(&flying.engine);
+        self.flying = Some(flying);
     }
 }
 
 /// Runs until the node stops; then the record is ended too.
 pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>) {
-    let mut craft = Craft::new(flying);
+    let most_queries = inner.mailbox.limits().active_queries;
+    let mut craft = Craft::new(flying, most_queries);
     let mut at_hand: Option<Arc<Frame>> = None;
     let mut next = inner.mailbox.wait(None);
     loop {
         match next {
             Wake::Stop => return,
             Wake::Switch(model) => {
-                craft = Craft::new(model);
+                craft = Craft::new(model, most_queries);
                 inner.upkeep.mender.replaced();
                 next = inner.mailbox.wait(at_hand.as_deref());
             }
             Wake::Mended(model) => {
                 // What was opened for a model that no longer flies is let go.
                 if model.about.manifest_hash == craft.about.manifest_hash {
-                    craft = Craft::new(model);
+                    craft.mend(model);
                     inner.announce(Arc::clone(&craft.about));
                 }
                 next = inner.mailbox.wait(at_hand.as_deref());
@@ -99,7 +117,7 @@ fn answer_all(
     inner: &Inner,
     look: &mut Look<'_>,
     frame: &Frame,
-    craft: &Craft,
+    craft: &mut Craft,
     mut recorder: Option<&mut Recorder>,
 ) -> Result<Wake<Flying>, String> {
     loop {
@@ -124,7 +142,7 @@ fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
-            send(inner, frame, &job, job.start.elapsed(), Outcome::Refused(refusal), craft);
+            send(inner, frame, &job, job.start.elapsed(), (Outcome::Refused(refusal), None), craft);
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -139,13 +157,17 @@ fn answer(
     look: &mut Look<'_>,
     frame: &Frame,
     job: Job<Asker>,
-    craft: &Craft,
+    craft: &mut Craft,
     recorder: Option<&mut Recorder>,
 ) -> Option<String> {
-    let (query, start) = (job.query.clone(), job.start);
+    let (query, start, ends) = (job.query.clone(), job.start, job.ends);
+    let begins = job.begins;
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
-    let mut answer = look.answer_to(&query);
+    let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
     let job = inner.upkeep.running.end();
+    if ends {
+        craft.standing.forget(&query.id);
+    }
     let latency = start.elapsed();
     inner.upkeep.metrics.runs(&answer.timings);
     if answer.failure.is_none() {
@@ -155,7 +177,7 @@ fn answer(
         }
         if let Some(recorder) = recorder {
             let is_late = job.is_none() || latency > inner.mailbox.limits().deadline;
-            recorder.answer(&query, &answer.outcome, latency, is_late);
+            recorder.answer(&query, &answer, turn, latency, is_late);
         }
     }
     // Who waited for too long was refused for lateness in the meantime.
@@ -166,15 +188,41 @@ fn answer(
         // The mask was made here a moment ago; it goes out without a position.
         tracing::error!("query {}: {error}", query.id);
     }
-    send(inner, frame, &job, latency, answer.outcome, craft);
+    send(inner, frame, &job, latency, (answer.outcome, answer.standing), craft);
     answer.failure
 }
 
+/// Asks once, or goes on with a query that stands; gives how often that was answered before, too.
+fn ask(
+    look: &mut Look<'_>,
+    standing: &mut StandingQueries,
+    query: &Query,
+    begins: bool,
+    capture_unix_nanos: u64,
+) -> (Answer, u32) {
+    if !query.stands() {
+        standing.forget(&query.id);
+        return (look.answer_to(query), 0);
+    }
+    let kept = standing.of(query, begins);
+    let turn = kept.turn();
+    (look.answer_standing(kept, capture_unix_nanos), turn)
+}
+
 /// Sends an outcome about a frame, or that it came too late.
-fn send(inner: &Inner, frame: &Frame, job: &Job<Asker>, latency: Duration, outcome: Outcome, craft: &Craft) {
+fn send(
+    inner: &Inner,
+    frame: &Frame,
+    job: &Job<Asker>,
+    latency: Duration,
+    (outcome, standing): (Outcome, Option<Standing>),
+    craft: &Craft,
+) {
     let deadline = inner.mailbox.limits().deadline;
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
+    // Told of a late answer too: what is given up is told only once.
+    reply.standing = standing;
     place(&mut reply, Seen::of(frame));
     reply.model.clone_from(&craft.about.name);
     reply.engine.clone_from(&craft.engine);
@@ -223,6 +271,7 @@ fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> R
         model: String::new(),
         engine: String::new(),
         outcome,
+        standing: None,
     }
 }
 

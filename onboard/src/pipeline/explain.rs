@@ -12,7 +12,7 @@ use kestrel_perception::{Conclusion, Grammar, Letterbox, Limits, ReasonedIds, pa
 use super::timings::{Timings, timed};
 use super::views::{Shapes, check};
 use super::words::Words;
-use super::{Look, SegmentError, Segmenter, degraded, read};
+use super::{Look, SegmentError, Segmenter, engine_failure, failed, read};
 use crate::bundle::Bundle;
 use crate::engine::{Engine, EngineError, Graph, Input, Tensor};
 
@@ -231,7 +231,10 @@ impl Look<'_> {
         });
         let (conclusion, written) = match answer {
             Ok((conclusion, written)) => (concluded(conclusion, &letterbox, frame), Some(written)),
-            Err(error) => (Concluded::Refused(degraded(engine.name(), error)?), None),
+            Err(error) => {
+                engine_failure(engine.name(), error)?;
+                (Concluded::Refused(failed()), None)
+            }
         };
         Ok(Explanation { conclusion, written, timings, words_cut: layout.cut })
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kestrel_link::{LinkError, Mask, Outcome, Refusal, Segment, Verdict};
+use kestrel_link::{LinkError, Mask, Outcome, Refusal, Segment, Standing, Verdict};
 
 use super::drawing::reason;
 
@@ -95,6 +95,17 @@ pub(super) fn reasons(expected: &Verdict, got: &Verdict) -> Option<Difference> {
     (expected != got).then(|| Difference::new("reason", expected, got))
 }
 
+/// The first field in which a query that stands stands otherwise to its answers before.
+pub(super) fn standings(expected: Option<&Standing>, got: Option<&Standing>) -> Option<Difference> {
+    let (Some(one), Some(two)) = (expected, got) else {
+        return Difference::unless_equal("standing", &expected, &got);
+    };
+    let age = "standing.verified_frames_ago";
+    Difference::unless_equal(age, &one.verified_frames_ago, &two.verified_frames_ago)
+        .or_else(|| Difference::unless_equal("standing.refused", &one.refused, &two.refused))
+        .or_else(|| Difference::unless_equal("standing.lost", &one.lost, &two.lost))
+}
+
 fn verdicts(expected: &Verdict, got: &Verdict) -> Option<Difference> {
     match (expected, got) {
         (Verdict::TargetAmbiguous { candidates }, Verdict::TargetAmbiguous { candidates: others }) => {
@@ -126,6 +137,7 @@ fn segments(field: &str, expected: &[Segment], got: &[Segment]) -> Option<Differ
             .or_else(|| Difference::unless_same_bits(at("predicted_iou"), one.predicted_iou, two.predicted_iou))
             .or_else(|| Difference::unless_equal(&at("bounding_box"), &one.bounding_box, &two.bounding_box))
             .or_else(|| Difference::unless_equal(&at("area_pixels"), &one.area_pixels, &two.area_pixels))
+            .or_else(|| Difference::unless_equal(&at("track"), &one.track, &two.track))
     })
 }
 
@@ -168,6 +180,7 @@ fn kind(outcome: &Outcome) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use kestrel_link::{Track, TrackEvent};
 
     fn segment(side: u32) -> Segment {
         Segment::of(Mask::from_fn(40, 30, |x, y| x < side && y < side).unwrap(), 0.75, 0.5).unwrap()
@@ -225,6 +238,20 @@ mod tests {
         assert_eq!(refusals(&crowd(4), &crowd(5)).unwrap().field, "candidates[0].mask");
         let kinds = exact(&masks(&[4]), &Outcome::Refused(one)).unwrap().to_string();
         assert_eq!(kinds, "outcome: expected a mask, got the refusal query_not_understood");
+    }
+
+    #[test]
+    fn identities_count() {
+        let named = |id| {
+            let track = Some(Track { id, event: TrackEvent::New, age_frames: 0 });
+            Outcome::Segmented { masks: vec![Segment { track, ..segment(4) }] }
+        };
+        assert_eq!(exact(&named(1), &named(1)), None);
+        assert_eq!(exact(&named(1), &named(2)).unwrap().field, "masks[0].track");
+        let lost = |ids: &[u64]| Standing { lost: ids.to_vec(), ..Standing::default() };
+        assert_eq!(standings(Some(&lost(&[1])), Some(&lost(&[1]))), None);
+        assert_eq!(standings(Some(&lost(&[1])), Some(&lost(&[]))).unwrap().field, "standing.lost");
+        assert_eq!(standings(None, Some(&lost(&[]))).unwrap().field, "standing");
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Drawing {
             Outcome::Segmented { masks } => {
                 for segment in masks {
                     self.segment(segment, color, id);
-                    self.label(segment, format!("{} {:.2}", query.text, segment.presence), id);
+                    let name = segment.track.map(|track| format!(" #{}", track.id)).unwrap_or_default();
+                    self.label(segment, format!("{}{name} {:.2}", query.text, segment.presence), id);
                 }
             }
             Outcome::Refused(refusal) => {
@@ -186,7 +187,18 @@ mod tests {
 
     fn answered(outcome: Outcome) -> Answered {
         let (timestamp, query_id) = (Time::of(5), "q".into());
-        Answered { timestamp, look: 0, order: 0, frame: 0, query_id, late: false, latency_micros: 9000, outcome }
+        Answered {
+            timestamp,
+            look: 0,
+            order: 0,
+            frame: 0,
+            query_id,
+            late: false,
+            latency_micros: 9000,
+            outcome,
+            turn: 0,
+            standing: None,
+        }
     }
 
     fn query() -> Query {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kestrel_link::{Outcome, Query, Refusal};
+use kestrel_link::{Outcome, Query, Refusal, Standing};
 use kestrel_perception::{GateHistory, GateThresholds, Tiling};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::engine::EngineChoice;
+use crate::pipeline::StandingOptions;
 
 /// A time since the Unix epoch as Foxglove writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct Flight {
     pub deadline_millis: u64,
     /// The processor, see [`processor`].
     pub processor: String,
+    /// How queries that stand were followed.
+    #[serde(default)]
+    pub standing: StandingOptions,
 }
 
 /// A model that flew.
@@ -156,6 +160,12 @@ pub struct Answered {
     pub latency_micros: u64,
     /// Masks or a refusal, before the deadline was looked at and before masks were made coarser for the link.
     pub outcome: Outcome,
+    /// How often a query that stands was answered before, as far back as what is kept of it goes; 0 for others.
+    #[serde(default)]
+    pub turn: u32,
+    /// How it stands to the answers before; `None` for queries that do not stand.
+    #[serde(default)]
+    pub standing: Option<Standing>,
 }
 
 /// What did not fit into the queue of the recording thread so far.
@@ -227,6 +237,7 @@ pub(super) fn example() -> Flight {
         threads: 2,
         deadline_millis: 100,
         processor: "a \"quoted\" name".into(),
+        standing: StandingOptions { verify_frames: 7, ..StandingOptions::default() },
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use image::{Rgb, RgbImage};
-use kestrel_link::{Mask, Outcome, Query, Segment};
+use kestrel_link::{Mask, Outcome, Query, Segment, Standing};
 use mcap::records::op;
 use proptest::prelude::*;
 
@@ -66,6 +66,8 @@ fn answer(number: u64) -> Event {
         late: false,
         latency_micros: 5,
         outcome: Outcome::Segmented { masks: vec![Segment::of(mask, 0.75, 0.5).unwrap()] },
+        turn: number as u32,
+        standing: Some(Standing::default()),
     };
     Event::Answer { query: Box::new(query), answered: Box::new(answered), at: 2_000_000_000 + number }
 }

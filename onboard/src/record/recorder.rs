@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kestrel_link::{Outcome, Query, Recording};
+use kestrel_link::{Outcome, Query, Recording, Standing};
 use kestrel_perception::GateHistory;
 
 use super::error::RecordError;
@@ -17,7 +17,7 @@ use super::messages::{Answered, Flight, Losses, Model, Seen, Time};
 use super::write::{Event, FlightFile};
 use crate::camera::unix_nanos;
 use crate::node::Frame;
-use crate::pipeline::Look;
+use crate::pipeline::{Answer, Look};
 
 /// Bytes of frames and outcomes that may wait to be written, unless a single frame has more.
 const MOST_QUEUED_BYTES: usize = 64 * 1024 * 1024;
@@ -179,8 +179,20 @@ impl Recorder {
         }
     }
 
-    /// Takes in an answer about the frame at hand: what perception said, how long it took, and whether that was too late.
-    pub(crate) fn answer(&mut self, query: &Query, outcome: &Outcome, latency: Duration, late: bool) {
+    /// Takes in an answer about the frame at hand: what perception said, the `turn` of a query that stands, how long it
+    /// took, and whether that was too late.
+    pub(crate) fn answer(&mut self, query: &Query, answer: &Answer, turn: u32, latency: Duration, late: bool) {
+        let Answer { outcome, standing, .. } = answer;
+        self.answered(query, (outcome, turn, standing.as_ref()), latency, late);
+    }
+
+    fn answered(
+        &mut self,
+        query: &Query,
+        (outcome, turn, standing): (&Outcome, u32, Option<&Standing>),
+        latency: Duration,
+        late: bool,
+    ) {
         // Without its frame an outcome could not be replayed.
         let kept = match &mut self.current {
             None => false,
@@ -194,6 +206,8 @@ impl Recorder {
                     late,
                     latency_micros: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
                     outcome: outcome.clone(),
+                    turn,
+                    standing: standing.cloned(),
                 };
                 current.answers += 1;
                 let weight = EVENT_BYTES + counts_bytes(outcome);
@@ -346,7 +360,7 @@ mod tests {
     fn ask(recorder: &mut Recorder) {
         let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1 };
         let masks = Outcome::Segmented { masks: Vec::new() };
-        recorder.answer(&query, &masks, Duration::from_millis(3), false);
+        recorder.answered(&query, (&masks, 0, None), Duration::from_millis(3), false);
     }
 
     /// What would break: the memory of a drone whose disk is slower than its camera.

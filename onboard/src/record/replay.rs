@@ -4,14 +4,17 @@ use std::io::Read;
 
 use image::RgbImage;
 use kestrel_link::mask::MAX_SIDE;
-use kestrel_link::{Outcome, Query, Refusal};
+use kestrel_link::{Outcome, Query, Refusal, Standing};
 
-use super::compare::{Difference, exact, loose, reasons, refusals};
+use super::compare::{Difference, exact, loose, reasons, refusals, standings};
 use super::error::ReplayError;
 use super::messages::{Answered, History, Model, Seen, as_read};
 use super::read::{Item, Look, Records, Survey};
 use crate::bundle::Bundle;
-use crate::pipeline::{Look as AtHand, Segmenter};
+use crate::pipeline::{Look as AtHand, Segmenter, StandingQueries};
+
+/// Most queries of a record that stand at once: as many as a drone may be set to answer.
+const MOST_STANDING: usize = 64;
 
 /// How alike outcomes must be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,7 +54,8 @@ pub struct Report {
     pub damaged_looks: u64,
     /// Looks of other models, which were left out.
     pub foreign_looks: u64,
-    /// Outcomes of looks that were left out for one of these reasons.
+    /// Outcomes of looks that were left out for one of these reasons, and of queries that stand when an answer before
+    /// them was: what was kept of them is not known then.
     pub unasked_outcomes: u64,
 }
 
@@ -121,7 +125,7 @@ pub fn replay<R: Read>(
     terms: &Terms<'_>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, ReplayError> {
-    let mut tally = Tally { agreement: terms.agreement, ..Tally::default() };
+    let mut tally = Tally::new(terms.agreement, segmenter.standing(MOST_STANDING));
     let mut next = records.next().transpose()?;
     while let Some(item) = next {
         next = match item {
@@ -148,15 +152,15 @@ struct Tally {
     awaited: u64,
     /// Number and model of the last look that was looked at again.
     last: Option<(u64, String)>,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self { agreement: Agreement::Exact, report: Report::default(), awaited: 0, last: None }
-    }
+    /// What is kept of queries that stand.
+    standing: StandingQueries,
 }
 
 impl Tally {
+    fn new(agreement: Agreement, standing: StandingQueries) -> Self {
+        Self { agreement, report: Report::default(), awaited: 0, last: None, standing }
+    }
+
     /// Looks at one frame again and asks what was asked about it; gives the item behind the last of its answers.
     fn look<R: Read>(
         &mut self,
@@ -220,10 +224,32 @@ impl Tally {
     }
 
     fn answer(&mut self, seen: &Seen, query: &Query, recorded: &Answered, at_hand: &mut AtHand<'_>) {
-        let got = as_read(at_hand.outcome(query));
+        let Some((outcome, standing)) = self.asked(seen, query, recorded.turn, at_hand) else {
+            self.report.unasked_outcomes += 1;
+            return;
+        };
         self.report.outcomes += 1;
-        let found = self.compared(&recorded.outcome, &got);
+        let found = self.compared(&recorded.outcome, &as_read(outcome)).or_else(|| match self.agreement {
+            Agreement::Exact => standings(recorded.standing.as_ref(), standing.as_ref()),
+            Agreement::Loose { .. } => None,
+        });
         self.note(seen.frame, Some(query), found);
+    }
+
+    /// Asks as it was asked in flight; `None` where what was kept of a query that stands is not known.
+    fn asked(
+        &mut self,
+        seen: &Seen,
+        query: &Query,
+        turn: u32,
+        at_hand: &mut AtHand<'_>,
+    ) -> Option<(Outcome, Option<Standing>)> {
+        if !query.stands() {
+            return Some((at_hand.outcome(query), None));
+        }
+        let kept = self.standing.at(query, turn)?;
+        let answer = at_hand.answer_standing(kept, seen.timestamp.unix_nanos());
+        Some((answer.outcome, answer.standing))
     }
 
     fn compared(&self, recorded: &Outcome, got: &Outcome) -> Option<Difference> {

@@ -228,6 +228,11 @@ fn answered() -> Value {
             "properties": { "kind": text("segmented or refused.") },
             "required": ["kind"],
         },
+        "turn": count("How often a query that stands was answered before; 0 for others."),
+        "standing": {
+            "type": ["object", "null"],
+            "description": "How it stands to the answers before: `verified_frames_ago`, `refused` and `lost` ids, or null.",
+        },
     }))
 }
 

@@ -21,3 +21,4 @@ mod scrape;
 #[cfg(unix)]
 mod service;
 mod sources;
+mod standing;

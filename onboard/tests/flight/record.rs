@@ -10,7 +10,8 @@ use kestrel_onboard::bundle::Bundle;
 use kestrel_onboard::node::{Limits, ModelSource};
 use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions};
 use kestrel_onboard::record::{
-    Agreement, RecordOptions, Records, ReplayError, Report, Survey, Terms, engine_fits, model_fits, replay, survey,
+    Agreement, Flight, RecordOptions, Records, ReplayError, Report, Survey, Terms, engine_fits, model_fits, replay,
+    survey,
 };
 use kestrel_perception::{GateThresholds, Tiling};
 use mcap::records::Record;
@@ -22,7 +23,7 @@ use crate::push::{as_it_is, push, slots};
 use crate::red::{self, BLUE, NONSENSE, RED, picture, query};
 
 /// A gate that lets drawn pictures pass, unless one repeats itself twice.
-fn gate() -> GateThresholds {
+pub(crate) fn gate() -> GateThresholds {
     GateThresholds {
         least_high_luma: 0.0,
         most_clipped_share: 1.0,
@@ -83,7 +84,8 @@ fn held(file: &Path) -> Survey {
 
 fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
-    let options = SegmenterOptions { tiling: flight.tiling, gate: flight.gate, ..SegmenterOptions::default() };
+    let Flight { tiling, gate, standing, .. } = flight;
+    let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
     let mut segmenter = Segmenter::open(bundle, &red::tract(), options).unwrap();
     let mut records = Records::open(BufReader::new(File::open(file).unwrap()), true).unwrap();
     let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash };
@@ -348,7 +350,8 @@ fn a_flight_does_not_start_over_an_old_record() {
     assert_eq!(std::fs::read(bench.path("old.mcap")).unwrap(), b"an old flight");
 }
 
-/// Standing queries are asked again about each frame, in the order in which they were put.
+/// Standing queries are asked again about each frame, in the order in which they were put, and go on from what was kept of
+/// them; behind a gap that is not known, and is not compared.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standing_queries_replay_with_each_of_their_frames() {
     let root = tempfile::tempdir().unwrap();
@@ -364,4 +367,18 @@ async fn standing_queries_replay_with_each_of_their_frames() {
     let report = replayed(&file, &bundle, Agreement::Exact);
     assert_eq!((report.looks, report.different, report.unasked_outcomes), (3, 0, 0), "{:?}", report.first);
     assert!(report.outcomes >= 9, "three of the standing query, six of the others: {}", report.outcomes);
+
+    let (gapped, mut kept) = (root.path().join("gapped.mcap"), Vec::new());
+    rewritten(&file, &gapped, |topic, message| {
+        if topic == "/outcomes" && message["query_id"] == "s" {
+            let age = &message["standing"]["verified_frames_ago"];
+            kept.push((message["turn"].as_u64(), age.as_u64(), message["outcome"]["masks"][0]["track"]["id"].as_u64()));
+        }
+        !matches!(topic, "/looks" | "/queries" | "/outcomes") || message["look"] != 1
+    });
+    let turns: Vec<Option<u64>> = kept.iter().map(|(turn, ..)| *turn).collect();
+    assert_eq!(turns, [Some(0), Some(1), Some(2)]);
+    assert!(kept.iter().all(|(_, age, id)| age.is_some() && id.is_some()), "{kept:?}");
+    let report = replayed(&gapped, &bundle, Agreement::Exact);
+    assert_eq!((report.looks, report.different, report.unasked_outcomes), (2, 0, 1), "{:?}", report.first);
 }

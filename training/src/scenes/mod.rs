@@ -6,6 +6,7 @@
 //! samples. The same seed gives the same picture on every machine.
 
 mod camera;
+mod course;
 mod craft;
 mod finish;
 mod flight;
@@ -32,6 +33,7 @@ mod tests;
 use crate::colour::median_colour;
 use crate::sample::{Category, Instance, Origin, Picture};
 use camera::Light;
+pub use course::Course;
 use finish::Sensor;
 pub use flight::{Viewpoint, render_moment};
 use image::RgbImage;
