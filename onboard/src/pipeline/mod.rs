@@ -320,7 +320,7 @@ impl Look<'_> {
             let decision = decide(&observation, thresholds);
             let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
             let sweep =
-                levels.iter().map(|&level| said.mask(self.frame, level, thresholds)).collect::<Result<_, _>>()?;
+                levels.iter().map(|&level| said.drawn.mask(self.frame, level, thresholds)).collect::<Result<_, _>>()?;
             Ok(Glance { observation, mask, sweep, decision })
         })
     }

@@ -141,8 +141,13 @@ pub(super) struct Views {
 
 /// What the model said of one view.
 pub(super) struct Said<'a> {
-    letterbox: Letterbox,
     language: &'a [Tensor; 3],
+    pub(super) drawn: Drawn<'a>,
+}
+
+/// What the mask graph drew on one view.
+pub(super) struct Drawn<'a> {
+    letterbox: Letterbox,
     mask: &'a [Tensor; 3],
     side: usize,
 }
@@ -252,29 +257,51 @@ impl Views {
     ) -> Result<Said<'_>, SegmentError> {
         self.last_layout.clone_from(layout);
         let slot = &self.slots[view];
-        let [tokens, embed, fine, _] = &slot.features;
+        let tokens = &slot.features[0];
         let index = [layout.answer_index as i64];
         let ids_shape = [1, layout.ids.len()];
         let inputs = [tokens.as_input(), Input::I64(&ids_shape, &layout.ids), Input::I64(&[1, 1], &index)];
         run(engine, Graph::Language, &inputs, &mut self.language, timings)?;
-        let Proposed { inputs: proposed, names, .. } = &slot.proposed;
-        let extents = [1, proposed.extents.len() / MOST, MOST];
+        slot.draw(&self.language[1].data, engine, &mut self.mask, timings)?;
+        let drawn = Drawn { letterbox: slot.letterbox, mask: &self.mask, side: self.shapes.mask_side() };
+        Ok(Said { language: &self.language, drawn })
+    }
+
+    /// Runs the mask graph alone on a view that was seen, prompted by a `[SEG]` state of `mask_width` numbers.
+    pub(super) fn draw(
+        &mut self,
+        view: usize,
+        seg: &[f32],
+        engine: &mut dyn Engine,
+        timings: &mut Timings,
+    ) -> Result<Drawn<'_>, SegmentError> {
+        let slot = &self.slots[view];
+        slot.draw(seg, engine, &mut self.mask, timings)?;
+        Ok(Drawn { letterbox: slot.letterbox, mask: &self.mask, side: self.shapes.mask_side() })
+    }
+}
+
+impl Slot {
+    fn draw(
+        &self,
+        seg: &[f32],
+        engine: &mut dyn Engine,
+        mask: &mut [Tensor; 3],
+        timings: &mut Timings,
+    ) -> Result<(), SegmentError> {
+        let [_, embed, fine, _] = &self.features;
+        let Proposed { inputs: proposed, names, .. } = &self.proposed;
+        let (state, extents) = ([1, 1, seg.len()], [1, proposed.extents.len() / MOST, MOST]);
         let inputs = [
             embed.as_input(),
             fine.as_input(),
-            self.language[1].as_input(),
+            Input::F32(&state, seg),
             Input::F32(&[1, MOST, NAMES], names),
             Input::F32(&[1, MOST, CODE], &proposed.codes),
             Input::F32(&extents, &proposed.extents),
             Input::F32(&[1, MOST + 1, MOST + 1], &proposed.attention),
         ];
-        run(engine, Graph::Mask, &inputs, &mut self.mask, timings)?;
-        Ok(Said {
-            letterbox: slot.letterbox,
-            language: &self.language,
-            mask: &self.mask,
-            side: self.shapes.mask_side(),
-        })
+        run(engine, Graph::Mask, &inputs, mask, timings)
     }
 }
 
@@ -307,7 +334,7 @@ fn run(
     Ok(result?)
 }
 
-impl Said<'_> {
+impl Drawn<'_> {
     /// The mask in pixels of the frame, cut at a probability, without specks.
     pub(super) fn mask(&self, frame: &RgbImage, level: f32, thresholds: &Thresholds) -> Result<Bitmap, SegmentError> {
         let mut mask = Bitmap::new(frame.width(), frame.height());
@@ -320,7 +347,9 @@ impl Said<'_> {
     fn least_area(&self, thresholds: &Thresholds) -> f32 {
         thresholds.min_area_pixels as f32 / (self.letterbox.scale_x * self.letterbox.scale_y)
     }
+}
 
+impl Said<'_> {
     /// The numbers that the policy wants, and the mask in pixels of the frame.
     pub(super) fn observe(
         &self,
@@ -329,11 +358,11 @@ impl Said<'_> {
         thresholds: &Thresholds,
         tokens: &Tokens,
     ) -> Result<(Observation, Bitmap), SegmentError> {
-        let [logits, _, doubt] = self.language;
-        let [_, iou, object] = self.mask;
+        let Self { language: [logits, _, doubt], drawn } = self;
+        let [_, iou, object] = drawn.mask;
         let answers = AnswerLogits::read(&logits.data, ids)?;
-        let mask = self.mask(frame, thresholds.mask_threshold, thresholds)?;
-        let least = self.least_area(thresholds);
+        let mask = drawn.mask(frame, thresholds.mask_threshold, thresholds)?;
+        let least = drawn.least_area(thresholds);
         // A scalar that is not there is as good as one that is not a number: the policy refuses both.
         let scalar = |tensor: &Tensor| tensor.data.first().copied().unwrap_or(f32::NAN);
         let mut observation = Observation {
@@ -341,7 +370,7 @@ impl Said<'_> {
             object: scalar(object),
             iou: scalar(iou),
             doubts: word_doubts(&tokens.text, &tokens.offsets, &doubt.data),
-            area_pixels: self.letterbox.area_to_model(mask.area()),
+            area_pixels: drawn.letterbox.area_to_model(mask.area()),
             candidates: Vec::new(),
         };
         if answers.ambiguous >= answers.absent && answers.ambiguous >= answers.unseeable {

@@ -9,7 +9,7 @@ mod report;
 pub use explained::{Explained, Reasoned, reasoned};
 pub use figure::{Figure, RESAMPLES, mean, resampled, scene_sums, sums};
 pub use performed::{Performance, Performed, performance};
-pub use report::{Masks, Report, presence_correlation, report, risk_coverage};
+pub use report::{CLEAR_PIXELS, Masks, Report, presence_correlation, report, risk_coverage};
 
 use serde::{Deserialize, Serialize};
 
