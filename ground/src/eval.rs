@@ -329,6 +329,7 @@ fn print(set: &str, model: &str, engine: &str, report: &Report) {
     println!("{model} on {set}, engine {engine}, {} questions; 95 % intervals resampled by scene\n", report.records);
     masks("specific", &report.specific);
     masks("specific from 24 px", &report.specific_from_24);
+    masks("specific from 32 px", &report.specific_from_32);
     masks("general (all …)", &report.general);
     line("hard negatives passed", &report.hard_negative.pass_rate);
     line("false refusals", &report.present.false_refusal_rate);

@@ -1,7 +1,9 @@
 //! What an experiment found: figures of every arm, their differences to the reference, and how small a difference it could have seen.
 
 use kestrel_calibration::Fitted;
-use kestrel_training::metrics::{Figure, Kind, Record, Size, iou, presence_correlation, report, resampled};
+use kestrel_training::metrics::{
+    CLEAR_PIXELS, Figure, Kind, Record, Size, iou, presence_correlation, report, resampled,
+};
 use kestrel_training::sample::Stratum;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -9,8 +11,6 @@ use std::fmt::Write as _;
 /// Widths of a normal distribution's intervals: 95 % in two directions, and 80 % power beside it.
 const NORMAL_95: f64 = 1.96;
 const DETECTABLE: f64 = 2.8;
-/// From which area a target is clear: 32 pixels square.
-const CLEAR_PIXELS: u64 = 1024;
 
 /// The records of one run on the test sets, with its thresholds applied.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use kestrel_link::Query;
 use kestrel_link::manifest::TOKENIZER_FILE;
 use kestrel_models::tokenizer::QueryTokenizer;
 use kestrel_onboard::bundle::Bundle;
-use kestrel_onboard::pipeline::Look;
-use kestrel_perception::Limits;
+use kestrel_onboard::pipeline::{Look, union};
+use kestrel_perception::{Bitmap, Limits};
 use kestrel_training::expressions::meaning::Facts;
 use kestrel_training::metrics::{Explained, Kind, Reasoned, reasoned};
 use kestrel_training::reasoning::{Asked, Question, judge, refused};
@@ -36,24 +36,34 @@ impl Reasons {
         self.pictures += 1;
         let asked = Asked::of(sample, &facts, self.count, seed);
         for question in asked.questions() {
-            let answer = self.answer(look, &question);
+            let answer = self.answer(look, sample, &question);
             let answer = answer.with_context(|| format!("asking “{}” for reasons", question.ask.text))?;
             self.answers.push(answer);
         }
         Ok(())
     }
 
-    fn answer(&self, look: &mut Look<'_>, question: &Question<'_>) -> Result<Explained> {
+    fn answer(&self, look: &mut Look<'_>, sample: &Sample, question: &Question<'_>) -> Result<Explained> {
         let (text, hint) = (question.ask.text.clone(), question.ask.hint);
         let query = Query { id: "eval".to_owned(), text, hint, frames: 1 };
         // Where the gate refused or the engine failed, the fast answer is a refusal too.
-        let whole = look.ask(&query)?.whole;
-        let fast = whole.map_or(Kind::Other, |whole| Kind::ANSWERS[whole.observation.answers.likeliest()]);
+        let answer = look.ask(&query)?;
+        let shown = union(&answer.outcome)?;
+        let fast = answer.whole.map_or(Kind::Other, |whole| Kind::ANSWERS[whole.observation.answers.likeliest()]);
         let explanation = look.explain(&query, Limits::default(), &mut |_, _| true)?;
-        Ok(match &explanation.written {
+        let judged = match &explanation.written {
             Some(written) => judge(&self.tokenizer, question, &written.ids, &written.grammar, fast)?,
             None => refused(question, Kind::Other, fast),
-        })
+        };
+        let (target, weak) = super::truth(sample, question.ask)?;
+        if weak || target.area() == 0 {
+            return Ok(judged);
+        }
+        let mut reasoned = Bitmap::new(target.width(), target.height());
+        explanation.masks.iter().try_for_each(|mask| reasoned.unite(mask))?;
+        let shown = shown.unwrap_or_else(|| Bitmap::new(target.width(), target.height()));
+        let overlap = |mask: &Bitmap| Ok::<_, kestrel_perception::Error>(Some(f64::from(mask.iou(&target)?)));
+        Ok(Explained { overlap: overlap(&reasoned)?, fast_overlap: overlap(&shown)?, ..judged })
     }
 
     pub(super) fn figures(&self) -> Reasoned {
@@ -69,6 +79,8 @@ pub(super) fn print(figures: &Reasoned) {
         ("every statement holds", &figures.confirmed),
         ("boxes right at IoU 0.5", &figures.accuracy_50),
         ("boxes right at IoU 0.25", &figures.accuracy_25),
+        ("gIoU of what is shown", &figures.giou),
+        ("the same, fast", &figures.fast_giou),
         ("agree with the fast answer", &figures.agreement),
         ("absent targets refused", &figures.n_acc),
         ("the same, fast", &figures.fast_n_acc),

@@ -14,7 +14,7 @@ use kestrel_onboard::pipeline::{Answer, Concluded, Explanation, Look, SegmentErr
 use kestrel_onboard::position::{pose_beside, read_camera, read_pose};
 use kestrel_perception::geo::Bounds;
 use kestrel_perception::overlay::{Style, draw_mask};
-use kestrel_perception::{GateThresholds, Georeferencer, Limits, Pose, Tiling};
+use kestrel_perception::{Bitmap, GateThresholds, Georeferencer, Limits, Pose, Tiling};
 use serde_json::json;
 
 use super::{ModelArguments, hinted};
@@ -193,8 +193,8 @@ fn reasons(look: &mut Look<'_>, query: &Query, json: bool) -> Result<Explanation
     }
     match &explanation.conclusion {
         Concluded::Boxes(boxes) => {
-            for [x0, y0, x1, y1] in boxes {
-                println!("reasoned box: {x0:.3},{y0:.3},{x1:.3},{y1:.3}");
+            for ([x0, y0, x1, y1], mask) in boxes.iter().zip(&explanation.masks) {
+                println!("reasoned box: {x0:.3},{y0:.3},{x1:.3},{y1:.3}, a mask of {} pixels", mask.area());
             }
         }
         Concluded::Refused(refusal) => println!("reasoned refusal: {}", reason(&refusal.verdict)),
@@ -205,7 +205,9 @@ fn reasons(look: &mut Look<'_>, query: &Query, json: bool) -> Result<Explanation
 
 fn describe_reasons(explanation: &Explanation) -> serde_json::Value {
     let mut all = match &explanation.conclusion {
-        Concluded::Boxes(boxes) => json!({ "boxes": boxes }),
+        Concluded::Boxes(boxes) => {
+            json!({ "boxes": boxes, "area_pixels": explanation.masks.iter().map(Bitmap::area).collect::<Vec<_>>() })
+        }
         Concluded::Refused(refusal) => json!({ "refused": refusal }),
         Concluded::Stopped => json!({}),
     };

@@ -7,7 +7,7 @@ use image::RgbImage;
 use kestrel_link::manifest::EXPLAIN_FILE;
 use kestrel_link::{Query, Refusal, Verdict};
 use kestrel_perception::decoding::{Cache, Row, Sizes};
-use kestrel_perception::{Conclusion, Grammar, Letterbox, Limits, ReasonedIds, parse, policy, prompt};
+use kestrel_perception::{Bitmap, Conclusion, Grammar, Letterbox, Limits, ReasonedIds, parse, policy, prompt};
 
 use super::timings::{Timings, timed};
 use super::views::{Shapes, check};
@@ -21,6 +21,9 @@ use crate::engine::{Engine, EngineError, Graph, Input, Tensor};
 pub struct Explanation {
     /// What it comes to.
     pub conclusion: Concluded,
+    /// What each `[SEG]` of it shows in the frame, in the order of the boxes, and without the rule on presence: what is
+    /// written decides. A mask may be empty.
+    pub masks: Vec<Bitmap>,
     /// What the model wrote; `None` when the gate refused or the engine failed.
     pub written: Option<Written>,
     /// Where the time went before the model began to read the question.
@@ -61,6 +64,15 @@ pub(super) fn graph(bundle: &Bundle) -> Result<Vec<u8>, SegmentError> {
         return Err(SegmentError::NoReasons { path: bundle.path(EXPLAIN_FILE) });
     }
     Ok(read(bundle, EXPLAIN_FILE)?)
+}
+
+/// An answer as it was decoded.
+struct Answered {
+    /// `None` where it was stopped.
+    conclusion: Option<Conclusion>,
+    written: Written,
+    /// The state of each `[SEG]`.
+    states: Vec<Vec<f32>>,
 }
 
 /// The graph's inputs and outputs, with every buffer kept from answer to answer.
@@ -153,6 +165,13 @@ impl Explainer {
         all.chunks(rows).try_for_each(|rows| self.step(engine, rows))
     }
 
+    /// The `[SEG]` state of the last row that was read.
+    fn state(&self) -> &[f32] {
+        let states = &self.outputs[1].data;
+        let width = states.len() / self.cache.sizes().rows;
+        &states[self.row * width..][..width]
+    }
+
     /// Answers a request of the fast path about a picture; the conclusion is `None` where `on_token` stopped it.
     fn answer(
         &mut self,
@@ -161,7 +180,7 @@ impl Explainer {
         (picture, request): (&[f32], &[u32]),
         limits: Limits,
         on_token: &mut dyn FnMut(u32, &str) -> bool,
-    ) -> Result<(Option<Conclusion>, Written), SegmentError> {
+    ) -> Result<Answered, SegmentError> {
         let start = Instant::now();
         let prompt = prompt(request, &self.ids);
         self.read(engine, picture, &prompt)?;
@@ -169,10 +188,14 @@ impl Explainer {
         let room = self.cache.sizes().length - self.cache.used();
         let grammar = Grammar::new(self.ids, self.vocabulary, Limits { tokens: limits.tokens.min(room), ..limits });
         let (mut state, mut stopped) = (grammar, false);
-        let (mut ids, mut pending) = (Vec::new(), Vec::new());
+        let (mut ids, mut pending, mut states) = (Vec::new(), Vec::new(), Vec::new());
         while !state.finished() && !stopped {
             if let Some(&last) = ids.last() {
                 self.step(engine, &[Row::Word(last)])?;
+                // The grammar never ends in a `[SEG]`, so that each is read.
+                if last == self.ids.special.seg {
+                    states.push(self.state().to_vec());
+                }
             }
             let id = state.push_likeliest(self.logits())?;
             ids.push(id);
@@ -186,7 +209,7 @@ impl Explainer {
         };
         let end = ids.iter().position(|id| *id == self.ids.think_end).unwrap_or(ids.len());
         let thought = words.decode(&ids[..end])?;
-        Ok((conclusion, Written { ids, thought, grammar, prefill, decode }))
+        Ok(Answered { conclusion, written: Written { ids, thought, grammar, prefill, decode }, states })
     }
 }
 
@@ -209,7 +232,7 @@ impl Look<'_> {
     ) -> Result<Explanation, SegmentError> {
         query.validate()?;
         let frame = self.frame;
-        let Segmenter { engine, words, views, explainer, .. } = &mut *self.segmenter;
+        let Segmenter { engine, words, views, explainer, thresholds, .. } = &mut *self.segmenter;
         let engine = engine.as_mut();
         let Some(explainer) = explainer else {
             let engine = engine.name().to_owned();
@@ -218,7 +241,7 @@ impl Look<'_> {
         let mut timings = std::mem::take(&mut self.timings);
         if let Some(refusal) = &self.refusal {
             let conclusion = Concluded::Refused(refusal.clone());
-            return Ok(Explanation { conclusion, written: None, timings, words_cut: 0 });
+            return Ok(Explanation { conclusion, masks: Vec::new(), written: None, timings, words_cut: 0 });
         }
         let letterbox = views.letterbox(0);
         let hint = query.hint.and_then(|hint| letterbox.hint(&hint, frame.width(), frame.height()));
@@ -227,16 +250,25 @@ impl Look<'_> {
         let request: Vec<u32> = layout.ids[..layout.used()].iter().map(|&id| id as u32).collect();
         let seen = views.see(0, frame, engine, &mut timings);
         let answer = seen.and_then(|()| {
-            explainer.answer(engine, words, (views.image_tokens(0), request.as_slice()), limits, on_token)
+            let answered =
+                explainer.answer(engine, words, (views.image_tokens(0), request.as_slice()), limits, on_token)?;
+            let mut masks = Vec::with_capacity(answered.states.len());
+            for state in &answered.states {
+                let drawn = views.draw(0, state, engine, &mut timings)?;
+                masks.push(drawn.mask(frame, thresholds.mask_threshold, thresholds)?);
+            }
+            Ok((answered, masks))
         });
-        let (conclusion, written) = match answer {
-            Ok((conclusion, written)) => (concluded(conclusion, &letterbox, frame), Some(written)),
+        let (conclusion, masks, written) = match answer {
+            Ok((Answered { conclusion, written, .. }, masks)) => {
+                (concluded(conclusion, &letterbox, frame), masks, Some(written))
+            }
             Err(error) => {
                 engine_failure(engine.name(), error)?;
-                (Concluded::Refused(failed()), None)
+                (Concluded::Refused(failed()), Vec::new(), None)
             }
         };
-        Ok(Explanation { conclusion, written, timings, words_cut: layout.cut })
+        Ok(Explanation { conclusion, masks, written, timings, words_cut: layout.cut })
     }
 }
 

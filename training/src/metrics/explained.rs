@@ -32,6 +32,10 @@ pub struct Explained {
     /// Whether the thought is a chain of which every statement holds; `None` where the labels cannot tell, since it is
     /// not known what the words mean.
     pub confirmed: Option<bool>,
+    /// IoU of what the reasoned answer shows with an outlined target that is there; `None` where that was not drawn.
+    pub overlap: Option<f64>,
+    /// The same of the fast answer.
+    pub fast_overlap: Option<f64>,
 }
 
 /// Figures of reasoned answers; all with intervals.
@@ -45,6 +49,10 @@ pub struct Reasoned {
     pub accuracy_50: Figure,
     /// The same at an IoU of 0.25.
     pub accuracy_25: Figure,
+    /// Mean IoU of what is shown, over present targets with an outline; a refusal counts 0.
+    pub giou: Figure,
+    /// The same of the fast answers.
+    pub fast_giou: Figure,
     /// Share of answers that agree with the fast one whether there is something to show.
     pub agreement: Figure,
     /// Share of absent targets that are refused (N-acc of gRefCOCO).
@@ -82,6 +90,8 @@ pub fn reasoned(answers: &[Explained], seed: u64) -> Reasoned {
         confirmed: share(&|a| a.confirmed),
         accuracy_50: accuracy(0.5),
         accuracy_25: accuracy(0.25),
+        giou: mean(&|a| a.overlap),
+        fast_giou: mean(&|a| a.fast_overlap),
         agreement: share(&|a| Some(a.given.map(|given| given == Kind::Mask) == Some(a.fast == Kind::Mask))),
         n_acc: refusals(Kind::Absent, &|a| a.given),
         fast_n_acc: refusals(Kind::Absent, &|a| Some(a.fast)),
@@ -111,12 +121,19 @@ mod tests {
             tokens: 10,
             ended: true,
             confirmed: Some(true),
+            overlap: None,
+            fast_overlap: None,
         }
     }
 
     #[test]
     fn every_share_is_over_its_own_questions() {
-        let near = Explained { boxes: vec![[0.2, 0.2, 0.4, 0.3]], ..answer(Kind::Mask, Some(Kind::Mask), Kind::Mask) };
+        let near = Explained {
+            boxes: vec![[0.2, 0.2, 0.4, 0.3]],
+            overlap: Some(0.25),
+            fast_overlap: Some(0.75),
+            ..answer(Kind::Mask, Some(Kind::Mask), Kind::Mask)
+        };
         let far = Explained { boxes: vec![[0.2, 0.2, 0.4, 0.26]], ..near.clone() };
         let cut = Explained { ended: false, confirmed: Some(false), tokens: 40, ..near.clone() };
         let all = [
@@ -135,6 +152,7 @@ mod tests {
         assert_eq!(found(got.confirmed), (6.0, 7));
         assert_eq!(found(got.accuracy_50), (3.0, 5), "half of a box is enough, a refusal is wrong");
         assert_eq!(found(got.accuracy_25), (4.0, 5));
+        assert_eq!((found(got.giou), found(got.fast_giou)), ((0.75, 3), (2.25, 3)), "only what was drawn");
         assert_eq!(found(got.agreement), (3.0, 8), "what is not complete agrees with nothing");
         assert_eq!(found(got.n_acc), (1.0, 3));
         assert_eq!(found(got.fast_n_acc), (2.0, 3));

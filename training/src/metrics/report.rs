@@ -11,6 +11,8 @@ use crate::sample::Stratum;
 const BINS: usize = 10;
 /// Area from which a target is large enough that missing it is no matter of resolution.
 const PLAIN_PIXELS: u64 = 24 * 24;
+/// Area from which a target is clear: 32 pixels square.
+pub const CLEAR_PIXELS: u64 = 32 * 32;
 
 /// Figures of masks, over questions whose target has an outline.
 #[derive(Debug, Clone, Serialize)]
@@ -54,6 +56,8 @@ pub struct Report {
     pub specific: Masks,
     /// The same, where the target has at least the area of a square of 24 pixels at the model's input.
     pub specific_from_24: Masks,
+    /// The same from a square of 32 pixels.
+    pub specific_from_32: Masks,
     /// All things of a kind were asked for.
     pub general: Masks,
     /// Nothing was there.
@@ -91,6 +95,7 @@ pub fn report(records: &[Record], seed: u64) -> Report {
         giou: mean(&all, seed, |r| (!r.weak).then(|| r.iou())),
         specific: part(&|r| r.stratum != Stratum::Plural),
         specific_from_24: part(&|r| r.stratum != Stratum::Plural && r.target >= PLAIN_PIXELS),
+        specific_from_32: part(&|r| r.stratum != Stratum::Plural && r.target >= CLEAR_PIXELS),
         general: part(&|r| r.stratum == Stratum::Plural),
         hard_negative: hard_negative(&all, seed),
         present: Present { false_refusal_rate: mean(&all, seed, refused_present) },

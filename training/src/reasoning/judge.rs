@@ -114,6 +114,8 @@ pub fn refused(question: &Question<'_>, given: Kind, fast: Kind) -> Explained {
         tokens: 0,
         ended: true,
         confirmed: None,
+        overlap: None,
+        fast_overlap: None,
     }
 }
 
