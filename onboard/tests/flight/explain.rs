@@ -4,7 +4,7 @@ use image::{Rgb, RgbImage};
 use kestrel_link::Verdict;
 use kestrel_onboard::engine::EngineError;
 use kestrel_onboard::pipeline::{Concluded, Explanation, SegmentError, Segmenter, SegmenterOptions};
-use kestrel_perception::{Limits, Tiling};
+use kestrel_perception::{Bitmap, Limits, Tiling};
 
 use crate::red::{self, RED, picture, query};
 
@@ -73,8 +73,12 @@ fn a_thought_is_told_as_it_is_written_and_boxes_are_those_of_the_frame() {
     assert_eq!(written.thought, " red<box><loc_16><loc_32><loc_48><loc_56>");
     assert!(heard.starts_with(&written.thought) && heard.ends_with("[SEG]</answer>"), "{heard}");
     assert_eq!((written.ids.len(), &written.ids), (15, &ids));
+    // The `[SEG]` shows what the box is around.
+    let red = Bitmap::from_fn(640, 320, |x, y| (300..364).contains(&x) && (100..164).contains(&y));
+    assert_eq!(explanation.masks.len(), 1);
+    assert!(explanation.masks[0].iou(&red).unwrap() > 0.5);
     // Picture and vision are shared with the fast path.
-    assert_eq!(explanation.timings.runs, [1, 0, 0]);
+    assert_eq!(explanation.timings.runs, [1, 0, 1]);
     assert_eq!(look.ask(&query("q", "red square")).unwrap().timings.runs, [0, 1, 1]);
 }
 

@@ -3,9 +3,9 @@
 //! Launching a kernel is unsafe; this is the one place of the crate where that is allowed.
 #![allow(unsafe_code)]
 
-use candle_core::cuda_backend::cudarc::driver::{CudaView, LaunchConfig, PushKernelArg as _};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaView, LaunchConfig, PushKernelArg as _};
 use candle_core::cuda_backend::cudarc::nvrtc::compile_ptx;
-use candle_core::cuda_backend::{CudaDevice, CudaFunc, WrapErr as _};
+use candle_core::cuda_backend::{CudaDevice, WrapErr as _};
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
 
@@ -79,14 +79,14 @@ pub(super) fn free_memory(device: &CudaDevice) -> Result<u64> {
 }
 
 /// One of the kernels, compiled once a process.
-fn kernel(device: &CudaDevice, name: &str) -> Result<CudaFunc> {
+fn kernel(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
     static PTX: OnceLock<std::result::Result<String, String>> = OnceLock::new();
     let compiled = PTX.get_or_init(|| match compile_ptx(SOURCE) {
         Ok(ptx) => Ok(ptx.to_src()),
         Err(error) => Err(format!("{error:?}")),
     });
     match compiled {
-        Ok(ptx) => device.get_or_load_custom_func(name, "kestrel_depthwise", ptx),
+        Ok(ptx) => Ok(device.get_or_load_custom_func(name, "kestrel_depthwise", ptx)?.into_cuda_function()),
         Err(error) => bail!("compiling the depthwise kernels: {error}\nhint: is libnvrtc of this CUDA there?"),
     }
 }
@@ -156,8 +156,8 @@ impl CustomOp3 for Depthwise {
         let (x, weight, bias) = (view(x, xl)?, view(w, wl)?, view(b, bl)?);
         // SAFETY: every element is written by the kernel, which checks its bounds against the same sizes.
         let mut y = unsafe { device.alloc::<f32>(count)? };
-        let function = kernel(&device, "depthwise_forward")?;
-        let mut launch = function.builder();
+        let (stream, function) = (device.cuda_stream(), kernel(&device, "depthwise_forward")?);
+        let mut launch = stream.launch_builder(&function);
         launch.arg(&x).arg(&weight).arg(&bias).arg(&mut y);
         let arguments = sizes.arguments();
         arguments.iter().for_each(|size| {
@@ -203,8 +203,8 @@ impl CustomOp2 for InputGradient {
         let (gradient, weight) = (view(g, gl)?, view(w, wl)?);
         // SAFETY: every element is written by the kernel, which checks its bounds against the same sizes.
         let mut dx = unsafe { device.alloc::<f32>(count)? };
-        let function = kernel(&device, "depthwise_input_gradient")?;
-        let mut launch = function.builder();
+        let (stream, function) = (device.cuda_stream(), kernel(&device, "depthwise_input_gradient")?);
+        let mut launch = stream.launch_builder(&function);
         launch.arg(&gradient).arg(&weight).arg(&mut dx);
         let arguments = self.0.arguments();
         arguments.iter().for_each(|size| {
@@ -237,8 +237,8 @@ impl CustomOp2 for WeightGradient {
         let mut parts = unsafe { device.alloc::<f32>(PARTS as usize * size)? };
         // SAFETY: as above.
         let mut dw = unsafe { device.alloc::<f32>(size)? };
-        let function = kernel(&device, "depthwise_weight_parts")?;
-        let mut launch = function.builder();
+        let (stream, function) = (device.cuda_stream(), kernel(&device, "depthwise_weight_parts")?);
+        let mut launch = stream.launch_builder(&function);
         launch.arg(&x).arg(&gradient).arg(&mut parts);
         let arguments = self.0.arguments();
         arguments.iter().for_each(|size| {
@@ -249,7 +249,7 @@ impl CustomOp2 for WeightGradient {
         // SAFETY: the arguments are those of `depthwise_weight_parts`, the block is of the shape that it is written for.
         unsafe { launch.launch(shape) }.w()?;
         let function = kernel(&device, "depthwise_weight_sum")?;
-        let mut launch = function.builder();
+        let mut launch = stream.launch_builder(&function);
         let (count, elements) = (PARTS as i32, size as i32);
         launch.arg(&parts).arg(&mut dw).arg(&count).arg(&elements);
         // SAFETY: the arguments are those of `depthwise_weight_sum`, and the slices hold what they say.
