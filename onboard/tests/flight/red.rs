@@ -335,7 +335,7 @@ fn mask() -> Vec<u8> {
         .bytes()
 }
 
-/// A table of what follows each token; nothing that was read before counts.
+/// A table of what follows each token; nothing that was read before counts. A `[SEG]` means what is red.
 fn explain(words: &QueryTokenizer, next: &[(&str, &str, f32)]) -> Vec<u8> {
     let id = |text: &str| match text.starts_with(['<', '[']) {
         true => words.id(text).unwrap() as usize,
@@ -345,6 +345,8 @@ fn explain(words: &QueryTokenizer, next: &[(&str, &str, f32)]) -> Vec<u8> {
     for &(from, to, logit) in next {
         table[id(from) * VOCABULARY + id(to)] = logit;
     }
+    let mut states = vec![0.0; VOCABULARY * C];
+    states[id("[SEG]") * C..][..4].copy_from_slice(&[4.0, -2.0, -2.0, -6.0]);
     let length = 256 + L + ROOM;
     let mean = |builder: Builder, input: &str, output: &str, axes: &[i64]| {
         builder.node_with("ReduceMean", &[input], output, &[("axes", axes, true), ("keepdims", &[1], false)])
@@ -357,13 +359,16 @@ fn explain(words: &QueryTokenizer, next: &[(&str, &str, f32)]) -> Vec<u8> {
         .input("mask", &[1, ROWS, length + ROWS])
         .input("past", &[2, length, 4])
         .floats("table", &[VOCABULARY, VOCABULARY], &table)
-        .floats("no_seg", &[ROWS, C], &vec![0.0; ROWS * C])
+        .floats("states", &[VOCABULARY, C], &states)
         .floats("no_new", &[2, ROWS, 4], &[0.0; 8 * ROWS])
         .floats("nothing", &[1], &[0.0])
         .indices("one", &[1])
         .indices("logits_shape", &[ROWS as i64, VOCABULARY as i64])
+        .indices("seg_shape", &[ROWS as i64, C as i64])
         .node("Gather", &["table", "ids"], "next")
         .node("Reshape", &["next", "logits_shape"], "likely")
+        .node("Gather", &["states", "ids"], "meant")
+        .node("Reshape", &["meant", "seg_shape"], "state")
         // What a real model would read of these counts for nothing here.
         .node_with("Cast", &["positions"], "places", &[("to", &[1], false)]);
     builder = mean(builder, "tokens", "m0", &[1, 2]);
@@ -379,7 +384,7 @@ fn explain(words: &QueryTokenizer, next: &[(&str, &str, f32)]) -> Vec<u8> {
         .node("Reshape", &["mean", "one"], "flat")
         .node("Mul", &["flat", "nothing"], "unread")
         .node("Add", &["likely", "unread"], "logits")
-        .node("Add", &["no_seg", "unread"], "seg")
+        .node("Add", &["state", "unread"], "seg")
         .node("Add", &["no_new", "unread"], "new")
         .output("logits", &[ROWS, VOCABULARY])
         .output("seg", &[ROWS, C])
