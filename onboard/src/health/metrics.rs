@@ -216,7 +216,8 @@ fn reason(verdict: &Verdict) -> &'static str {
     }
 }
 
-const PHASES: [&str; 8] = ["idle", "downloading", "verified", "staged", "trial", "committed", "rolled_back", "refused"];
+const PHASES: [&str; 9] =
+    ["idle", "downloading", "verified", "staged", "trial", "committed", "rolled_back", "refused", "other"];
 
 fn phase_name(phase: &PushPhase) -> &'static str {
     match phase {
@@ -228,6 +229,8 @@ fn phase_name(phase: &PushPhase) -> &'static str {
         PushPhase::Committed => "committed",
         PushPhase::RolledBack { .. } => "rolled_back",
         PushPhase::Refused { .. } => "refused",
+        // The contract may know more phases than this program.
+        _ => "other",
     }
 }
 

@@ -180,10 +180,10 @@ proptest! {
 
     /// Setup: a good record. Fault: one bit is another. Expected: it is found. Invariant: never a panic.
     #[test]
-    fn a_flipped_bit_is_found(at in any::<prop::sample::Index>(), bit in 0..8) {
+    fn a_flipped_bit_is_found(at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let mut bytes = written();
         let at = at.index(end_of_data(&bytes));
-        bytes[at] ^= 1 << bit;
+        bytes[at] ^= 1u8 << bit;
         if let Ok((looks, outcomes, damage)) = read(&bytes) {
             prop_assert!(damage > 0, "byte {at}");
             prop_assert!(looks <= LOOKS && outcomes <= LOOKS);
