@@ -3,7 +3,7 @@
 use crate::session::{Link, block_on};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use kestrel_link::{DroneId, Outcome, Query, Reply, codec};
+use kestrel_link::{DroneId, Outcome, Query, Reply, Track, TrackEvent, codec};
 use std::process::ExitCode;
 use zenoh::Session;
 
@@ -118,5 +118,63 @@ pub fn line(reply: &Reply) -> String {
             format!("refused: {} — {}", crate::demo::reason(&refusal.verdict), refusal.advice)
         }
     };
-    format!("frame {:>4}  {latency:>6.0} ms  “{}”  {answer}", reply.frame, reply.query_text)
+    let doubt = reply.capture_doubt.map(|doubt| format!("; capture time not known: {}", doubt.name()));
+    let (doubt, identities) = (doubt.unwrap_or_default(), identities(reply));
+    format!("frame {:>4}  {latency:>6.0} ms  “{}”  {answer}{doubt}{identities}", reply.frame, reply.query_text)
+}
+
+/// Which things a standing query knows, what this frame is for each, and how old the reading of its words is.
+fn identities(reply: &Reply) -> String {
+    let Some(standing) = &reply.standing else { return String::new() };
+    let masks = match &reply.outcome {
+        Outcome::Segmented { masks } => masks.as_slice(),
+        Outcome::Refused(_) => &[],
+    };
+    let shown = masks.iter().filter_map(|mask| mask.track).map(|Track { id, event, age_frames }| match event {
+        TrackEvent::New => format!("#{id} new"),
+        TrackEvent::Update => format!("#{id} since {age_frames} frames"),
+    });
+    let hidden = standing.refused.iter().map(|id| format!("#{id} not seen"));
+    let lost = standing.lost.iter().map(|id| format!("#{id} lost"));
+    let age = standing.verified_frames_ago.filter(|frames| *frames > 0);
+    let age = age.map(|frames| format!("words read {frames} frames ago"));
+    let told: Vec<String> = shown.chain(hidden).chain(lost).chain(age).collect();
+    if told.is_empty() { String::new() } else { format!("  [{}]", told.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use kestrel_link::{Mask, Segment, Standing};
+
+    /// What would break: a watching operator who cannot tell which of two cars is lost.
+    #[test]
+    fn a_line_names_every_thing_and_what_becomes_of_it() {
+        let mask = Mask::from_fn(8, 6, |x, y| x > 2 && y > 2).unwrap();
+        let named = |id, event, age_frames| {
+            let track = Some(Track { id, event, age_frames });
+            Segment { track, ..Segment::of(mask.clone(), 0.9, 0.8).unwrap() }
+        };
+        let masks = vec![named(3, TrackEvent::Update, 12), named(5, TrackEvent::New, 0)];
+        let mut reply = Reply {
+            drone: "d".into(),
+            query_id: "q".into(),
+            query_text: "all cars".into(),
+            frame: 40,
+            frame_width: 8,
+            frame_height: 6,
+            capture_unix_nanos: 0,
+            capture_doubt: None,
+            latency_micros: 0,
+            model: "m@1".into(),
+            engine: "tract".into(),
+            outcome: Outcome::Segmented { masks },
+            standing: Some(Standing { verified_frames_ago: Some(7), refused: vec![1], lost: vec![2] }),
+        };
+        let wanted = "  [#3 since 12 frames, #5 new, #1 not seen, #2 lost, words read 7 frames ago]";
+        assert!(line(&reply).ends_with(wanted), "{}", line(&reply));
+        reply.standing = None;
+        assert!(!line(&reply).contains('#'), "{}", line(&reply));
+    }
 }

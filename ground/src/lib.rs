@@ -1,7 +1,8 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
-//! The operator's way: [`demo`], [`ask`], [`push`], [`doctor`].
-//! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`score`], [`calibrate`], [`bundle`].
+//! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
+//! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`calibrate`],
+//! [`bundle`].
 #![forbid(unsafe_code)]
 
 pub mod ablate;
@@ -15,6 +16,7 @@ pub mod draft;
 pub mod engine;
 pub mod eval;
 pub mod export;
+pub mod follow;
 pub mod grpo;
 mod html;
 pub mod keys;
@@ -23,5 +25,6 @@ mod salient;
 
 pub mod score;
 pub mod session;
+pub mod simulate;
 mod teller;
 pub mod train;

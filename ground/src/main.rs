@@ -34,6 +34,8 @@ enum Command {
     Export(ground::export::Arguments),
     /// Judge a bundle on a set, with the runtime that flies.
     Eval(ground::eval::Arguments),
+    /// Film scenes and follow things in them: what standing queries save, and whether things keep their names.
+    Follow(ground::follow::Arguments),
     /// Score answers in words and boxes against what is right, task by task.
     Score(ground::score::Arguments),
     /// Fit a bundle's thresholds to evaluation records from data disjoint from training and test.
@@ -44,6 +46,8 @@ enum Command {
     Keys(ground::keys::Arguments),
     /// Push a signed bundle to a drone.
     Push(ground::push::Arguments),
+    /// Publish a drawn scene as the camera of a drone, with poses.
+    Simulate(ground::simulate::Arguments),
     /// Say what is there, what is missing and what to do about it.
     Doctor(ground::doctor::Arguments),
 }
@@ -58,11 +62,13 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ablate(a) => ground::ablate::run(&a),
         Command::Export(a) => ground::export::run(&a),
         Command::Eval(a) => ground::eval::run(&a),
+        Command::Follow(a) => ground::follow::run(&a),
         Command::Score(a) => ground::score::run(&a),
         Command::Calibrate(a) => ground::calibrate::run(&a),
         Command::Bundle(a) => ground::bundle::run(&a),
         Command::Keys(a) => ground::keys::run(&a),
         Command::Push(a) => ground::push::run(&a),
+        Command::Simulate(a) => ground::simulate::run(&a),
         Command::Doctor(a) => ground::doctor::run(&a),
     }
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["demo"],
     &["ask"],
@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["ablate"],
     &["export"],
     &["eval"],
+    &["follow"],
     &["score"],
     &["calibrate"],
     &["bundle"],
@@ -23,6 +24,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["keys", "new"],
     &["keys", "show"],
     &["push"],
+    &["simulate"],
     &["doctor"],
 ];
 

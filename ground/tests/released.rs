@@ -9,7 +9,7 @@ use kestrel_link::signature::{SigningKey, public_key_text};
 use kestrel_link::{DroneId, Query};
 use kestrel_onboard::bundle::{Bundle, seal};
 use kestrel_onboard::engine::{EngineChoice, EngineError, EngineOptions};
-use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig};
+use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::{SegmentError, Segmenter, SegmenterOptions, union};
 use kestrel_onboard::released::RELEASED;
 use kestrel_training::expressions::{Options, generate};
@@ -100,6 +100,8 @@ async fn a_signed_model_is_pushed_and_flies() {
         georeferencer: None,
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits::default(),
+        upkeep: UpkeepOptions::of(Limits::default().deadline),
+        record: None,
     })
     .await
     .unwrap();

@@ -110,8 +110,9 @@ fn advise(reply: &Reply, age: Duration, max_age: Duration) -> bool {
             let [x, y, width, height] = best.bounding_box.map(f64::from);
             let across = (x + width / 2.0) / f64::from(reply.frame_width.max(1)) - 0.5;
             let along = (y + height / 2.0) / f64::from(reply.frame_height.max(1)) - 0.5;
+            let name = best.track.map(|track| format!(" #{}", track.id)).unwrap_or_default();
             println!(
-                "frame {}: target {}, {}; presence {:.2}, {} ms old",
+                "frame {}: target{name} {}, {}; presence {:.2}, {} ms old",
                 reply.frame,
                 side(across, "left", "right"),
                 side(along, "ahead", "behind"),

@@ -1,6 +1,11 @@
 //! The configuration of `onboard run`: one TOML file, environment and flags, unknown keys refused.
 
+mod camera;
 mod keys;
+mod standing;
+#[cfg(test)]
+mod tests;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,11 +17,12 @@ use kestrel_perception::{GateThresholds, Georeferencer, Tiling};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::camera::Source;
+use crate::camera::CameraOptions;
 use crate::engine::{EngineChoice, EngineOptions};
-use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig};
+use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
 use crate::position::read_camera;
+use crate::record::RecordOptions;
 
 use keys::{keys, merge, put, unknown};
 
@@ -30,11 +36,23 @@ struct File {
     drone: String,
     model: Model,
     engine: Engine,
-    camera: Camera,
+    camera: camera::Camera,
     perception: Perception,
     position: Position,
     link: Link,
     limits: LimitsSection,
+    watchdog: upkeep::Watchdog,
+    thermal: upkeep::ThermalSection,
+    metrics: upkeep::MetricsSection,
+    record: Record,
+    standing: standing::StandingSection,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    file: PathBuf,
+    most_megabytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -53,14 +71,12 @@ struct Engine {
     threads: usize,
     library: PathBuf,
     fetch: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Camera {
-    path: PathBuf,
-    frames_per_second: f64,
-    repeat: bool,
+    fallback: String,
+    fallback_after_failures: u32,
+    rebuild_first_millis: u64,
+    rebuild_most_millis: u64,
+    rebuild_good_answers: u32,
+    give_up_after_failures: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -102,7 +118,7 @@ pub struct Config {
     /// The node.
     pub node: NodeConfig,
     /// Where frames come from.
-    pub camera: Source,
+    pub camera: CameraOptions,
 }
 
 /// What is wrong with a configuration; [`ConfigError::hint`] says what to try.
@@ -224,20 +240,22 @@ impl File {
             let expected = "the engine that is to fly: ort/cpu, ort/cuda, ort/tensorrt or tract";
             return Err(wrong("engine.name", expected, "auto".into()));
         }
-        let rate = self.camera.frames_per_second;
-        // Written so that NaN fails too.
-        if !(rate > 0.0 && rate <= 1000.0) {
-            return Err(wrong("camera.frames_per_second", "above 0 and at most 1000", rate.to_string()));
-        }
-        if self.camera.path.as_os_str().is_empty() {
-            return Err(wrong("camera.path", "a picture or a folder of pictures", "nothing".into()));
-        }
+        let camera = self.camera.options()?;
         if !(1..=64).contains(&self.limits.active_queries) {
             return Err(wrong("limits.active_queries", "1 to 64", self.limits.active_queries.to_string()));
         }
         let millis = Duration::from_millis;
         let source = self.model.source()?;
         let georeferencer = self.position.georeferencer()?;
+        let deadline = millis(self.limits.deadline_millis);
+        let upkeep = UpkeepOptions {
+            fallback: self.engine.fallback(choice)?,
+            recovery: self.engine.recovery()?,
+            watchdog: self.watchdog.limits(deadline)?,
+            thermal: self.thermal.options(camera.frames_per_second)?,
+            metrics: self.metrics.address()?,
+            ..UpkeepOptions::of(deadline)
+        };
         Ok(Config {
             node: NodeConfig {
                 drone,
@@ -253,6 +271,7 @@ impl File {
                 segmenter: SegmenterOptions {
                     tiling: self.perception.tiling,
                     gate: self.perception.gate.then(GateThresholds::default),
+                    standing: self.standing.options()?,
                     ..SegmenterOptions::default()
                 },
                 georeferencer,
@@ -263,12 +282,17 @@ impl File {
                 },
                 limits: Limits {
                     active_queries: self.limits.active_queries,
-                    deadline: millis(self.limits.deadline_millis),
+                    deadline,
                     reuse_frame: millis(self.limits.reuse_frame_millis),
                     frame_timeout: millis(self.limits.frame_timeout_millis),
                 },
+                upkeep,
+                record: (!self.record.file.as_os_str().is_empty()).then_some(RecordOptions {
+                    file: self.record.file,
+                    most_bytes: self.record.most_megabytes.saturating_mul(1_000_000),
+                }),
             },
-            camera: Source { path: self.camera.path, frames_per_second: rate, repeat: self.camera.repeat },
+            camera,
         })
     }
 }
@@ -319,79 +343,5 @@ impl Model {
             (_, true) => Err(wrong("model.trusted_keys", "at least one key beside `model.slots`", "none".into())),
             (false, false) => Err(wrong("model.bundle", "the folder of a bundle, or `model.slots`", "neither".into())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
-
-    fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(text, "test.toml", |_| None, &[])
-    }
-
-    #[test]
-    fn default_file_loads_and_holds_every_key() {
-        let table: Table = DEFAULT.parse().unwrap();
-        let file: File =
-            Value::Table(table).try_into().expect("every key of the default is known, and none is missing");
-        assert_eq!(file.limits.active_queries, 8);
-    }
-
-    #[test]
-    fn two_keys_are_enough() {
-        let config = parse(LEAST).unwrap();
-        assert_eq!(config.node.drone.as_str(), "kestrel-1");
-        assert_eq!(config.node.engine.choice.to_string(), "ort/cpu");
-        assert!(!config.node.engine.fetch, "a flight does not download");
-    }
-
-    #[test]
-    fn misspelt_key_names_the_right_one() {
-        let error = parse("[engine]\nnmae = \"tract\"\n").unwrap_err();
-        assert_eq!(error.to_string(), "test.toml: unknown key `engine.nmae`");
-        assert_eq!(error.hint(), "did you mean `engine.name`?");
-        let error = parse("[engnie]\nname = \"tract\"\n").unwrap_err();
-        assert_eq!(error.hint(), "did you mean `engine`?");
-    }
-
-    #[test]
-    fn flag_wins_over_environment_over_file() {
-        let environment = |name: &str| match name {
-            "KESTREL_ENGINE_THREADS" => Some("3".to_owned()),
-            "KESTREL_DRONE" => Some("from-environment".to_owned()),
-            _ => None,
-        };
-        let text = format!("drone = \"from-file\"\n{LEAST}");
-        let config = Config::parse(&text, "t", environment, &["engine.threads=4".into()]).unwrap();
-        assert_eq!(config.node.engine.threads, 4);
-        assert_eq!(config.node.drone.as_str(), "from-environment");
-    }
-
-    #[test]
-    fn wrong_values_name_their_key() {
-        for (text, key) in [
-            ("[engine]\nname = \"auto\"\n", "engine.name"),
-            ("[engine]\nname = \"cuda\"\n", "engine.name"),
-            ("[limits]\nactive_queries = 0\n", "limits.active_queries"),
-            ("[model]\nslots = \"s\"\n", "model.trusted_keys"),
-            ("[model]\nbundle = \"\"\n", "model.bundle"),
-            ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),
-            ("[position]\nmost_sigma_metres = nan\n", "position.most_sigma_metres"),
-            ("[position]\ncamera = \"none.json\"\n", "position.camera"),
-        ] {
-            let mut table: Table = LEAST.parse().unwrap();
-            for (section, given) in text.parse::<Table>().unwrap() {
-                let target = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-                target.as_table_mut().unwrap().extend(given.as_table().unwrap().clone());
-            }
-            let error = parse(&table.to_string()).unwrap_err();
-            assert!(error.to_string().starts_with(key), "{error}");
-        }
-        let error = parse("[engine]\nthreads = \"two\"\n").unwrap_err();
-        assert!(error.to_string().contains("threads"), "{error}");
     }
 }

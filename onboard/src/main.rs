@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             if let Some(hint) = cli::hint(&error) {
                 eprintln!("hint: {hint}");
             }
-            ExitCode::FAILURE
+            cli::code(&error)
         }
     }
 }

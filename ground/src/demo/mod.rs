@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_link::{DroneId, Outcome, Query, Reply, Verdict};
 use kestrel_onboard::camera;
-use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig};
+use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_perception::{Bitmap, Style, draw};
 use script::{Item, LEAST_PRESENT_SHARE};
@@ -144,6 +144,8 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
         georeferencer: None,
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits { deadline: ANSWER_TIMEOUT, reuse_frame: ANSWER_TIMEOUT, ..Limits::default() },
+        upkeep: UpkeepOptions::of(ANSWER_TIMEOUT),
+        record: None,
     };
     let node = Node::start(config).await.context("starting the drone")?;
     let link = Link { connect: vec![endpoint], timeout_seconds: ANSWER_TIMEOUT.as_secs() };

@@ -30,7 +30,28 @@ pub struct Health {
     pub segmented: u64,
     /// Outcomes that refused.
     pub refused: u64,
+    /// What is worse than it should be though queries are answered, one line each: another engine than the one asked for,
+    /// a frame rate that fell with heat. Empty when all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
+    /// How the flight's recording goes; `None` when none was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
 }
+
+/// How the recording of a flight goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// Frames that were looked at and are not in the record, because writing was slower than looking.
+    pub lost_frames: u64,
+    /// Outcomes that are not in the record for the same reason.
+    pub lost_outcomes: u64,
+    /// Why nothing is recorded any more, in at most 200 characters; empty while something is.
+    pub stopped: String,
+}
+
+/// Most lines of [`Health::degraded`].
+pub const MAX_DEGRADED: usize = 16;
 
 /// Whether a drone can answer, and if not why not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +73,10 @@ impl Message for Health {
     const MAX_BYTES: usize = 4 * 1024;
 
     fn validate(&self) -> Result<(), LinkError> {
+        if self.degraded.len() > MAX_DEGRADED {
+            let expected = format!("at most {MAX_DEGRADED} lines");
+            return Err(LinkError::field("health.degraded", expected, self.degraded.len()));
+        }
         DroneId::new(&self.drone).map(drop)
     }
 }

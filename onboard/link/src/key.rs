@@ -1,6 +1,6 @@
 //! Key expressions: where on the network each message lives.
 //!
-//! `kestrel/{drone}/query`, `…/outcome/{query_id}`, `…/health`, `…/alive`, `…/model/push`, `…/model/state`, `…/model/chunk/…`.
+//! `kestrel/{drone}/query`, `…/outcome/{query_id}`, `…/health`, `…/alive`, `…/camera`, `…/model/push`, `…/model/state`, `…/model/chunk/…`.
 
 use crate::error::LinkError;
 
@@ -61,6 +61,12 @@ impl DroneId {
     #[must_use]
     pub fn health(&self) -> String {
         self.key("health")
+    }
+
+    /// Where another process may publish the camera's frames, each with a [`crate::FrameHeader`] attached.
+    #[must_use]
+    pub fn camera(&self) -> String {
+        self.key("camera")
     }
 
     /// Liveliness token.

@@ -5,6 +5,7 @@
 //! There is no I/O and no clock here, so that any client can be held against it.
 #![forbid(unsafe_code)]
 
+pub mod camera;
 pub mod canary;
 pub mod codec;
 pub mod error;
@@ -19,18 +20,21 @@ pub mod push;
 pub mod query;
 mod rle;
 pub mod signature;
+pub mod standing;
 pub mod thresholds;
 
+pub use camera::{FrameHeader, PictureFormat};
 pub use canary::CanarySpec;
 pub use codec::{Message, decode, encode};
 pub use error::LinkError;
 pub use hash::{Hasher, sha256_hex};
-pub use health::{Health, Readiness};
+pub use health::{Health, Readiness, Recording};
 pub use key::DroneId;
 pub use manifest::{AnswerTokens, FileEntry, Manifest};
 pub use mask::Mask;
-pub use outcome::{Outcome, Refusal, Reply, Segment, Verdict};
+pub use outcome::{CaptureDoubt, Outcome, Refusal, Reply, Segment, Verdict};
 pub use position::{Ellipse, Georeference, Position, Unplaced};
 pub use push::{ChunkRequest, PushOffer, PushPhase, PushState};
 pub use query::{Hint, Query};
+pub use standing::{Standing, Track, TrackEvent};
 pub use thresholds::{Presence, Thresholds};

@@ -6,6 +6,7 @@ use crate::key::{DroneId, check_query_id};
 use crate::mask::Mask;
 use crate::position::{Georeference, MAX_PIECES};
 use crate::query::MAX_TEXT_BYTES;
+use crate::standing::{Standing, Track};
 use serde::{Deserialize, Serialize};
 
 /// Most candidates of an ambiguous query.
@@ -46,6 +47,9 @@ pub struct Segment {
     /// Where on the earth its connected pieces lie, largest first; empty when the drone knows no camera.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub positions: Vec<Georeference>,
+    /// Which thing it is among those of a standing query; `None` when the query does not stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<Track>,
 }
 
 /// Why no mask was given. A refusal is a value, never an error.
@@ -106,6 +110,46 @@ pub enum Verdict {
     ModelSwitching,
 }
 
+/// Why the capture time that a camera gave with a frame is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CaptureDoubt {
+    /// The same time as of the frame before.
+    Duplicate,
+    /// The same time again and again while pictures change.
+    StampsFrozen,
+    /// The same picture again and again while times go on.
+    PictureFrozen,
+    /// Earlier than the frame before.
+    Backwards,
+    /// Times went on by another amount than the drone's monotonic clock: one of the clocks was set.
+    Jumped,
+    /// A clock was set a short while ago, and has not yet run steadily for long enough.
+    Unsettled,
+    /// Ahead of the drone's wall clock.
+    Ahead,
+    /// Too far behind the drone's wall clock.
+    Stale,
+}
+
+impl CaptureDoubt {
+    /// Its name in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::StampsFrozen => "stamps_frozen",
+            Self::PictureFrozen => "picture_frozen",
+            Self::Backwards => "backwards",
+            Self::Jumped => "jumped",
+            Self::Unsettled => "unsettled",
+            Self::Ahead => "ahead",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 /// An [`Outcome`] with its place: which drone, query, frame and model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
@@ -121,8 +165,12 @@ pub struct Reply {
     pub frame_width: u32,
     /// Height of the frame in pixels.
     pub frame_height: u32,
-    /// The camera's capture time, nanoseconds since the Unix epoch as the camera says.
+    /// The camera's capture time, nanoseconds since the Unix epoch as the camera says; 0 when it is not known or, see
+    /// [`Reply::capture_doubt`], not to be trusted.
     pub capture_unix_nanos: u64,
+    /// Why the camera's capture time is not given; `None` when it is, or when the reply is about no frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture_doubt: Option<CaptureDoubt>,
     /// From admission of the frame to the finished outcome, on the drone's monotonic clock.
     pub latency_micros: u64,
     /// `name@version` of the model bundle that answered, empty when no model ran.
@@ -131,6 +179,9 @@ pub struct Reply {
     pub engine: String,
     /// The answer.
     pub outcome: Outcome,
+    /// How it stands to the answers before; `None` when the query does not stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }
 
 impl Message for Reply {
@@ -158,6 +209,10 @@ impl Reply {
         ] {
             at_most(field, text.len(), limit)?;
         }
+        if self.capture_doubt.is_some() && self.capture_unix_nanos != 0 {
+            return Err(LinkError::field("reply.capture_unix_nanos", "0 beside a doubt", self.capture_unix_nanos));
+        }
+        self.standing.iter().try_for_each(Standing::validate)?;
         match &self.outcome {
             Outcome::Segmented { masks } => {
                 if masks.is_empty() {
@@ -206,6 +261,7 @@ impl Reply {
         }
         at_most("segment.positions", segment.positions.len(), MAX_PIECES)?;
         segment.positions.iter().try_for_each(Georeference::validate)?;
+        segment.track.iter().try_for_each(Track::validate)?;
         mask.validate()?;
         let (area, around) = (mask.area()?, mask.bounding_box()?.unwrap_or_default());
         if (area, around) != (segment.area_pixels, segment.bounding_box) {
@@ -220,7 +276,7 @@ impl Reply {
 }
 
 impl Segment {
-    /// A segment whose box and area are those of the mask, without positions.
+    /// A segment whose box and area are those of the mask, without positions and identity.
     ///
     /// # Errors
     /// When the mask is not whole.
@@ -231,6 +287,7 @@ impl Segment {
             bounding_box: mask.bounding_box()?.unwrap_or_default(),
             area_pixels: mask.area()?,
             positions: Vec::new(),
+            track: None,
             mask,
         })
     }

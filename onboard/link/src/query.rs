@@ -65,6 +65,12 @@ impl Message for Query {
 }
 
 impl Query {
+    /// Whether it asks for more than one frame, so that its answers hang together.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.frames != 1
+    }
+
     /// Checks id, text and hint.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ fn refuse(kind: &str, bytes: &[u8]) -> Result<(), LinkError> {
         "health" => decode::<Health>(bytes).map(drop),
         "offer" => decode::<PushOffer>(bytes).map(drop),
         "state" => decode::<PushState>(bytes).map(drop),
+        "frame" => decode::<FrameHeader>(bytes).map(drop),
         "manifest" => Manifest::from_json(bytes).map(drop),
         "thresholds" => Thresholds::from_json(bytes).map(drop),
         "canary" => CanarySpec::from_json(bytes).map(drop),
@@ -22,7 +23,7 @@ fn refuse(kind: &str, bytes: &[u8]) -> Result<(), LinkError> {
     }
 }
 
-const KINDS: [&str; 8] = ["query", "reply", "health", "offer", "state", "manifest", "thresholds", "canary"];
+const KINDS: [&str; 9] = ["query", "reply", "health", "offer", "state", "frame", "manifest", "thresholds", "canary"];
 
 #[test]
 fn every_attack_is_refused_for_its_reason() {
@@ -78,10 +79,12 @@ fn whole_reply() -> Vec<u8> {
         frame_width: 40,
         frame_height: 30,
         capture_unix_nanos: 2,
+        capture_doubt: None,
         latency_micros: 3,
         model: "m@1".into(),
         engine: "tract".into(),
         outcome: Outcome::Segmented { masks: vec![Segment::of(mask, 0.9, 0.8).unwrap()] },
+        standing: None,
     };
     encode(&reply).unwrap()
 }

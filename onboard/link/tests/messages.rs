@@ -6,6 +6,7 @@ mod cddl;
 use ciborium::Value;
 use kestrel_link::outcome::MAX_CANDIDATES;
 use kestrel_link::position::{MAX_OUTLINE, MAX_PIECES};
+use kestrel_link::standing::MAX_IDS;
 use kestrel_link::*;
 use proptest::prelude::*;
 
@@ -55,10 +56,12 @@ fn reply(outcome: Outcome) -> Reply {
         frame_width: 12,
         frame_height: 9,
         capture_unix_nanos: 1_790_000_000_123_456_789,
+        capture_doubt: None,
         latency_micros: 48_000,
         model: "kestrel-s@1".into(),
         engine: "tract".into(),
         outcome,
+        standing: None,
     }
 }
 
@@ -102,6 +105,31 @@ fn health(readiness: Readiness) -> Health {
         frames_dropped: 2,
         segmented: 40,
         refused: 48,
+        degraded: Vec::new(),
+        recording: None,
+    }
+}
+
+fn doubts() -> [CaptureDoubt; 8] {
+    [
+        CaptureDoubt::Duplicate,
+        CaptureDoubt::StampsFrozen,
+        CaptureDoubt::PictureFrozen,
+        CaptureDoubt::Backwards,
+        CaptureDoubt::Jumped,
+        CaptureDoubt::Unsettled,
+        CaptureDoubt::Ahead,
+        CaptureDoubt::Stale,
+    ]
+}
+
+fn header(format: PictureFormat) -> FrameHeader {
+    FrameHeader {
+        capture_unix_nanos: 1_790_000_000_123_456_789,
+        format,
+        width_pixels: 12,
+        height_pixels: 9,
+        pose: None,
     }
 }
 
@@ -141,8 +169,25 @@ fn every_kind_of_message_is_as_documented() {
     for verdict in verdicts() {
         check("reply", &reply(refused(verdict)));
     }
+    for track in [track(TrackEvent::New, 0), track(TrackEvent::Update, 9)] {
+        let masks = vec![Segment { track: Some(track), ..segment(12, 9) }, segment(12, 9)];
+        check("reply", &Reply { standing: Some(standing()), ..reply(Outcome::Segmented { masks }) });
+    }
+    check("reply", &Reply { standing: Some(Standing::default()), ..reply(refused(Verdict::TargetAbsent)) });
     for readiness in [Readiness::Ready, Readiness::Starting, Readiness::NotReady { why: "no model".into() }] {
         check("health", &health(readiness));
+    }
+    check("health", &Health { degraded: vec!["hot: 91.0 °C".into()], ..health(Readiness::Ready) });
+    let recording = Recording { lost_frames: 1, lost_outcomes: 2, stopped: "no space left on device".into() };
+    check("health", &Health { recording: Some(recording), ..health(Readiness::Ready) });
+    for doubt in doubts() {
+        let untold = Reply { capture_unix_nanos: 0, capture_doubt: Some(doubt), ..reply(refused(Verdict::Frozen)) };
+        check("reply", &untold);
+        assert_eq!(serde_json::to_value(doubt).unwrap(), doubt.name());
+    }
+    for format in [PictureFormat::Jpeg, PictureFormat::Png, PictureFormat::Rgb8] {
+        check("frame-header", &header(format));
+        check("frame-header", &FrameHeader { pose: Some("{}".into()), ..header(format) });
     }
     check("push-offer", &PushOffer { manifest: "{}".into(), signature: "k s".into() });
     for phase in phases() {
@@ -225,6 +270,89 @@ fn a_segment_without_positions_is_whole() {
     assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
 }
 
+fn track(event: TrackEvent, age_frames: u32) -> Track {
+    Track { id: 3, event, age_frames }
+}
+
+fn standing() -> Standing {
+    Standing { verified_frames_ago: Some(12), refused: vec![4], lost: vec![1, 2] }
+}
+
+/// What would break: a drone from before standing queries had identities could not be read.
+#[test]
+fn a_reply_without_identities_is_whole() {
+    let answer = reply(Outcome::Segmented { masks: vec![segment(12, 9)] });
+    let bytes = encode(&answer).unwrap();
+    for name in ["standing", "track"] {
+        assert!(!bytes.windows(name.len()).any(|at| at == name.as_bytes()));
+    }
+    assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
+    let now = Standing { verified_frames_ago: Some(0), ..Standing::default() };
+    assert!(now.verified() && !standing().verified() && !Standing::default().verified());
+    let all_seen = Reply { standing: Some(now), ..answer };
+    let bytes = encode(&all_seen).unwrap();
+    assert!(!bytes.windows(4).any(|at| at == b"lost"), "empty lists are left out");
+    assert_eq!(decode::<Reply>(&bytes).unwrap(), all_seen);
+}
+
+#[test]
+fn identities_out_of_range_are_refused() {
+    let tracks =
+        [track(TrackEvent::New, 1), track(TrackEvent::Update, 0), Track { id: 0, ..track(TrackEvent::New, 0) }];
+    for track in tracks {
+        let masks = vec![Segment { track: Some(track), ..segment(12, 9) }];
+        assert!(decode::<Reply>(&encode(&reply(Outcome::Segmented { masks })).unwrap()).is_err(), "{track:?}");
+    }
+    let floods = [
+        Standing { lost: vec![1; MAX_IDS + 1], ..Standing::default() },
+        Standing { refused: vec![1; MAX_IDS + 1], ..Standing::default() },
+        Standing { lost: vec![0], ..Standing::default() },
+    ];
+    for standing in floods {
+        let reply = Reply { standing: Some(standing), ..reply(refused(Verdict::TargetAbsent)) };
+        let error = decode::<Reply>(&encode(&reply).unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with("standing."), "{error}");
+    }
+}
+
+/// What would break: a drone that knows no degraded states could not be read, or one that lists them without end would be.
+#[test]
+fn health_lists_what_is_degraded_when_there_is_something() {
+    let bytes = encode(&health(Readiness::Ready)).unwrap();
+    assert!(!bytes.windows(8).any(|name| name == b"degraded"));
+    assert_eq!(decode::<Health>(&bytes).unwrap().degraded, Vec::<String>::new());
+    let flood = Health { degraded: vec![String::new(); 17], ..health(Readiness::Ready) };
+    let error = decode::<Health>(&encode(&flood).unwrap()).unwrap_err();
+    assert!(error.to_string().starts_with("health.degraded"), "{error}");
+}
+
+/// What would break: an operator who takes the time of a camera whose clock was set for a time of capture (promise P14).
+#[test]
+fn a_reply_gives_a_capture_time_or_a_doubt() {
+    let certain = reply(refused(Verdict::Frozen));
+    let bytes = encode(&certain).unwrap();
+    assert!(!bytes.windows(13).any(|name| name == b"capture_doubt"), "as before there were doubts");
+    let both = Reply { capture_doubt: Some(CaptureDoubt::Jumped), ..certain };
+    let error = decode::<Reply>(&encode(&both).unwrap()).unwrap_err();
+    assert!(error.to_string().starts_with("reply.capture_unix_nanos"), "{error}");
+}
+
+/// What would break: memory taken, or a picture torn, because a header and its picture do not belong together.
+#[test]
+fn a_picture_has_the_bytes_that_its_header_asks_for() {
+    let raw = header(PictureFormat::Rgb8);
+    assert!(raw.check_picture(12 * 9 * 3).is_ok());
+    for bytes in [0, 12 * 9 * 3 - 1, 12 * 9 * 3 + 1, usize::MAX] {
+        assert!(raw.check_picture(bytes).is_err(), "{bytes}");
+    }
+    let file = header(PictureFormat::Jpeg);
+    assert!(file.check_picture(1).is_ok());
+    assert!(file.check_picture(0).is_err());
+    assert!(file.check_picture(camera::MAX_PICTURE_BYTES + 1).is_err());
+    let long = FrameHeader { pose: Some(" ".repeat(camera::MAX_POSE_BYTES + 1)), ..file };
+    assert!(decode::<FrameHeader>(&encode(&long).unwrap()).is_err());
+}
+
 #[test]
 fn replies_out_of_range_are_refused() {
     let mut wrong = vec![reply(Outcome::Segmented { masks: vec![] })];
@@ -257,6 +385,7 @@ fn keys_name_one_drone_and_one_query() {
     let drone = DroneId::new("kestrel-1").unwrap();
     assert_eq!(drone.query(), "kestrel/kestrel-1/query");
     assert_eq!(drone.outcome("q1").unwrap(), "kestrel/kestrel-1/outcome/q1");
+    assert_eq!(drone.camera(), "kestrel/kestrel-1/camera");
     assert!(drone.outcome("q1/**").is_err());
     assert_eq!(key::drone_of(&drone.alive()).unwrap(), drone);
     for id in ["", "A", "a/b", "*", "a b", &"a".repeat(33)] {

@@ -4,6 +4,8 @@
 //! [`preprocess()`] turns a view into the model's input, [`layout`] does the same for the words,
 //! [`upsample`] brings the model's mask back onto the frame, and [`decide`] says whether it is shown.
 //! A [`Georeferencer`] says where on the earth a mask lies.
+//! A query that stands has a [`Tracker`], which says which thing is which over time, and a [`Verification`], which says when
+//! its words are read again.
 //! An answer with reasons is written token by token under a [`Grammar`].
 //! No I/O, no clock and no engine here: the trainer, the calibration and the drone call the same functions.
 #![forbid(unsafe_code)]
@@ -22,6 +24,8 @@ pub mod preprocess;
 pub mod proposals;
 pub mod tiling;
 pub mod tokens;
+pub mod track;
+pub mod verification;
 
 pub use answer::{Answer, Conclusion, Grammar, Limits, ParseError, ReasonedIds, parse, prompt};
 pub use bitmap::{Bitmap, Component};
@@ -34,3 +38,5 @@ pub use postprocess::{segment, upsample};
 pub use preprocess::{Letterbox, MODEL_SIZE, Scratch, View, preprocess};
 pub use tiling::{Tiling, plan, refine, tile_hint, touched};
 pub use tokens::{SpecialIds, TokenLayout, VocabularyError, WordDoubt, layout, word_doubts};
+pub use track::{Appearance, Piece, TrackOptions, Tracker};
+pub use verification::Verification;

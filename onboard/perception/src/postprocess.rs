@@ -100,7 +100,7 @@ pub fn segment(bitmap: &Bitmap, presence: f32, predicted_iou: f32) -> Result<Opt
     let Some(bounding_box) = bitmap.bounding_box() else { return Ok(None) };
     let mask = bitmap.to_mask()?;
     let area_pixels = bitmap.area();
-    Ok(Some(Segment { mask, presence, predicted_iou, bounding_box, area_pixels, positions: Vec::new() }))
+    Ok(Some(Segment { mask, presence, predicted_iou, bounding_box, area_pixels, positions: Vec::new(), track: None }))
 }
 
 /// The pieces of a mask as candidates of an ambiguous query: the largest, at most [`MOST_CANDIDATES`], none under `least_area` pixels.

@@ -50,7 +50,7 @@ impl Check {
 
 impl Doctor {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let mut checks = vec![system(), cache(), libraries()];
+        let mut checks = vec![system(), cache(), libraries(), ffmpeg(), devices()];
         match self.model.open_bundle() {
             Ok(bundle) => {
                 checks.push(Check::good("bundle", format!("{} in {}", bundle.manifest.model(), bundle.dir.display())));
@@ -162,4 +162,36 @@ fn libraries() -> Check {
     let list: Vec<String> =
         found.iter().map(|candidate| format!("{} ({})", candidate.path.display(), candidate.origin)).collect();
     Check::good("ONNX Runtime libraries", list.join(", "))
+}
+
+/// Whether videos and streams can be played.
+fn ffmpeg() -> Check {
+    const NAME: &str = "camera sources video: and rtsp:";
+    match camera::find_ffmpeg(None) {
+        Ok(program) => match camera::ffmpeg_version(&program) {
+            Some(version) => Check::good(NAME, format!("{version} at {}", program.display())),
+            None => Check::not(
+                Health::Missing,
+                NAME,
+                format!("{} does not run", program.display()),
+                "try it with -version, or name another one in camera.ffmpeg",
+            ),
+        },
+        Err(error) => Check::not(Health::Missing, NAME, error.to_string(), error.hint()),
+    }
+}
+
+/// Which devices of Linux can be used.
+fn devices() -> Check {
+    const NAME: &str = "camera source v4l2:";
+    let devices = camera::v4l2_devices();
+    let list: Vec<String> = devices.iter().map(|(path, name)| format!("{} ({name})", path.display())).collect();
+    if let Err(error) = camera::CameraOptions::of(camera::Origin::V4l2("/dev/video0".into())).check() {
+        let detail = if list.is_empty() { error.to_string() } else { format!("{error}; here are {}", list.join(", ")) };
+        return Check::not(Health::Missing, NAME, detail, error.hint());
+    }
+    if list.is_empty() {
+        return Check::not(Health::Missing, NAME, "no device", "plug in a camera, and see that its driver is loaded");
+    }
+    Check::good(NAME, list.join(", "))
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod fly;
+mod replay;
 mod segment;
 
 use std::fmt;
@@ -27,6 +28,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Fly: answer queries from the network about the camera's frames.
     Run(fly::Run),
+    /// Fly a recorded flight again and compare every outcome. Exit code 0: alike; 1: different, or an error; 2: wrong usage.
+    Replay(replay::Replay),
     /// Ask about one picture. Exit code 0: a mask; 3: refused; 1: an error; 2: wrong usage.
     Segment(segment::Segment),
     /// Measure the time per frame, split by stage, beside bare runs of the same graphs.
@@ -56,6 +59,7 @@ pub(crate) fn log(arguments: &Arguments) {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Run(run) => run.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Segment(segment) => segment.run(),
         Command::Bench(bench) => bench.run(),
         Command::Doctor(doctor) => doctor.run(),
@@ -67,6 +71,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 struct Hinted {
     text: String,
     hint: String,
+    /// What the process ends with.
+    code: u8,
 }
 
 impl fmt::Display for Hinted {
@@ -79,7 +85,17 @@ impl std::error::Error for Hinted {}
 
 /// Puts a hint beside an error.
 fn hinted(error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { text: error.to_string(), hint: hint.into() }.into()
+    hinted_as(1, error, hint)
+}
+
+/// Puts a hint beside an error that the process is to end with `code` for, see [`kestrel_onboard::health::exit`].
+fn hinted_as(code: u8, error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { text: error.to_string(), hint: hint.into(), code }.into()
+}
+
+/// What the process ends with because of an error.
+pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
+    error.downcast_ref::<Hinted>().map_or(ExitCode::FAILURE, |hinted| hinted.code.into())
 }
 
 /// The hint of an error, if it has one.

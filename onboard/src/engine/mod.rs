@@ -11,6 +11,7 @@ mod tract;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -285,6 +286,41 @@ pub fn open(graphs: &GraphBytes<'_>, options: &EngineOptions) -> Result<Box<dyn 
             }
             Err(error) => Err(error),
         },
+    }
+}
+
+type Open = dyn Fn(&GraphBytes<'_>, &EngineOptions) -> Result<Box<dyn Engine>, EngineError> + Send + Sync;
+
+/// How engines are opened: as [`open`] does it, unless a test needs engines that fail when they are told to.
+#[derive(Clone)]
+pub struct Opener(Arc<Open>);
+
+impl Opener {
+    /// Opens engines with `open`, which promises what [`open`] does.
+    pub fn new(
+        open: impl Fn(&GraphBytes<'_>, &EngineOptions) -> Result<Box<dyn Engine>, EngineError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(open))
+    }
+
+    /// Opens the engine that was asked for.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(&self, graphs: &GraphBytes<'_>, options: &EngineOptions) -> Result<Box<dyn Engine>, EngineError> {
+        (self.0)(graphs, options)
+    }
+}
+
+impl Default for Opener {
+    fn default() -> Self {
+        Self::new(open)
+    }
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opener")
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::bundle::BundleError;
 use crate::pipeline::SegmentError;
+use crate::record::RecordError;
 use crate::slots::SlotError;
 
 /// A node that cannot start; [`NodeError::hint`] says what to try.
@@ -23,6 +24,9 @@ pub enum NodeError {
     /// Engine or tokenizer do not fit.
     #[error(transparent)]
     Segment(#[from] SegmentError),
+    /// The flight cannot be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// Zenoh refused.
     #[error("link: {operation}: {why}")]
     Link {
@@ -30,6 +34,14 @@ pub enum NodeError {
         operation: &'static str,
         /// What zenoh said.
         why: String,
+    },
+    /// The address for metrics cannot be had.
+    #[error("metrics.listen: {address}: {source}")]
+    Metrics {
+        /// Which address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// A thread could not be started.
     #[error("starting thread {name}: {source}")]
@@ -52,9 +64,11 @@ impl NodeError {
                 "set model.bundle beside model.slots: it flies until the first pushed model is committed"
             }
             Self::Segment(error) => error.hint(),
+            Self::Record(error) => error.hint(),
             Self::Link { .. } => {
                 "check link.listen and link.connect: endpoints look like tcp/0.0.0.0:7447, and a port can be taken only once"
             }
+            Self::Metrics { .. } => "choose another port in metrics.listen, or leave it empty to give no metrics",
             Self::Thread { .. } => "the system is out of threads or memory",
         }
     }

@@ -61,8 +61,9 @@ impl Publisher {
     /// Publishes a reply and gives it to who asked.
     pub(super) fn deliver(&self, reply: Reply, asker: Option<&Query>) {
         let query_id = reply.query_id.clone();
-        // A mask may be lost to a newer one; a refusal must be seen.
-        let droppable = matches!(reply.outcome, Outcome::Segmented { .. });
+        // A mask may be lost to a newer one; a refusal, and that a thing is given up, must be seen.
+        let gives_up = reply.standing.as_ref().is_some_and(|standing| !standing.lost.is_empty());
+        let droppable = matches!(reply.outcome, Outcome::Segmented { .. }) && !gives_up;
         let bytes = match fit(reply) {
             Ok(bytes) => bytes,
             Err(error) => return tracing::error!("outcome of query {query_id} cannot be sent: {error}"),
@@ -168,6 +169,7 @@ mod tests {
             bounding_box: mask.bounding_box().unwrap().unwrap(),
             area_pixels: mask.area().unwrap(),
             positions: Vec::new(),
+            track: None,
             mask,
             presence: 0.9,
             predicted_iou: 0.8,
@@ -180,10 +182,12 @@ mod tests {
             frame_width: 1200,
             frame_height: 1200,
             capture_unix_nanos: 0,
+            capture_doubt: None,
             latency_micros: 0,
             model: "m@1".into(),
             engine: "tract".into(),
             outcome: Outcome::Segmented { masks: vec![segment] },
+            standing: None,
         };
         assert!(encode(&reply).is_err());
         let bytes = fit(reply).unwrap();

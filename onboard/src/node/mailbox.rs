@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use kestrel_link::Query;
+use kestrel_link::{CaptureDoubt, Query};
 use kestrel_perception::Pose;
 
 /// A frame of the camera.
@@ -18,6 +18,8 @@ pub struct Frame {
     pub image: RgbImage,
     /// The camera's capture time, nanoseconds since the Unix epoch.
     pub capture_unix_nanos: u64,
+    /// Why that time is not to be given to anybody; `None` when it is believed.
+    pub doubt: Option<CaptureDoubt>,
     /// Where the camera was and where it looked, if that is known.
     pub pose: Option<Pose>,
     /// When it was handed over.
@@ -55,6 +57,10 @@ pub(super) struct Job<A> {
     pub(super) asker: Option<A>,
     /// From when on both frame and query were there.
     pub(super) start: Instant,
+    /// Whether it is the first about this query.
+    pub(super) begins: bool,
+    /// Whether it is the last about this query.
+    pub(super) ends: bool,
 }
 
 /// What the perception thread shall do next.
@@ -65,6 +71,8 @@ pub(super) enum Wake<M> {
     Frame(Arc<Frame>),
     /// Go on with this model.
     Switch(M),
+    /// Go on with this model's engine opened anew, unless another model flies by now.
+    Mended(M),
     /// End.
     Stop,
 }
@@ -89,6 +97,7 @@ struct State<A, M> {
     frames_dropped: u64,
     queries: Vec<Active<A>>,
     switch: Option<M>,
+    mended: Option<M>,
     stopped: bool,
 }
 
@@ -108,6 +117,7 @@ impl<A, M> Mailbox<A, M> {
             frames_dropped: 0,
             queries: Vec::with_capacity(limits.active_queries),
             switch: None,
+            mended: None,
             stopped: false,
         };
         Self { state: Mutex::new(state), changed: Condvar::new(), limits }
@@ -115,6 +125,17 @@ impl<A, M> Mailbox<A, M> {
 
     /// Puts a frame in place of the last one; gives its number, or `None` when the node has stopped.
     pub(super) fn put(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
+        self.put_judged(image, capture_unix_nanos, None, pose)
+    }
+
+    /// As [`Mailbox::put`], with what is thought of the capture time.
+    pub(super) fn put_judged(
+        &self,
+        image: RgbImage,
+        capture_unix_nanos: u64,
+        doubt: Option<CaptureDoubt>,
+        pose: Option<Pose>,
+    ) -> Option<u64> {
         let mut state = self.lock();
         if state.stopped {
             return None;
@@ -123,8 +144,21 @@ impl<A, M> Mailbox<A, M> {
         state.next_number += 1;
         state.frames_dropped += u64::from(!state.looked_at);
         state.looked_at = false;
-        state.latest = Some(Arc::new(Frame { number, image, capture_unix_nanos, pose, admitted: Instant::now() }));
+        state.latest =
+            Some(Arc::new(Frame { number, image, capture_unix_nanos, doubt, pose, admitted: Instant::now() }));
         self.changed.notify_all();
+        Some(number)
+    }
+
+    /// Counts a frame that is left out unseen; gives its number, or `None` when the node has stopped.
+    pub(super) fn skip(&self) -> Option<u64> {
+        let mut state = self.lock();
+        if state.stopped {
+            return None;
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        state.frames_dropped += 1;
         Some(number)
     }
 
@@ -160,6 +194,9 @@ impl<A, M> Mailbox<A, M> {
                 self.changed.notify_all();
                 return Wake::Switch(model);
             }
+            if let Some(model) = state.mended.take() {
+                return Wake::Mended(model);
+            }
             if let Some(frame) = &state.latest
                 && at_hand.is_none_or(|at_hand| frame.number > at_hand.number)
             {
@@ -179,15 +216,17 @@ impl<A, M> Mailbox<A, M> {
         let mut state = self.lock();
         let index = state.queries.iter().position(|active| self.due(active, frame))?;
         let active = &mut state.queries[index];
+        let begins = active.answered.is_none();
         active.answered = Some(frame.number);
         active.waiting_since = Instant::now();
-        let job =
-            Job { query: active.query.clone(), asker: active.asker.take(), start: frame.admitted.max(active.arrived) };
         if let Some(left) = &mut active.left {
             *left -= 1;
-            if *left == 0 {
-                state.queries.remove(index);
-            }
+        }
+        let ends = active.left == Some(0);
+        let start = frame.admitted.max(active.arrived);
+        let job = Job { query: active.query.clone(), asker: active.asker.take(), start, begins, ends };
+        if ends {
+            state.queries.remove(index);
         }
         Some(job)
     }
@@ -198,18 +237,20 @@ impl<A, M> Mailbox<A, M> {
         active.answered != Some(frame.number) && fresh
     }
 
-    /// Queries that have waited too long: single ones are taken out, standing ones begin to wait anew.
-    pub(super) fn expire(&self) -> Vec<Job<A>> {
+    /// Queries that have waited for `patience` or longer: single ones are taken out, standing ones begin to wait anew.
+    pub(super) fn expire(&self, patience: Duration) -> Vec<Job<A>> {
         let mut state = self.lock();
         let now = Instant::now();
         let mut late = Vec::new();
         for active in &mut state.queries {
-            if now.saturating_duration_since(active.waiting_since) >= self.limits.frame_timeout {
-                late.push(Job { query: active.query.clone(), asker: active.asker.take(), start: active.waiting_since });
+            if now.saturating_duration_since(active.waiting_since) >= patience {
+                let (asker, start) = (active.asker.take(), active.waiting_since);
                 active.waiting_since = now;
                 if active.left.is_some() {
                     active.left = Some(0);
                 }
+                let (begins, ends) = (active.answered.is_none(), active.left.is_some());
+                late.push(Job { query: active.query.clone(), asker, start, begins, ends });
             }
         }
         state.queries.retain(|active| active.left != Some(0));
@@ -227,6 +268,12 @@ impl<A, M> Mailbox<A, M> {
         state.switch.is_none()
     }
 
+    /// Hands the perception thread a model whose engine was opened anew, in place of one that it has not taken yet.
+    pub(super) fn mend(&self, model: M) {
+        self.lock().mended = Some(model);
+        self.changed.notify_all();
+    }
+
     /// Ends the perception thread; those who still wait get nothing more from it and are given back.
     pub(super) fn stop(&self) -> Vec<Job<A>> {
         let mut state = self.lock();
@@ -235,7 +282,13 @@ impl<A, M> Mailbox<A, M> {
         let waiting = std::mem::take(&mut state.queries);
         waiting
             .into_iter()
-            .map(|active| Job { query: active.query, asker: active.asker, start: active.waiting_since })
+            .map(|active| Job {
+                begins: active.answered.is_none(),
+                ends: true,
+                query: active.query,
+                asker: active.asker,
+                start: active.waiting_since,
+            })
             .collect()
     }
 
@@ -243,6 +296,11 @@ impl<A, M> Mailbox<A, M> {
     pub(super) fn frames(&self) -> (u64, u64) {
         let state = self.lock();
         (state.next_number, state.frames_dropped)
+    }
+
+    /// Queries that are being answered or wait for a frame.
+    pub(super) fn active(&self) -> usize {
+        self.lock().queries.len()
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -290,6 +348,36 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_left_out_is_counted() {
+        let mailbox = Box::new(limits());
+        mailbox.put(RgbImage::new(1, 1), 0, None);
+        assert_eq!(frame(&mailbox, None).number, 0);
+        assert_eq!(mailbox.skip(), Some(1));
+        assert_eq!(mailbox.frames(), (2, 1));
+        mailbox.put(RgbImage::new(1, 1), 0, None);
+        assert_eq!(frame(&mailbox, None).number, 2, "numbers go on");
+    }
+
+    #[test]
+    fn an_engine_opened_anew_waits_behind_another_model() {
+        let mailbox = Arc::new(Box::new(limits()));
+        mailbox.mend("old");
+        mailbox.mend("mended");
+        let other = Arc::clone(&mailbox);
+        let pushing = std::thread::Builder::new().spawn(move || other.switch("pushed")).unwrap();
+        let mut woken = Vec::new();
+        while woken.len() < 2 {
+            match mailbox.wait(None) {
+                Wake::Switch(model) | Wake::Mended(model) => woken.push(model),
+                _ => panic!("expected a model"),
+            }
+        }
+        assert!(pushing.join().unwrap());
+        woken.sort_unstable();
+        assert_eq!(woken, ["mended", "pushed"], "neither takes the other's place");
+    }
+
+    #[test]
     fn each_query_gets_one_job_per_frame_until_its_frames_are_used_up() {
         let mailbox = Box::new(limits());
         mailbox.ask(query("once", 1), "a").unwrap();
@@ -299,11 +387,17 @@ mod tests {
         let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&first)).collect();
         let ids: Vec<_> = jobs.iter().map(|job| (job.query.id.as_str(), job.asker)).collect();
         assert_eq!(ids, [("once", Some("a")), ("standing", Some("b"))]);
+        let bounds: Vec<_> = jobs.iter().map(|job| (job.begins, job.ends)).collect();
+        assert_eq!(bounds, [(true, true), (true, false)]);
         mailbox.put(RgbImage::new(1, 1), 0, None);
         let second = frame(&mailbox, Some(&first));
         let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&second)).collect();
         assert_eq!(jobs.len(), 1);
         assert_eq!((jobs[0].query.id.as_str(), jobs[0].asker), ("standing", None));
+        assert!(!jobs[0].begins && !jobs[0].ends);
+        mailbox.ask(query("standing", 0), "c").unwrap();
+        let again = mailbox.take(&second).unwrap();
+        assert!(again.begins, "who asks anew begins anew");
     }
 
     #[test]
@@ -334,9 +428,9 @@ mod tests {
         let mailbox = Box::new(limits());
         mailbox.ask(query("once", 1), "a").unwrap();
         mailbox.ask(query("standing", 0), "b").unwrap();
-        let late = mailbox.expire();
+        let late = mailbox.expire(Duration::ZERO);
         assert_eq!(late.iter().map(|job| job.asker).collect::<Vec<_>>(), [Some("a"), Some("b")]);
-        let late = mailbox.expire();
+        let late = mailbox.expire(Duration::ZERO);
         assert_eq!(late.len(), 1, "a standing query is refused again and again");
         assert_eq!(late[0].query.id, "standing");
     }

@@ -4,9 +4,12 @@
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
 
 mod error;
+mod feeding;
+mod flying;
 mod link;
 mod mailbox;
 mod push;
+mod upkeep;
 mod worker;
 
 use std::path::PathBuf;
@@ -23,18 +26,21 @@ use tokio::sync::Notify;
 use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
 
-use crate::bundle::Bundle;
+use crate::camera::unix_nanos;
 use crate::engine::EngineOptions;
-use crate::pipeline::{Segmenter, SegmenterOptions};
-use crate::slots::{FolderDisk, SlotError, SlotStore};
+use crate::pipeline::SegmenterOptions;
+use crate::record::{Model, RecordOptions, RecordState};
 
 pub use error::NodeError;
 pub use link::LinkOptions;
 pub use mailbox::{Frame, Limits};
+pub use upkeep::{Fault, UpkeepOptions, Vitals};
 
+use flying::Flying;
 use link::Publisher;
 use mailbox::Mailbox;
 use push::Slots;
+use upkeep::{PanicGuard, Threads, Upkeep};
 
 /// Requests that may wait for this node before zenoh holds the network back.
 const WAITING_REQUESTS: usize = 16;
@@ -76,14 +82,10 @@ pub struct NodeConfig {
     pub link: LinkOptions,
     /// Bounds.
     pub limits: Limits,
-}
-
-/// A model ready to fly.
-pub(crate) struct Flying {
-    segmenter: Segmenter,
-    model_hash: String,
-    /// `A`, `B`, or empty.
-    slot: String,
+    /// Where the flight is recorded; `None` records nothing.
+    pub record: Option<RecordOptions>,
+    /// What is done when things go wrong.
+    pub upkeep: UpkeepOptions,
 }
 
 /// What all threads and tasks of a node share.
@@ -92,40 +94,25 @@ struct Inner {
     publisher: Publisher,
     slots: Option<Slots>,
     georeferencer: Option<Georeferencer>,
-    about: Mutex<About>,
+    about: Mutex<Arc<Model>>,
+    /// How the recording goes, where there is one.
+    recording: Option<Arc<RecordState>>,
     segmented: AtomicU64,
     refused: AtomicU64,
     started: Instant,
     stopping: AtomicBool,
     health_changed: Notify,
-}
-
-#[derive(Clone)]
-struct About {
-    model: String,
-    model_hash: String,
-    slot: String,
-    engine: String,
-}
-
-impl About {
-    fn of(flying: &Flying) -> Self {
-        Self {
-            model: flying.segmenter.model().to_owned(),
-            model_hash: flying.model_hash.clone(),
-            slot: flying.slot.clone(),
-            engine: flying.segmenter.engine().to_owned(),
-        }
-    }
+    upkeep: Upkeep,
 }
 
 impl Inner {
     fn send(&self, reply: Reply, asker: Option<&Asker>) {
+        self.upkeep.metrics.outcome(&reply, unix_nanos());
         self.publisher.deliver(reply, asker);
     }
 
     /// Says that another model flies from now on.
-    fn announce(&self, about: About) {
+    fn announce(&self, about: Arc<Model>) {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = about;
         self.health_changed();
     }
@@ -141,20 +128,24 @@ impl Inner {
     fn health(&self) -> Health {
         let about = self.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (frames_in, frames_dropped) = self.mailbox.frames();
-        let readiness =
-            if self.stopping() { Readiness::NotReady { why: "shutting down".into() } } else { Readiness::Ready };
+        let readiness = match self.stopping() {
+            true => Readiness::NotReady { why: "shutting down".into() },
+            false => self.upkeep.readiness(Instant::now()),
+        };
         Health {
             drone: self.publisher.drone.to_string(),
             readiness,
-            model: about.model,
-            model_hash: about.model_hash,
-            slot: about.slot,
-            engine: about.engine,
+            model: about.name.clone(),
+            model_hash: about.manifest_hash.clone(),
+            slot: about.slot.clone(),
+            engine: self.upkeep.mender.named(&about.engine),
             uptime_seconds: self.started.elapsed().as_secs(),
             frames_in,
             frames_dropped,
             segmented: self.segmented.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
+            degraded: self.upkeep.degraded(),
+            recording: self.recording.as_ref().map(|state| state.recording()),
         }
     }
 }
@@ -166,13 +157,17 @@ pub struct Frames(Arc<Inner>);
 impl Frames {
     /// Hands over a frame with the camera's capture time (nanoseconds since the Unix epoch); it replaces one that nobody looked at yet.
     ///
-    /// Gives the frame's number, or `None` when the node has stopped.
+    /// Gives the frame's number, or `None` when the node has stopped. While the drone is hot, frames beyond the rate that is
+    /// left are counted as dropped.
     pub fn put(&self, image: RgbImage, capture_unix_nanos: u64) -> Option<u64> {
         self.put_posed(image, capture_unix_nanos, None)
     }
 
     /// As [`Frames::put`], with the camera's pose at that moment, so that masks can be placed on the earth.
     pub fn put_posed(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
+        if !self.0.upkeep.admits(Instant::now()) {
+            return self.0.mailbox.skip();
+        }
         self.0.mailbox.put(image, capture_unix_nanos, pose)
     }
 }
@@ -182,6 +177,7 @@ pub struct Node {
     inner: Arc<Inner>,
     worker: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    threads: Option<Threads>,
     /// Says that the drone is there for as long as it is held.
     _alive: zenoh::liveliness::LivelinessToken,
 }
@@ -197,28 +193,36 @@ impl Node {
         let config = Arc::new(config);
         let opening = Arc::clone(&config);
         // Opening a model takes seconds and must not hold up whoever else lives on this runtime.
-        let (flying, slots) = tokio::task::spawn_blocking(move || open_model(&opening))
+        let (flying, slots) = tokio::task::spawn_blocking(move || flying::open_model(&opening))
             .await
             .map_err(NodeError::link("open the model"))??;
         let session = zenoh::open(config.link.config()?).await.map_err(NodeError::link("join the network"))?;
+        // Last of what can fail for long, so that a start that fails leaves no empty record behind.
+        let recorder = flying::record(&config)?;
         let drone = config.drone.clone();
         let inner = Arc::new(Inner {
             mailbox: Mailbox::new(config.limits),
             publisher: Publisher { session: session.clone(), drone: drone.clone() },
             slots,
             georeferencer: config.georeferencer,
-            about: Mutex::new(About::of(&flying)),
+            about: Mutex::new(Arc::clone(&flying.about)),
+            recording: recorder.as_ref().map(|recorder| recorder.state()),
             segmented: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             health_changed: Notify::new(),
+            upkeep: Upkeep::new(&config),
         });
         let perceiving = Arc::clone(&inner);
         let worker = std::thread::Builder::new()
             .name("perception".into())
-            .spawn(move || worker::run(&perceiving, flying))
+            .spawn(move || {
+                let _guard = PanicGuard::new(&perceiving, "perception");
+                worker::run(&perceiving, flying, recorder);
+            })
             .map_err(|source| NodeError::Thread { name: "perception", source })?;
+        let threads = Threads::start(&inner, &config)?;
         let queries = session
             .declare_queryable(drone.query())
             .with(FifoChannel::new(WAITING_REQUESTS))
@@ -243,7 +247,7 @@ impl Node {
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self { inner, worker: Some(worker), tasks, _alive: alive })
+        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _alive: alive })
     }
 
     /// Where frames are handed over.
@@ -258,7 +262,7 @@ impl Node {
         self.inner.health()
     }
 
-    /// Answers what still waits with a refusal, leaves the network and ends every thread.
+    /// Answers what still waits with a refusal, ends the record, leaves the network and ends every thread.
     ///
     /// # Errors
     /// When zenoh cannot close the session.
@@ -270,8 +274,11 @@ impl Node {
         let ended = tokio::task::spawn_blocking(move || {
             // First what is being answered, then those who will not be.
             let ended = worker.map(JoinHandle::join);
+            if let Some((job, seen)) = inner.upkeep.running.abandon() {
+                worker::expire(&inner, &job, Some(seen));
+            }
             for job in &waiting {
-                worker::expire(&inner, job);
+                worker::expire(&inner, job, None);
             }
             inner.publisher.health(&inner.health());
             ended
@@ -280,6 +287,7 @@ impl Node {
         if let Some(Err(_)) = ended {
             tracing::error!("the perception thread panicked");
         }
+        drop(self.threads.take());
         for task in std::mem::take(&mut self.tasks) {
             task.abort();
             // An aborted task is no error; waiting for it frees what it holds, the slots' lock among it.
@@ -296,35 +304,6 @@ impl Drop for Node {
         self.inner.mailbox.stop();
         for task in &self.tasks {
             task.abort();
-        }
-    }
-}
-
-fn open_model(config: &NodeConfig) -> Result<(Flying, Option<Slots>), NodeError> {
-    let open = |bundle: &Bundle, slot: &str| {
-        let segmenter = Segmenter::open(bundle, &config.engine, config.segmenter.clone())?;
-        tracing::info!("{} flies on {}", segmenter.model(), segmenter.engine());
-        Ok::<_, NodeError>(Flying { segmenter, model_hash: bundle.manifest_hash.clone(), slot: slot.to_owned() })
-    };
-    match &config.model {
-        ModelSource::Folder(dir) => Ok((open(&Bundle::open(dir)?, "")?, None)),
-        ModelSource::Slots { dir, trusted, first } => {
-            let disk = FolderDisk::open(dir).map_err(|source| SlotError::Disk {
-                operation: "open",
-                path: dir.clone(),
-                source,
-            })?;
-            let (store, recovery) = SlotStore::open(disk, dir, trusted.clone())?;
-            for note in &recovery.notes {
-                tracing::warn!("{note}");
-            }
-            let slot = store.record().committed.as_ref().map_or("", |release| release.slot.name()).to_owned();
-            let flying = match (recovery.bundle, first) {
-                (Some(bundle), _) => open(&bundle, &slot)?,
-                (None, Some(first)) => open(&Bundle::open(first)?, "")?,
-                (None, None) => return Err(NodeError::NoModel { path: dir.display().to_string() }),
-            };
-            Ok((flying, Some(Slots::new(store))))
         }
     }
 }
@@ -379,14 +358,15 @@ async fn publish_health(inner: Arc<Inner>) {
     }
 }
 
-/// Refuses queries that no frame comes for.
+/// Refuses queries that no frame comes for, or whose answer does not come.
 async fn expire_queries(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(EXPIRY_EVERY);
     loop {
         ticks.tick().await;
-        let late = inner.mailbox.expire();
+        let late = upkeep::late(&inner, Instant::now());
         if !late.is_empty() {
-            in_background(&inner, move |inner| late.iter().for_each(|job| worker::expire(inner, job))).await;
+            let refuse = move |inner: &Inner| late.iter().for_each(|(job, seen)| worker::expire(inner, job, *seen));
+            in_background(&inner, refuse).await;
         }
     }
 }

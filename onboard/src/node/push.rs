@@ -8,7 +8,7 @@ use zenoh::Wait;
 use zenoh::bytes::Encoding;
 use zenoh::query::Query;
 
-use super::{About, Flying, Inner, NodeConfig};
+use super::{Flying, Inner, NodeConfig};
 use crate::bundle::Bundle;
 use crate::camera;
 use crate::pipeline::Segmenter;
@@ -70,6 +70,7 @@ pub(super) fn offered(inner: &Arc<Inner>, config: &NodeConfig, query: &Query) {
 }
 
 fn respond(inner: &Inner, query: &Query, state: &PushState) {
+    inner.upkeep.metrics.push(&state.phase);
     inner.publisher.push_state(state);
     let answered = encode(state).map_err(|error| error.to_string()).and_then(|bytes| {
         let key = inner.publisher.drone.model_push();
@@ -82,6 +83,7 @@ fn respond(inner: &Inner, query: &Query, state: &PushState) {
 
 fn publish(inner: &Inner, slots: &Slots, receiver: Option<&Receiver>) {
     let state = slots.lock().push_state(inner.publisher.drone.as_str(), receiver);
+    inner.upkeep.metrics.push(&state.phase);
     inner.publisher.push_state(&state);
 }
 
@@ -105,8 +107,8 @@ fn carry(inner: &Arc<Inner>, config: &NodeConfig, slots: &Slots, receiver: &mut 
                 report.slowest_micros / 1000
             );
             let slot = slots.lock().record().committed.as_ref().map(|release| release.slot.name().to_owned());
-            let flying = Flying { segmenter, model_hash: bundle.manifest_hash.clone(), slot: slot.unwrap_or_default() };
-            let about = About::of(&flying);
+            let flying = Flying::new(&bundle, segmenter, &slot.unwrap_or_default());
+            let about = Arc::clone(&flying.about);
             // False only when the node stops; the new model flies from the next start on. Whoever hears that the push is
             // committed finds the new model in the drone's health: it is said here, before that is published.
             if inner.mailbox.switch(flying) {
@@ -166,8 +168,7 @@ fn chunk(inner: &Inner, request: &ChunkRequest) -> Result<Vec<u8>, String> {
 /// Opens a pushed model and holds it against its canaries and the latency bound.
 fn try_out(bundle: &Bundle, config: &NodeConfig) -> Result<(Segmenter, TrialReport), TrialError> {
     let failed = |why: String| TrialError { why };
-    let mut segmenter =
-        Segmenter::open(bundle, &config.engine, config.segmenter.clone()).map_err(|error| failed(error.to_string()))?;
+    let mut segmenter = config.open(bundle, config.engine.choice).map_err(|error| failed(error.to_string()))?;
     let mut report = TrialReport { canaries: 0, worst_iou: 1.0, slowest_micros: 0 };
     for canary in &bundle.canaries {
         let picture = camera::load(&canary.image).map_err(|error| failed(error.to_string()))?;

@@ -1,34 +1,80 @@
 //! The perception thread: one frame after the other, every active query about each.
+//!
+//! What is kept of queries that stand belongs to the model: it goes when another model is switched in, and stays when the
+//! same model's engine is opened anew.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kestrel_link::{Outcome, Query, Refusal, Reply, Verdict};
+use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Verdict};
 use kestrel_perception::policy;
 
 use super::mailbox::{Frame, Job, Wake};
+use super::upkeep::Seen;
 use super::{Asker, Flying, Inner};
-use crate::pipeline::{Look, Segmenter};
+use crate::pipeline::{Answer, Look, StandingQueries};
+use crate::record::{Model, Recorder};
 
-/// Runs until the node stops.
-pub(super) fn run(inner: &Inner, mut flying: Flying) {
+/// What the perception thread flies.
+struct Craft {
+    /// `None` while the engine is lost.
+    flying: Option<Flying>,
+    /// The model, on the last engine that flew it.
+    about: Arc<Model>,
+    /// Engine and provider as outcomes name them; the last ones while the engine is lost.
+    engine: String,
+    /// What is kept of queries that stand.
+    standing: StandingQueries,
+}
+
+impl Craft {
+    fn new(flying: Flying, most_queries: usize) -> Self {
+        Self {
+            about: Arc::clone(&flying.about),
+            engine: flying.engine.clone(),
+            standing: flying.segmenter.standing(most_queries),
+            flying: Some(flying),
+        }
+    }
+
+    /// The same model on an engine that was opened anew.
+    fn mend(&mut self, flying: Flying) {
+        self.about = Arc::clone(&flying.about);
+        self.engine.clone_from(&flying.engine);
+        self.flying = Some(flying);
+    }
+}
+
+/// Runs until the node stops; then the record is ended too.
+pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>) {
+    let most_queries = inner.mailbox.limits().active_queries;
+    let mut craft = Craft::new(flying, most_queries);
     let mut at_hand: Option<Arc<Frame>> = None;
     let mut next = inner.mailbox.wait(None);
     loop {
         match next {
             Wake::Stop => return,
             Wake::Switch(model) => {
-                flying = model;
+                craft = Craft::new(model, most_queries);
+                inner.upkeep.mender.replaced();
+                next = inner.mailbox.wait(at_hand.as_deref());
+            }
+            Wake::Mended(model) => {
+                // What was opened for a model that no longer flies is let go.
+                if model.about.manifest_hash == craft.about.manifest_hash {
+                    craft.mend(model);
+                    inner.announce(Arc::clone(&craft.about));
+                }
                 next = inner.mailbox.wait(at_hand.as_deref());
             }
             // Only a frame is looked at can a query wait for it, unless the model was switched in between.
             Wake::Ask => match at_hand.clone() {
-                Some(frame) => next = look(inner, &mut flying.segmenter, &frame),
+                Some(frame) => next = look(inner, &mut craft, &frame, recorder.as_mut()),
                 None => next = inner.mailbox.wait(None),
             },
             Wake::Frame(frame) => {
-                next = look(inner, &mut flying.segmenter, &frame);
+                next = look(inner, &mut craft, &frame, recorder.as_mut());
                 at_hand = Some(frame);
             }
         }
@@ -36,18 +82,67 @@ pub(super) fn run(inner: &Inner, mut flying: Flying) {
 }
 
 /// Looks at one frame and answers about it until something else is to be done.
-fn look(inner: &Inner, segmenter: &mut Segmenter, frame: &Frame) -> Wake<Flying> {
-    let about = About { model: segmenter.model().to_owned(), engine: segmenter.engine().to_owned() };
-    let mut look = match segmenter.look(&frame.image) {
-        Ok(look) => look,
-        Err(error) => {
-            tracing::warn!("frame {} left out: {error}", frame.number);
-            return inner.mailbox.wait(Some(frame));
+fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Option<&mut Recorder>) -> Wake<Flying> {
+    if let Some(mut flying) = craft.flying.take() {
+        let before = flying.segmenter.gate_history();
+        let next = match flying.segmenter.look(&frame.image) {
+            Ok(mut look) => {
+                if let Some(recorder) = recorder.as_deref_mut() {
+                    recorder.look(frame, &craft.about, before, &look);
+                }
+                answer_all(inner, &mut look, frame, craft, recorder)
+            }
+            Err(error) => {
+                tracing::warn!("frame {} left out: {error}", frame.number);
+                Ok(inner.mailbox.wait(Some(frame)))
+            }
+        };
+        match next {
+            Ok(next) => {
+                craft.flying = Some(flying);
+                return next;
+            }
+            Err(why) => {
+                inner.upkeep.metrics.engine_failed();
+                inner.upkeep.mender.lost(flying, why);
+                inner.health_changed();
+            }
         }
-    };
+    }
+    refuse_all(inner, frame, craft)
+}
+
+/// Answers every query about the frame until something else is to be done; an error is what the engine did when it failed.
+fn answer_all(
+    inner: &Inner,
+    look: &mut Look<'_>,
+    frame: &Frame,
+    craft: &mut Craft,
+    mut recorder: Option<&mut Recorder>,
+) -> Result<Wake<Flying>, String> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            answer(inner, &mut look, frame, job, &about);
+            if let Some(why) = answer(inner, look, frame, job, craft, recorder.as_deref_mut()) {
+                return Err(why);
+            }
+        }
+        match inner.mailbox.wait(Some(frame)) {
+            Wake::Ask => {}
+            other => return Ok(other),
+        }
+    }
+}
+
+/// Refuses every query about the frame until something else is to be done: there is no engine to ask.
+///
+/// These refusals are not recorded: nothing was perceived that could be perceived again.
+fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
+    loop {
+        while let Some(job) = inner.mailbox.take(frame) {
+            let verdict = Verdict::EngineDegraded;
+            let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
+            let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
+            send(inner, frame, &job, job.start.elapsed(), (Outcome::Refused(refusal), None), craft);
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -56,47 +151,105 @@ fn look(inner: &Inner, segmenter: &mut Segmenter, frame: &Frame) -> Wake<Flying>
     }
 }
 
-struct About {
-    model: String,
-    engine: String,
-}
-
-fn answer(inner: &Inner, look: &mut Look<'_>, frame: &Frame, job: Job<Asker>, about: &About) {
-    let mut outcome = match look.ask(&job.query) {
-        Ok(answer) => answer.outcome,
-        // Queries were checked at the door, so this is a fault of ours; the asker must still hear of it.
-        Err(error) => {
-            tracing::error!("query {}: {error}", job.query.id);
-            refusal(Verdict::EngineDegraded, vec![("engine_failures".into(), 1.0)])
+/// Answers one query; gives what the engine did wrong when it failed.
+fn answer(
+    inner: &Inner,
+    look: &mut Look<'_>,
+    frame: &Frame,
+    job: Job<Asker>,
+    craft: &mut Craft,
+    recorder: Option<&mut Recorder>,
+) -> Option<String> {
+    let (query, start, ends) = (job.query.clone(), job.start, job.ends);
+    let begins = job.begins;
+    inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
+    let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
+    let job = inner.upkeep.running.end();
+    if ends {
+        craft.standing.forget(&query.id);
+    }
+    let latency = start.elapsed();
+    inner.upkeep.metrics.runs(&answer.timings);
+    if answer.failure.is_none() {
+        // A frame that the gate refused says nothing of the engine.
+        if answer.whole.is_some() {
+            inner.upkeep.mender.answered();
         }
-    };
+        if let Some(recorder) = recorder {
+            let is_late = job.is_none() || latency > inner.mailbox.limits().deadline;
+            recorder.answer(&query, &answer, turn, latency, is_late);
+        }
+    }
+    // Who waited for too long was refused for lateness in the meantime.
+    let Some(job) = job else { return answer.failure };
     if let Some(georeferencer) = &inner.georeferencer
-        && let Err(error) = georeferencer.annotate(&mut outcome, frame.pose.as_ref())
+        && let Err(error) = georeferencer.annotate(&mut answer.outcome, frame.pose.as_ref())
     {
         // The mask was made here a moment ago; it goes out without a position.
-        tracing::error!("query {}: {error}", job.query.id);
+        tracing::error!("query {}: {error}", query.id);
     }
-    let latency = job.start.elapsed();
+    send(inner, frame, &job, latency, (answer.outcome, answer.standing), craft);
+    answer.failure
+}
+
+/// Asks once, or goes on with a query that stands; gives how often that was answered before, too.
+fn ask(
+    look: &mut Look<'_>,
+    standing: &mut StandingQueries,
+    query: &Query,
+    begins: bool,
+    capture_unix_nanos: u64,
+) -> (Answer, u32) {
+    if !query.stands() {
+        standing.forget(&query.id);
+        return (look.answer_to(query), 0);
+    }
+    let kept = standing.of(query, begins);
+    let turn = kept.turn();
+    (look.answer_standing(kept, capture_unix_nanos), turn)
+}
+
+/// Sends an outcome about a frame, or that it came too late.
+fn send(
+    inner: &Inner,
+    frame: &Frame,
+    job: &Job<Asker>,
+    latency: Duration,
+    (outcome, standing): (Outcome, Option<Standing>),
+    craft: &Craft,
+) {
     let deadline = inner.mailbox.limits().deadline;
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
-    reply.frame = frame.number;
-    reply.frame_width = frame.image.width();
-    reply.frame_height = frame.image.height();
-    reply.capture_unix_nanos = frame.capture_unix_nanos;
-    reply.model.clone_from(&about.model);
-    reply.engine.clone_from(&about.engine);
+    // Told of a late answer too: what is given up is told only once.
+    reply.standing = standing;
+    place(&mut reply, Seen::of(frame));
+    reply.model.clone_from(&craft.about.name);
+    reply.engine.clone_from(&craft.engine);
     inner.send(reply, job.asker.as_ref());
 }
 
-/// Refuses a query that waited too long for a frame.
-pub(super) fn expire(inner: &Inner, job: &Job<Asker>) {
+/// Refuses a query that waited too long: for a frame, or for the answer about the one that was `seen`.
+pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
     let waited = job.start.elapsed();
-    let outcome = late(waited, inner.mailbox.limits().frame_timeout);
-    let mut reply = reply(inner, &job.query, waited, outcome);
-    // No frame was looked at: the next one's number, and no size.
-    reply.frame = inner.mailbox.frames().0;
+    let limits = inner.mailbox.limits();
+    let limit = if seen.is_some() { limits.deadline } else { limits.frame_timeout };
+    let mut reply = reply(inner, &job.query, waited, late(waited, limit));
+    match seen {
+        Some(seen) => place(&mut reply, seen),
+        // No frame was looked at: the next one's number, and no size.
+        None => reply.frame = inner.mailbox.frames().0,
+    }
     inner.send(reply, job.asker.as_ref());
+}
+
+/// Names the frame.
+fn place(reply: &mut Reply, seen: Seen) {
+    reply.frame = seen.number;
+    reply.frame_width = seen.width;
+    reply.frame_height = seen.height;
+    reply.capture_unix_nanos = seen.capture_unix_nanos;
+    reply.capture_doubt = seen.capture_doubt;
 }
 
 fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> Reply {
@@ -113,21 +266,18 @@ fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> R
         frame_width: 0,
         frame_height: 0,
         capture_unix_nanos: 0,
+        capture_doubt: None,
         latency_micros: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
         model: String::new(),
         engine: String::new(),
         outcome,
+        standing: None,
     }
 }
 
 fn late(latency: Duration, deadline: Duration) -> Outcome {
     let millis = |time: Duration| time.as_secs_f32() * 1e3;
-    refusal(
-        Verdict::DeadlineMissed,
-        vec![("latency_millis".into(), millis(latency)), ("deadline_millis".into(), millis(deadline))],
-    )
-}
-
-fn refusal(verdict: Verdict, evidence: Vec<(String, f32)>) -> Outcome {
+    let verdict = Verdict::DeadlineMissed;
+    let evidence = vec![("latency_millis".into(), millis(latency)), ("deadline_millis".into(), millis(deadline))];
     Outcome::Refused(Refusal { advice: policy::advice(&verdict), evidence, verdict })
 }

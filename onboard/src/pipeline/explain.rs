@@ -12,7 +12,7 @@ use kestrel_perception::{Bitmap, Conclusion, Grammar, Letterbox, Limits, Reasone
 use super::timings::{Timings, timed};
 use super::views::{Shapes, check};
 use super::words::Words;
-use super::{Look, SegmentError, Segmenter, degraded, read};
+use super::{Look, SegmentError, Segmenter, engine_failure, failed, read};
 use crate::bundle::Bundle;
 use crate::engine::{Engine, EngineError, Graph, Input, Tensor};
 
@@ -263,7 +263,10 @@ impl Look<'_> {
             Ok((Answered { conclusion, written, .. }, masks)) => {
                 (concluded(conclusion, &letterbox, frame), masks, Some(written))
             }
-            Err(error) => (Concluded::Refused(degraded(engine.name(), error)?), Vec::new(), None),
+            Err(error) => {
+                engine_failure(engine.name(), error)?;
+                (Concluded::Refused(failed()), Vec::new(), None)
+            }
         };
         Ok(Explanation { conclusion, masks, written, timings, words_cut: layout.cut })
     }

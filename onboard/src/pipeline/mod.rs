@@ -3,10 +3,13 @@
 //! [`Segmenter::look`] admits a frame; [`Look::ask`] answers queries about it:
 //! gate → preprocessing → vision → language → mask → refusal policy, first for the whole frame, then for its tiles.
 //! What the vision graph says of a view is kept while the frame is looked at, so a further query costs language and mask only.
+//! [`Look::ask_standing`] answers a query that stands: what the language graph said is kept from frame to frame.
 //! [`Look::explain`] answers with reasons instead, token by token, where the bundle has the graph for it.
 
+mod answer;
 mod error;
 mod explain;
+mod standing;
 mod tiles;
 mod timings;
 mod views;
@@ -14,17 +17,20 @@ mod words;
 
 use image::RgbImage;
 use kestrel_link::manifest::{GRAPH_FILES, TOKENIZER_FILE};
-use kestrel_link::{AnswerTokens, Outcome, Query, Refusal, Segment, Thresholds, Verdict};
-use kestrel_perception::{Bitmap, Decision, GateHistory, GateThresholds, Observation, Tiling, decide, policy, segment};
+use kestrel_link::{AnswerTokens, Hint, Outcome, Query, Refusal, Thresholds};
+use kestrel_perception::{Decision, GateHistory, GateThresholds, Tiling, policy};
 
 use crate::bundle::{Bundle, BundleError};
-use crate::engine::{Engine, GraphBytes};
+use crate::engine::{Engine, GraphBytes, Opener};
 
+pub use answer::{Answer, Whole, union};
 pub use error::SegmentError;
 pub use explain::{Concluded, Explanation, Written};
+pub use standing::{StandingOptions, StandingQueries, StandingQuery};
 pub use timings::{Millis, Timings};
 pub use views::Shapes;
 
+use answer::{Glance, engine_failure, failed, judged, not_finite, refused, segmented};
 use explain::Explainer;
 use timings::timed;
 use views::Views;
@@ -41,11 +47,19 @@ pub struct SegmenterOptions {
     pub sweep: Vec<f32>,
     /// Whether to load the graph that answers with reasons, see [`Look::explain`].
     pub explain: bool,
+    /// How queries that stand are followed.
+    pub standing: StandingOptions,
 }
 
 impl Default for SegmenterOptions {
     fn default() -> Self {
-        Self { tiling: Tiling::Auto, gate: Some(GateThresholds::default()), sweep: Vec::new(), explain: false }
+        Self {
+            tiling: Tiling::Auto,
+            gate: Some(GateThresholds::default()),
+            sweep: Vec::new(),
+            explain: false,
+            standing: StandingOptions::default(),
+        }
     }
 }
 
@@ -60,38 +74,6 @@ pub struct Segmenter {
     history: GateHistory,
     views: Views,
     explainer: Option<Explainer>,
-}
-
-/// One answer with what led to it.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// Masks or a refusal.
-    pub outcome: Outcome,
-    /// Where the time went.
-    pub timings: Timings,
-    /// What the model said of the whole frame; `None` when the gate refused or the engine failed.
-    pub whole: Option<Whole>,
-    /// Word tokens that did not fit and were left out.
-    pub words_cut: usize,
-}
-
-/// What the model said of the whole frame, before tiles and policy.
-#[derive(Debug, Clone)]
-pub struct Whole {
-    /// Logits, doubts and area.
-    pub observation: Observation,
-    /// The mask in pixels of the frame, shown or not.
-    pub mask: Bitmap,
-    /// The mask cut at each probability of [`SegmenterOptions::sweep`].
-    pub sweep: Vec<Bitmap>,
-}
-
-/// The model's word on one view, and the policy's on that.
-struct Glance {
-    observation: Observation,
-    mask: Bitmap,
-    sweep: Vec<Bitmap>,
-    decision: Decision,
 }
 
 impl Segmenter {
@@ -134,10 +116,23 @@ impl Segmenter {
         engine: &crate::engine::EngineOptions,
         options: SegmenterOptions,
     ) -> Result<Self, SegmentError> {
+        Self::open_with(bundle, &Opener::default(), engine, options)
+    }
+
+    /// As [`Segmenter::open`], with an engine from `opener`.
+    ///
+    /// # Errors
+    /// As [`Segmenter::open`].
+    pub fn open_with(
+        bundle: &Bundle,
+        opener: &Opener,
+        engine: &crate::engine::EngineOptions,
+        options: SegmenterOptions,
+    ) -> Result<Self, SegmentError> {
         let [vision, language, mask] = graphs(bundle)?;
         let explain = options.explain.then(|| explain::graph(bundle)).transpose()?;
         let graphs = GraphBytes { vision: &vision, language: &language, mask: &mask, explain: explain.as_deref() };
-        Self::new(bundle, crate::engine::open(&graphs, engine)?, options)
+        Self::new(bundle, opener.open(&graphs, engine)?, options)
     }
 
     /// Engine and provider that are really active.
@@ -158,6 +153,12 @@ impl Segmenter {
         &self.thresholds
     }
 
+    /// What will be kept of queries that stand, `most` at once.
+    #[must_use]
+    pub fn standing(&self, most: usize) -> StandingQueries {
+        StandingQueries::new(self.options.standing, most)
+    }
+
     /// Looks at the next frame of a stream: the gate also holds it against those before it.
     ///
     /// # Errors
@@ -168,6 +169,17 @@ impl Segmenter {
         let refusal = timed(&mut timings.gate, || self.gate(frame))?;
         self.views.begin(frame, self.options.tiling);
         Ok(Look { segmenter: self, frame, refusal, timings })
+    }
+
+    /// What the gate remembers of the frames before.
+    #[must_use]
+    pub fn gate_history(&self) -> GateHistory {
+        self.history
+    }
+
+    /// Puts the gate where it stood in another flight.
+    pub fn set_gate_history(&mut self, history: GateHistory) {
+        self.history = history;
     }
 
     /// Looks at a single picture that belongs to no stream.
@@ -255,9 +267,26 @@ impl Look<'_> {
         self.refusal.as_ref()
     }
 
+    /// What the gate remembers, this frame included.
+    #[must_use]
+    pub fn gate_history(&self) -> GateHistory {
+        self.segmenter.history
+    }
+
+    /// The outcome of one query that was checked at the door; a fault of ours is a refusal too, which the asker must see.
+    pub fn outcome(&mut self, query: &Query) -> Outcome {
+        self.answer_to(query).outcome
+    }
+
+    /// The answer to one query that was checked at the door, as [`Look::outcome`] gives its outcome.
+    pub fn answer_to(&mut self, query: &Query) -> Answer {
+        self.ask(query).unwrap_or_else(|error| Answer::unanswerable(query, &error))
+    }
+
     /// Answers one query about the frame.
     ///
-    /// An engine that fails is a refusal, [`Verdict::EngineDegraded`]: the operator must see it and the drone must go on.
+    /// An engine that fails is a refusal, [`EngineDegraded`](kestrel_link::Verdict::EngineDegraded): the operator must see it
+    /// and the drone must go on.
     ///
     /// # Errors
     /// When the query is malformed.
@@ -266,14 +295,17 @@ impl Look<'_> {
         let mut timings = std::mem::take(&mut self.timings);
         if let Some(refusal) = &self.refusal {
             let outcome = Outcome::Refused(refusal.clone());
-            return Ok(Answer { outcome, timings, whole: None, words_cut: 0 });
+            return Ok(Answer::unseen(outcome, timings, None));
         }
         let tokens = timed(&mut timings.words, || self.segmenter.words.encode(&query.text))?;
         match self.answer(query, &tokens, &mut timings) {
-            Ok((outcome, whole, words_cut)) => Ok(Answer { outcome, timings, whole: Some(whole), words_cut }),
+            Ok((outcome, whole, words_cut)) => {
+                let failure = not_finite(&outcome);
+                Ok(Answer { outcome, timings, whole: Some(whole), words_cut, failure, standing: None })
+            }
             Err(error) => {
-                let outcome = Outcome::Refused(degraded(self.segmenter.engine.name(), error)?);
-                Ok(Answer { outcome, timings, whole: None, words_cut: 0 })
+                let failure = Some(engine_failure(self.segmenter.engine.name(), error)?);
+                Ok(Answer::unseen(Outcome::Refused(failed()), timings, failure))
             }
         }
     }
@@ -284,23 +316,40 @@ impl Look<'_> {
         tokens: &Tokens,
         timings: &mut Timings,
     ) -> Result<(Outcome, Whole, usize), SegmentError> {
-        let letterbox = self.segmenter.views.letterbox(0);
-        let hint = query.hint.and_then(|hint| letterbox.hint(&hint, self.frame.width(), self.frame.height()));
-        let words_cut = self.segmenter.words.layout(tokens, hint.as_ref()).cut;
+        let (hint, words_cut) = self.placed(query.hint, tokens);
         let whole = self.glance(0, tokens, hint.as_ref(), timings)?;
-        let outcome = match whole.decision.clone() {
+        let outcome = self.closer(query, &whole, words_cut, tokens, timings)?;
+        Ok((outcome, whole.into(), words_cut))
+    }
+
+    /// A hint as the model takes it for the whole frame, and how many tokens do not fit beside it.
+    fn placed(&self, hint: Option<Hint>, tokens: &Tokens) -> (Option<Hint>, usize) {
+        let letterbox = self.segmenter.views.letterbox(0);
+        let hint = hint.and_then(|hint| letterbox.hint(&hint, self.frame.width(), self.frame.height()));
+        let words_cut = self.segmenter.words.layout(tokens, hint.as_ref()).cut;
+        (hint, words_cut)
+    }
+
+    /// The outcome of what was said of the whole frame, after the tiles were asked too where there are some.
+    fn closer(
+        &mut self,
+        query: &Query,
+        whole: &Glance,
+        words_cut: usize,
+        tokens: &Tokens,
+        timings: &mut Timings,
+    ) -> Result<Outcome, SegmentError> {
+        match whole.decision.clone() {
             Decision::Segment { presence, predicted_iou } => {
-                let refined = self.refined(&whole, predicted_iou, tokens, timings)?;
+                let refined = self.refined(whole, predicted_iou, tokens, timings)?;
                 let mask = refined.as_ref().unwrap_or(&whole.mask);
-                timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))?
+                timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))
             }
             Decision::Refuse(refusal) => match self.tiles_instead(query, &refusal, tokens, timings)? {
-                Some(outcome) => outcome,
-                None => refused(refusal, words_cut),
+                Some(outcome) => Ok(outcome),
+                None => Ok(refused(refusal, words_cut)),
             },
-        };
-        let Glance { observation, mask, sweep, .. } = whole;
-        Ok((outcome, Whole { observation, mask, sweep }, words_cut))
+        }
     }
 
     /// Runs language and mask, and vision if need be, on one view and lets the policy decide.
@@ -308,72 +357,14 @@ impl Look<'_> {
         &mut self,
         view: usize,
         tokens: &Tokens,
-        hint: Option<&kestrel_link::Hint>,
+        hint: Option<&Hint>,
         timings: &mut Timings,
     ) -> Result<Glance, SegmentError> {
         let Segmenter { engine, words, thresholds, answers, views, options, .. } = &mut *self.segmenter;
         let layout = words.layout(tokens, hint);
         views.see(view, self.frame, engine.as_mut(), timings)?;
         let said = views.say(view, &layout, engine.as_mut(), timings)?;
-        timed(&mut timings.postprocess, || {
-            let (observation, mask) = said.observe(self.frame, answers, thresholds, tokens)?;
-            let decision = decide(&observation, thresholds);
-            let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
-            let sweep =
-                levels.iter().map(|&level| said.drawn.mask(self.frame, level, thresholds)).collect::<Result<_, _>>()?;
-            Ok(Glance { observation, mask, sweep, decision })
-        })
+        let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
+        timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, levels))
     }
-}
-
-/// The refusal of an engine that failed; any other error stays one.
-fn degraded(engine: &str, error: SegmentError) -> Result<Refusal, SegmentError> {
-    match error {
-        SegmentError::Engine(error) => tracing::error!("{error}"),
-        SegmentError::Perception(kestrel_perception::Error::NotFinite { operation, count }) => {
-            tracing::error!("{operation}: {count} numbers from {engine} are not finite");
-        }
-        error => return Err(error),
-    }
-    let verdict = Verdict::EngineDegraded;
-    let evidence = vec![("engine_failures".into(), 1.0)];
-    Ok(Refusal { advice: policy::advice(&verdict), evidence, verdict })
-}
-
-fn refused(mut refusal: Refusal, words_cut: usize) -> Outcome {
-    if words_cut > 0 {
-        refusal.evidence.push(("tokens_cut".into(), words_cut as f32));
-    }
-    Outcome::Refused(refusal)
-}
-
-fn segmented(mask: &Bitmap, presence: f32, predicted_iou: f32) -> Result<Outcome, SegmentError> {
-    Ok(match segment(mask, presence, predicted_iou)? {
-        Some(segment) => Outcome::Segmented { masks: vec![segment] },
-        // The policy shows no mask without area, so only a refinement could have emptied it.
-        None => too_small(presence),
-    })
-}
-
-fn too_small(presence: f32) -> Outcome {
-    let verdict = Verdict::TargetTooSmall;
-    let evidence = vec![("presence".into(), presence), ("area_pixels".into(), 0.0)];
-    Outcome::Refused(Refusal { advice: policy::advice(&verdict), evidence, verdict })
-}
-
-/// All masks of an outcome as one; `None` for a refusal.
-///
-/// # Errors
-/// When a mask does not decode.
-pub fn union(outcome: &Outcome) -> Result<Option<Bitmap>, SegmentError> {
-    let Outcome::Segmented { masks } = outcome else { return Ok(None) };
-    let mut all: Option<Bitmap> = None;
-    for Segment { mask, .. } in masks {
-        let mask = Bitmap::from_mask(mask)?;
-        match &mut all {
-            Some(all) => all.unite(&mask)?,
-            None => all = Some(mask),
-        }
-    }
-    Ok(all)
 }

@@ -112,7 +112,7 @@ impl Look<'_> {
                 found.push(Found { mask: glance.mask, presence, predicted_iou });
             }
         }
-        timed(&mut timings.postprocess, || merge(found, has_word(&query.text, &PLURAL_WORDS)))
+        timed(&mut timings.postprocess, || merge(found, asks_for_all(&query.text)))
     }
 }
 
@@ -157,6 +157,11 @@ fn ambiguous(things: &[Found]) -> Result<Outcome, SegmentError> {
 
 fn overlap(one: &Bitmap, two: &Bitmap) -> bool {
     one.bits().iter().zip(two.bits()).any(|(&one, &two)| one && two)
+}
+
+/// Whether words ask for all things of a kind.
+pub(super) fn asks_for_all(text: &str) -> bool {
+    has_word(text, &PLURAL_WORDS)
 }
 
 fn has_word(text: &str, words: &[&str]) -> bool {

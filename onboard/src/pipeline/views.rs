@@ -383,3 +383,26 @@ impl Said<'_> {
         Ok((observation, mask))
     }
 }
+
+/// What the language graph said of words and a view: `logits`, `seg` and `doubt`.
+pub(super) type Heard = [Tensor; 3];
+
+impl Views {
+    /// What the language graph said last.
+    pub(super) fn heard(&self) -> &Heard {
+        &self.language
+    }
+
+    /// Draws a view that was seen, by what the language graph said of an earlier frame.
+    pub(super) fn say_again<'a>(
+        &'a mut self,
+        view: usize,
+        heard: &'a Heard,
+        engine: &mut dyn Engine,
+        timings: &mut Timings,
+    ) -> Result<Said<'a>, SegmentError> {
+        let [_, seg, _] = heard;
+        let drawn = self.draw(view, &seg.data, engine, timings)?;
+        Ok(Said { language: heard, drawn })
+    }
+}

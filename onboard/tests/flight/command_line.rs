@@ -6,12 +6,12 @@ use std::process::{Command, Output};
 use crate::explain::FOUND;
 use crate::red::{self, RED, picture};
 
-struct Bench {
+pub(crate) struct Bench {
     root: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         red::write(&root.path().join("bundle"), "1", None);
         picture(320, 240, &[(100, 60, 50, RED)]).save(root.path().join("red.png")).unwrap();
@@ -19,11 +19,11 @@ impl Bench {
         Self { root }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.root.path().join(name).display().to_string()
     }
 
-    fn onboard(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn onboard(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_onboard"))
             .args(arguments)
             .current_dir(self.root.path())
@@ -43,7 +43,7 @@ impl Bench {
 }
 
 /// One error, one hint, no panic.
-fn assert_clear(output: &Output, code: i32, words: &str) {
+pub(crate) fn assert_clear(output: &Output, code: i32, words: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(stderr.contains(words), "{stderr}");
@@ -139,9 +139,46 @@ fn a_misspelt_configuration_key_stops_the_start() {
     let config = bench.path("drone.toml");
     std::fs::write(&config, "[camera]\npaht = \"frames\"\n").unwrap();
     let output = bench.onboard(&["run", "--config", &config]);
-    assert_clear(&output, 1, "unknown key `camera.paht`");
+    assert_clear(&output, 78, "unknown key `camera.paht`");
     assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `camera.path`?"));
-    assert_clear(&bench.onboard(&["run", "--config", "none.toml"]), 1, "none.toml");
+    assert_clear(&bench.onboard(&["run", "--config", "none.toml"]), 78, "none.toml");
+}
+
+/// Setup: cameras that cannot be had. Fault: no ffmpeg, no feature, no such kind of source, two sources.
+/// Expected: the start fails at once with a hint. Invariant: no flight without a camera that could give frames.
+#[test]
+fn a_camera_that_cannot_be_had_stops_the_start() {
+    let bench = Bench::new();
+    let config = bench.path("drone.toml");
+    let bundle = bench.path("bundle");
+    for (camera, code, words) in [
+        ("source = \"rtsp://pilot:s3cret@camera/\"\nffmpeg = \"no/ffmpeg\"", 1, "no/ffmpeg"),
+        ("source = \"video:none.mp4\"\nffmpeg = \"red.png\"", 1, "none.mp4"),
+        ("source = \"usb:0\"", 78, "folder:PATH"),
+        ("source = \"folder:nowhere\"", 1, "nowhere"),
+        ("source = \"folder:.\"\npath = \"red.png\"", 78, "camera.path"),
+        ("", 78, "camera.source"),
+    ] {
+        std::fs::write(&config, format!("[model]\nbundle = {bundle:?}\n[camera]\n{camera}\n")).unwrap();
+        let output = bench.onboard(&["run", "--config", &config]);
+        assert_clear(&output, code, words);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("s3cret"));
+    }
+}
+
+/// Setup: a configuration that names an engine, and allows another one. Fault: its library is not there.
+/// Expected: the start fails with the code of a lost engine. Invariant: nothing falls back at the start (promise P3).
+#[test]
+fn an_engine_that_cannot_be_had_stops_the_start() {
+    let bench = Bench::new();
+    let config = bench.path("drone.toml");
+    let (bundle, picture, library) = (bench.path("bundle"), bench.path("red.png"), bench.path("no.so"));
+    let text = format!(
+        "[model]\nbundle = {bundle:?}\n[camera]\npath = {picture:?}\n\
+         [engine]\nname = \"ort/cpu\"\nlibrary = {library:?}\nfallback = \"tract\"\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    assert_clear(&bench.onboard(&["run", "--config", &config]), 72, "no usable library");
 }
 
 #[test]
@@ -172,7 +209,7 @@ fn bench_splits_the_time_and_doctor_checks_the_bundle() {
 fn the_reference_says_what_the_commands_say() {
     let mut page =
         String::from("# onboard\n\nWhat `onboard --help` and its commands say; a test holds this page to it.\n");
-    for command in [None, Some("run"), Some("segment"), Some("bench"), Some("doctor")] {
+    for command in [None, Some("run"), Some("replay"), Some("segment"), Some("bench"), Some("doctor")] {
         let mut arguments: Vec<&str> = command.into_iter().collect();
         let name = ["onboard"].into_iter().chain(command).collect::<Vec<_>>().join(" ");
         arguments.push("--help");

@@ -6,7 +6,10 @@ use std::time::Duration;
 use kestrel_link::{
     DroneId, Georeference, Health, Outcome, Query, Readiness, Reply, Unplaced, Verdict, decode, encode,
 };
-use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig};
+use kestrel_onboard::engine::EngineOptions;
+use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
+use kestrel_onboard::pipeline::SegmenterOptions;
+use kestrel_onboard::record::RecordOptions;
 use kestrel_perception::Tiling;
 use kestrel_perception::geo::Geodetic;
 use zenoh::Session;
@@ -18,6 +21,22 @@ use crate::red::{self, RED, picture, query};
 /// A hang must fail a test, not the whole run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A drone that is not on the network yet.
+fn config(model: ModelSource, limits: Limits) -> NodeConfig {
+    NodeConfig {
+        drone: DroneId::new("drone").unwrap(),
+        model,
+        trial_latency: PATIENCE,
+        engine: red::tract(),
+        segmenter: red::options(Tiling::Never),
+        georeferencer: Some(red::georeferencer()),
+        link: LinkOptions::default(),
+        limits,
+        record: None,
+        upkeep: UpkeepOptions::of(limits.deadline),
+    }
+}
+
 /// A drone and an operator that sees it.
 pub(crate) struct Pair {
     pub(crate) node: Node,
@@ -28,22 +47,36 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start(model: ModelSource, limits: Limits) -> Self {
+        Self::fly(config(model, limits)).await
+    }
+
+    /// A drone that records its flight.
+    pub(crate) async fn recorded(
+        model: ModelSource,
+        limits: Limits,
+        segmenter: SegmenterOptions,
+        record: Option<RecordOptions>,
+    ) -> Self {
+        Self::fly(NodeConfig { segmenter, record, ..config(model, limits) }).await
+    }
+
+    /// A drone with an engine and what is done when that fails.
+    pub(crate) async fn start_with(
+        model: ModelSource,
+        limits: Limits,
+        engine: EngineOptions,
+        upkeep: UpkeepOptions,
+    ) -> Self {
+        Self::fly(NodeConfig { engine, upkeep, ..config(model, limits) }).await
+    }
+
+    async fn fly(config: NodeConfig) -> Self {
         // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("tcp/127.0.0.1:{port}");
         let drone = DroneId::new(&format!("drone-{port}")).unwrap();
-        let node = Node::start(NodeConfig {
-            drone: drone.clone(),
-            model,
-            trial_latency: PATIENCE,
-            engine: red::tract(),
-            segmenter: red::options(Tiling::Never),
-            georeferencer: Some(red::georeferencer()),
-            link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
-            limits,
-        })
-        .await
-        .unwrap();
+        let link = LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() };
+        let node = Node::start(NodeConfig { drone: drone.clone(), link, ..config }).await.unwrap();
         let options = LinkOptions { connect: vec![endpoint], ..LinkOptions::default() };
         let operator = zenoh::open(options.config().unwrap()).await.unwrap();
         let alive = operator.liveliness().declare_subscriber(drone.alive()).history(true).await.unwrap();
@@ -57,12 +90,12 @@ impl Pair {
         self.operator.get(key).payload(payload).timeout(PATIENCE).await.unwrap()
     }
 
-    async fn ask(&self, query: &Query) -> Result<Reply, String> {
+    pub(crate) async fn ask(&self, query: &Query) -> Result<Reply, String> {
         let answers = self.get(self.drone.query(), encode(query).unwrap()).await;
         first(&answers).await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.node.stop().await.unwrap();
         let gone = tokio::time::timeout(PATIENCE, self.alive.recv_async()).await.unwrap().unwrap();
         assert_eq!(gone.kind(), SampleKind::Delete, "a drone that left is seen to be gone");
@@ -70,7 +103,7 @@ impl Pair {
     }
 }
 
-async fn first(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Reply, String> {
+pub(crate) async fn first(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Reply, String> {
     let reply = tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap().expect("an answer");
     match reply.into_result() {
         Ok(sample) => Ok(decode(&sample.payload().to_bytes()).unwrap()),
@@ -78,14 +111,14 @@ async fn first(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Repl
     }
 }
 
-fn folder() -> (tempfile::TempDir, ModelSource) {
+pub(crate) fn folder() -> (tempfile::TempDir, ModelSource) {
     let folder = tempfile::tempdir().unwrap();
     red::write(folder.path(), "1", None);
     let source = ModelSource::Folder(folder.path().to_owned());
     (folder, source)
 }
 
-fn verdict(reply: &Reply) -> &Verdict {
+pub(crate) fn verdict(reply: &Reply) -> &Verdict {
     match &reply.outcome {
         Outcome::Refused(refusal) => &refusal.verdict,
         Outcome::Segmented { .. } => panic!("expected a refusal"),

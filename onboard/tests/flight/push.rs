@@ -10,7 +10,7 @@ use kestrel_onboard::node::{Limits, ModelSource};
 use crate::network::{PATIENCE, Pair};
 use crate::red;
 
-fn slots(dir: &Path, first: Option<&Path>) -> ModelSource {
+pub(crate) fn slots(dir: &Path, first: Option<&Path>) -> ModelSource {
     ModelSource::Slots {
         dir: dir.to_owned(),
         trusted: vec![red::key().verifying_key()],
@@ -19,7 +19,7 @@ fn slots(dir: &Path, first: Option<&Path>) -> ModelSource {
 }
 
 /// Offers a bundle and serves its chunks; `alter` changes bytes on their way. Gives the last state.
-async fn push(pair: &Pair, bundle: Bundle, alter: fn(&ChunkRequest, &mut Vec<u8>)) -> PushPhase {
+pub(crate) async fn push(pair: &Pair, bundle: Bundle, alter: fn(&ChunkRequest, &mut Vec<u8>)) -> PushPhase {
     let states = pair.operator.declare_subscriber(pair.drone.model_state()).await.unwrap();
     let offer = encode(&bundle.offer().unwrap()).unwrap();
     let serving = pair
@@ -45,7 +45,7 @@ async fn push(pair: &Pair, bundle: Bundle, alter: fn(&ChunkRequest, &mut Vec<u8>
     state.phase
 }
 
-fn as_it_is(_: &ChunkRequest, _: &mut Vec<u8>) {}
+pub(crate) fn as_it_is(_: &ChunkRequest, _: &mut Vec<u8>) {}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_model_switches_and_bad_ones_leave_it_flying() {

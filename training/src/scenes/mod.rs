@@ -6,8 +6,10 @@
 //! samples. The same seed gives the same picture on every machine.
 
 mod camera;
+mod course;
 mod craft;
 mod finish;
+mod flight;
 mod grounds;
 mod haulage;
 mod mesh;
@@ -31,7 +33,9 @@ mod tests;
 use crate::colour::median_colour;
 use crate::sample::{Category, Instance, Origin, Picture};
 use camera::Light;
+pub use course::Course;
 use finish::Sensor;
+pub use flight::{Viewpoint, render_moment};
 use image::RgbImage;
 use kestrel_link::Mask;
 use mesh::{Thing, World};
@@ -108,14 +112,20 @@ struct Shot {
     pixels: Vec<Vec<u32>>,
     /// Samples seen and samples it would cover alone.
     share: Vec<(u32, u32)>,
+    viewpoint: Viewpoint,
 }
 
 impl Shot {
     fn take(seed: u64, size: u32, frame: u32) -> Shot {
+        Shot::at(seed, size, frame as f32, frame)
+    }
+
+    /// The scene `seconds` after its first frame; `frame` numbers the noise of the sensor.
+    fn at(seed: u64, size: u32, seconds: f32, frame: u32) -> Shot {
         let [mut light, mut sensor, mut dice] = generators(seed);
         let light = Light::draw(&mut light);
         let sensor = Sensor::draw(&mut sensor, frame);
-        let world = places::build(&mut dice, frame as f32);
+        let world = places::build(&mut dice, seconds);
         let side = size as usize;
         let seen = raster::look(&world, side);
         let sun = SunMap::cast(&world, &light, side);
@@ -123,7 +133,8 @@ impl Shot {
         let shader = shade::Shader { world: &world, light: &light, seen: &seen, sun: &sun, occlusion: &occlusion };
         let image = sensor.expose(shader.develop(side), side);
         let (pixels, share) = owners(&world, &seen, side);
-        Shot { image, things: world.things, pixels, share }
+        let viewpoint = Viewpoint::of(&world.camera);
+        Shot { image, things: world.things, pixels, share, viewpoint }
     }
 
     fn picture(self, seed: u64, frame: usize, labels: &[usize]) -> Picture {

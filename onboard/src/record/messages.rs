@@ -1,0 +1,276 @@
+//! What a recorded flight says, as it stands in the file.
+
+use std::collections::BTreeMap;
+
+use kestrel_link::{Outcome, Query, Refusal, Standing};
+use kestrel_perception::{GateHistory, GateThresholds, Tiling};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::engine::EngineChoice;
+use crate::pipeline::StandingOptions;
+
+/// A time since the Unix epoch as Foxglove writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Time {
+    /// Whole seconds.
+    pub sec: u64,
+    /// Nanoseconds beyond them, below 1,000,000,000.
+    pub nsec: u32,
+}
+
+impl Time {
+    /// The time of so many nanoseconds since the Unix epoch.
+    #[must_use]
+    pub fn of(unix_nanos: u64) -> Self {
+        Self { sec: unix_nanos / 1_000_000_000, nsec: (unix_nanos % 1_000_000_000) as u32 }
+    }
+
+    /// Nanoseconds since the Unix epoch; the latest that there are when it lies beyond them.
+    #[must_use]
+    pub fn unix_nanos(self) -> u64 {
+        self.sec.saturating_mul(1_000_000_000).saturating_add(u64::from(self.nsec))
+    }
+}
+
+/// Which flight was recorded, and all that its outcomes depend on besides the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Flight {
+    /// The drone's id.
+    pub drone: String,
+    /// Version of the runtime.
+    pub runtime: String,
+    /// When it started, nanoseconds since the Unix epoch.
+    pub started_unix_nanos: u64,
+    /// When frames were looked at in tiles too.
+    pub tiling: Tiling,
+    /// Thresholds of the gate; `None` when every frame was admitted.
+    pub gate: Option<GateThresholds>,
+    /// Engine that was asked for.
+    pub engine: EngineChoice,
+    /// Threads within one operation; 0 means one per processor core.
+    pub threads: usize,
+    /// An outcome that took longer was refused as too late, in milliseconds.
+    pub deadline_millis: u64,
+    /// The processor, see [`processor`].
+    pub processor: String,
+    /// How queries that stand were followed.
+    #[serde(default)]
+    pub standing: StandingOptions,
+}
+
+/// A model that flew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// `name@version`.
+    pub name: String,
+    /// Hex SHA-256 of its manifest.
+    pub manifest_hash: String,
+    /// Hex SHA-256 of its thresholds.
+    pub thresholds_hash: String,
+    /// Engine and provider that were really active.
+    pub engine: String,
+    /// Library of the engine, where it is not part of the runtime.
+    pub library: Option<String>,
+    /// `A`, `B`, or empty when it was given by path.
+    pub slot: String,
+}
+
+/// [`GateHistory`] for JSON, whose numbers do not hold 64 bits everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Hash of what was read of the last frame, in hex.
+    pub fingerprint: Option<String>,
+    /// How many frames in a row have repeated the one before.
+    pub repeats: u32,
+}
+
+impl From<GateHistory> for History {
+    fn from(history: GateHistory) -> Self {
+        Self { fingerprint: history.fingerprint.map(|hash| format!("{hash:016x}")), repeats: history.repeats }
+    }
+}
+
+impl History {
+    /// The gate's own form; a fingerprint that is no hex number counts as none.
+    #[must_use]
+    pub fn gate(&self) -> GateHistory {
+        let fingerprint = self.fingerprint.as_deref().and_then(|text| u64::from_str_radix(text, 16).ok());
+        GateHistory { fingerprint, repeats: self.repeats }
+    }
+}
+
+/// A frame that was looked at, without its picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The camera's capture time.
+    pub timestamp: Time,
+    /// Counted from 0 over the flight; a frame is looked at again when the model was switched.
+    pub look: u64,
+    /// The frame's number, counted from 0 by the drone.
+    pub frame: u64,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// `name@version` of the model that looked.
+    pub model: String,
+    /// Hex SHA-256 of its manifest.
+    pub model_hash: String,
+    /// What the gate remembered before.
+    pub history_before: History,
+    /// What the gate remembers after.
+    pub history_after: History,
+    /// Why the gate refused the frame; `None` when it let it pass.
+    pub refusal: Option<Refusal>,
+}
+
+/// A query as it was put to a frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The frame's capture time.
+    pub timestamp: Time,
+    /// [`Seen::look`].
+    pub look: u64,
+    /// Which query it was about this look, counted from 0.
+    pub order: u32,
+    /// [`Seen::frame`].
+    pub frame: u64,
+    /// The query.
+    pub query: Query,
+}
+
+/// What perception answered to a query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The frame's capture time.
+    pub timestamp: Time,
+    /// [`Asked::look`].
+    pub look: u64,
+    /// [`Asked::order`].
+    pub order: u32,
+    /// [`Asked::frame`].
+    pub frame: u64,
+    /// [`Query::id`].
+    pub query_id: String,
+    /// Whether the answer came after the deadline, so that the asker got a refusal in its place.
+    pub late: bool,
+    /// From admission of the frame to the outcome, in microseconds on the drone's monotonic clock.
+    pub latency_micros: u64,
+    /// Masks or a refusal, before the deadline was looked at and before masks were made coarser for the link.
+    pub outcome: Outcome,
+    /// How often a query that stands was answered before, as far back as what is kept of it goes; 0 for others.
+    #[serde(default)]
+    pub turn: u32,
+    /// How it stands to the answers before; `None` for queries that do not stand.
+    #[serde(default)]
+    pub standing: Option<Standing>,
+}
+
+/// What did not fit into the queue of the recording thread so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Frames that were looked at and are not in the record.
+    pub frames: u64,
+    /// Outcomes that are not in the record.
+    pub outcomes: u64,
+}
+
+/// The end of a flight that was recorded to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Looks in the record.
+    pub looks: u64,
+    /// Outcomes in the record.
+    pub outcomes: u64,
+    /// Frames that are not in it.
+    pub lost_frames: u64,
+    /// Outcomes that are not in it.
+    pub lost_outcomes: u64,
+    /// Why the record ends.
+    pub why: String,
+}
+
+/// The fields of a value as the texts of an MCAP metadata record; each is JSON.
+pub(super) fn to_pairs(value: &impl Serialize) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    Ok(match serde_json::to_value(value)? {
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, value.to_string())).collect(),
+        _ => BTreeMap::new(),
+    })
+}
+
+/// The opposite of [`to_pairs`].
+pub(super) fn from_pairs<T: DeserializeOwned>(pairs: &BTreeMap<String, String>) -> Result<T, serde_json::Error> {
+    let mut fields = Map::new();
+    for (key, text) in pairs {
+        fields.insert(key.clone(), serde_json::from_str(text)?);
+    }
+    serde_json::from_value(Value::Object(fields))
+}
+
+/// An outcome as it would come back from a record: what is compared with one that did.
+pub(super) fn as_read(outcome: Outcome) -> Outcome {
+    let read = serde_json::to_vec(&outcome).and_then(|bytes| serde_json::from_slice(&bytes));
+    // Numbers that JSON does not hold differ from whatever was recorded, and are shown as they are.
+    read.unwrap_or(outcome)
+}
+
+/// The processor's name as the system gives it, else its architecture: the same program may round otherwise on another.
+#[must_use]
+pub fn processor() -> String {
+    let described = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = described.lines().find_map(|line| line.strip_prefix("model name")).and_then(|rest| rest.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+/// A flight for tests.
+#[cfg(test)]
+pub(super) fn example() -> Flight {
+    Flight {
+        drone: "7".into(),
+        runtime: "0.1.0".into(),
+        started_unix_nanos: 1_790_000_000_123_456_789,
+        tiling: Tiling::Always,
+        gate: Some(GateThresholds::default()),
+        engine: EngineChoice::Tract,
+        threads: 2,
+        deadline_millis: 100,
+        processor: "a \"quoted\" name".into(),
+        standing: StandingOptions { verify_frames: 7, ..StandingOptions::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use kestrel_link::Verdict;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_flight_comes_back_from_metadata() {
+        let flight = Flight { started_unix_nanos: u64::MAX, ..example() };
+        assert_eq!(from_pairs::<Flight>(&to_pairs(&flight).unwrap()).unwrap(), flight);
+    }
+
+    #[test]
+    fn a_history_keeps_all_64_bits() {
+        let history = GateHistory { fingerprint: Some(u64::MAX - 1), repeats: 3 };
+        assert_eq!(History::from(history).gate(), history);
+        assert_eq!(History::from(GateHistory::default()).gate(), GateHistory::default());
+    }
+
+    proptest! {
+        /// What would break: a replay that calls another last bit identical, or the same one different.
+        #[test]
+        fn every_number_comes_back_to_the_last_bit(bits: u32) {
+            let value = f32::from_bits(bits);
+            prop_assume!(value.is_finite());
+            let evidence = vec![("value".to_owned(), value)];
+            let refusal = Refusal { verdict: Verdict::TargetAbsent, evidence, advice: String::new() };
+            let Outcome::Refused(read) = as_read(Outcome::Refused(refusal)) else { panic!("expected a refusal") };
+            prop_assert_eq!(read.evidence[0].1.to_bits(), bits);
+        }
+    }
+}

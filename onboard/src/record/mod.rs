@@ -1,0 +1,32 @@
+//! A recorded flight: what was looked at, what was asked and what was answered, in one MCAP file that can be replayed.
+//!
+//! The way of the data: the perception thread hands every look and every outcome to a [`Recorder`], whose own thread
+//! writes them. [`Records`] reads them back, whatever the bytes; [`survey()`] says what a file holds; [`replay()`] looks at
+//! the same frames again, asks the same questions in the same order, and [`exact()`] or [`loose()`] says where an outcome is
+//! another.
+//!
+//! Format: MCAP (<https://mcap.dev/spec>) with JSON messages. Pictures and drawings follow Foxglove's well-known schemas,
+//! so that its app shows a flight as it is.
+
+mod compare;
+mod drawing;
+mod error;
+mod foxglove;
+mod framing;
+mod messages;
+mod outline;
+mod read;
+#[cfg(test)]
+mod read_tests;
+mod recorder;
+mod replay;
+mod topics;
+mod write;
+
+pub use compare::{Difference, MaskDifference, exact, loose};
+pub use error::{ReadError, RecordError, ReplayError};
+pub use messages::{Answered, Asked, End, Flight, History, Losses, Model, Seen, Time, processor};
+pub use read::{Damage, Flown, Item, Look, Picture, Records, Survey, survey};
+pub(crate) use recorder::RecordState;
+pub use recorder::{RecordOptions, Recorder};
+pub use replay::{Agreement, Found, Report, Terms, engine_fits, model_fits, replay};

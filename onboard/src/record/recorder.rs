@@ -1,0 +1,416 @@
+//! The recorder: a bounded queue from the perception thread to a thread that writes.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use kestrel_link::{Outcome, Query, Recording, Standing};
+use kestrel_perception::GateHistory;
+
+use super::error::RecordError;
+use super::messages::{Answered, Flight, Losses, Model, Seen, Time};
+use super::write::{Event, FlightFile};
+use crate::camera::unix_nanos;
+use crate::node::Frame;
+use crate::pipeline::{Answer, Look};
+
+/// Bytes of frames and outcomes that may wait to be written, unless a single frame has more.
+const MOST_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+/// Frames and outcomes that may wait to be written.
+const MOST_QUEUED: usize = 256;
+/// What an event takes besides pictures and masks, about.
+const EVENT_BYTES: usize = 1024;
+/// A chunk ends at this size, or after [`CHUNK_EVERY`].
+const CHUNK_BYTES: u64 = 1024 * 1024;
+/// A killed program loses at most what it saw in this time.
+const CHUNK_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a flight is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordOptions {
+    /// A new file; `{start}` in its name becomes the second since the Unix epoch in which the flight starts.
+    pub file: PathBuf,
+    /// The record ends at about this size in bytes; 0 sets no bound.
+    pub most_bytes: u64,
+}
+
+impl RecordOptions {
+    /// Says that the file is there already, before a flight is made ready for nothing.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn check(&self) -> Result<(), RecordError> {
+        let path = named(&self.file, unix_nanos() / 1_000_000_000);
+        if path.exists() { Err(RecordError::Exists { path }) } else { Ok(()) }
+    }
+}
+
+/// Takes in what the perception thread sees and says, and never holds it up: what does not fit is counted and left out.
+///
+/// Dropping it writes what waits and ends the file.
+pub struct Recorder {
+    events: Option<SyncSender<Waiting>>,
+    shared: Arc<RecordState>,
+    writer: Option<JoinHandle<()>>,
+    looks: u64,
+    /// The look at hand, when it is in the record.
+    current: Option<Current>,
+}
+
+struct Waiting {
+    event: Event,
+    weight: usize,
+}
+
+struct Current {
+    look: u64,
+    frame: u64,
+    timestamp: Time,
+    answers: u32,
+}
+
+/// What both threads know of a record.
+#[derive(Debug, Default)]
+pub(crate) struct RecordState {
+    queued_bytes: AtomicUsize,
+    lost_frames: AtomicU64,
+    lost_outcomes: AtomicU64,
+    /// Why nothing is recorded any more; empty while something is.
+    stopped: Mutex<String>,
+}
+
+impl RecordState {
+    /// How the recording goes, for health.
+    pub(crate) fn recording(&self) -> Recording {
+        let Losses { frames, outcomes } = self.losses();
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Recording { lost_frames: frames, lost_outcomes: outcomes, stopped }
+    }
+
+    fn losses(&self) -> Losses {
+        Losses {
+            frames: self.lost_frames.load(Ordering::Relaxed),
+            outcomes: self.lost_outcomes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn stop(&self, why: &str) {
+        // Health is a small message.
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = why.chars().take(200).collect();
+    }
+}
+
+impl Recorder {
+    /// Creates the file and the thread that writes it.
+    ///
+    /// # Errors
+    /// When the file is there already or cannot be created, or the thread cannot be started.
+    pub fn start(options: &RecordOptions, flight: &Flight) -> Result<Self, RecordError> {
+        let path = named(&options.file, flight.started_unix_nanos / 1_000_000_000);
+        let created = File::options().write(true).create_new(true).open(&path);
+        let file = created.map_err(|source| match source.kind() {
+            std::io::ErrorKind::AlreadyExists => RecordError::Exists { path: path.clone() },
+            _ => RecordError::File { operation: "create", path: path.clone(), source },
+        })?;
+        let file = FlightFile::begin(BufWriter::new(file), flight)?;
+        tracing::info!("recording into {}", path.display());
+        let (events, waiting) = sync_channel(MOST_QUEUED);
+        let shared = Arc::new(RecordState::default());
+        let (writing, most_bytes) = (Arc::clone(&shared), options.most_bytes);
+        let writer = std::thread::Builder::new()
+            .name("record".into())
+            .spawn(move || match write(&waiting, file, &writing, most_bytes) {
+                Ok(Ended::WithFlight) => tracing::info!("{} is written", path.display()),
+                Ok(Ended::AtSize) => {
+                    writing.stop("the record has reached its largest size");
+                    tracing::warn!("{} has reached its largest size: nothing more is recorded", path.display());
+                }
+                Err(error) => {
+                    writing.stop(&error.to_string());
+                    tracing::error!("{}: nothing more is recorded: {error}", path.display());
+                }
+            })
+            .map_err(|source| RecordError::Thread { source })?;
+        let mut recorder = Self::to(events, shared);
+        recorder.writer = Some(writer);
+        Ok(recorder)
+    }
+
+    fn to(events: SyncSender<Waiting>, shared: Arc<RecordState>) -> Self {
+        Self { events: Some(events), shared, writer: None, looks: 0, current: None }
+    }
+
+    /// What both threads know.
+    pub(crate) fn state(&self) -> Arc<RecordState> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Takes in a frame that is looked at from now on; `before` is what the gate remembered before it.
+    pub(crate) fn look(&mut self, frame: &Arc<Frame>, model: &Arc<Model>, before: GateHistory, look: &Look<'_>) {
+        let seen = Seen {
+            timestamp: Time::of(frame.capture_unix_nanos),
+            look: self.looks,
+            frame: frame.number,
+            width: frame.image.width(),
+            height: frame.image.height(),
+            model: model.name.clone(),
+            model_hash: model.manifest_hash.clone(),
+            history_before: before.into(),
+            history_after: look.gate_history().into(),
+            refusal: look.refusal().cloned(),
+        };
+        self.see(seen, frame, model);
+    }
+
+    fn see(&mut self, seen: Seen, frame: &Arc<Frame>, model: &Arc<Model>) {
+        self.looks += 1;
+        let current = Current { look: seen.look, frame: seen.frame, timestamp: seen.timestamp, answers: 0 };
+        let weight = frame.image.as_raw().len() + EVENT_BYTES;
+        let (seen, frame, model) = (Box::new(seen), Arc::clone(frame), Arc::clone(model));
+        let kept = self.offer(Event::Look { seen, frame, model, at: unix_nanos() }, weight);
+        self.current = kept.then_some(current);
+        if !kept {
+            self.shared.lost_frames.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes in an answer about the frame at hand: what perception said, the `turn` of a query that stands, how long it
+    /// took, and whether that was too late.
+    pub(crate) fn answer(&mut self, query: &Query, answer: &Answer, turn: u32, latency: Duration, late: bool) {
+        let Answer { outcome, standing, .. } = answer;
+        self.answered(query, (outcome, turn, standing.as_ref()), latency, late);
+    }
+
+    fn answered(
+        &mut self,
+        query: &Query,
+        (outcome, turn, standing): (&Outcome, u32, Option<&Standing>),
+        latency: Duration,
+        late: bool,
+    ) {
+        // Without its frame an outcome could not be replayed.
+        let kept = match &mut self.current {
+            None => false,
+            Some(current) => {
+                let answered = Answered {
+                    timestamp: current.timestamp,
+                    look: current.look,
+                    order: current.answers,
+                    frame: current.frame,
+                    query_id: query.id.clone(),
+                    late,
+                    latency_micros: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+                    outcome: outcome.clone(),
+                    turn,
+                    standing: standing.cloned(),
+                };
+                current.answers += 1;
+                let weight = EVENT_BYTES + counts_bytes(outcome);
+                let (query, answered) = (Box::new(query.clone()), Box::new(answered));
+                self.offer(Event::Answer { query, answered, at: unix_nanos() }, weight)
+            }
+        };
+        if !kept {
+            self.shared.lost_outcomes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts an event into the queue if there is room; gives whether there was.
+    fn offer(&self, event: Event, weight: usize) -> bool {
+        let Some(events) = &self.events else { return false };
+        let queued = self.shared.queued_bytes.fetch_add(weight, Ordering::Relaxed);
+        // A frame that is larger than the whole queue may wait alone: else such a camera could never be recorded.
+        let fits = queued == 0 || queued.saturating_add(weight) <= MOST_QUEUED_BYTES;
+        let kept = fits && events.try_send(Waiting { event, weight }).is_ok();
+        if !kept {
+            self.shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
+        }
+        kept
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        drop(self.events.take());
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the recording thread panicked");
+        }
+    }
+}
+
+/// The file's name with the flight's start in it.
+fn named(file: &Path, start_seconds: u64) -> PathBuf {
+    match file.to_str() {
+        Some(name) => PathBuf::from(name.replace("{start}", &start_seconds.to_string())),
+        None => file.to_owned(),
+    }
+}
+
+fn counts_bytes(outcome: &Outcome) -> usize {
+    let segments = match outcome {
+        Outcome::Segmented { masks } => masks.as_slice(),
+        Outcome::Refused(refusal) => match &refusal.verdict {
+            kestrel_link::Verdict::TargetAmbiguous { candidates } => candidates.as_slice(),
+            _ => &[],
+        },
+    };
+    segments.iter().map(|segment| segment.mask.counts.len()).sum()
+}
+
+/// How a record ended.
+enum Ended {
+    WithFlight,
+    AtSize,
+}
+
+/// Writes what comes until the flight ends or the record is large enough.
+fn write(
+    events: &Receiver<Waiting>,
+    mut file: FlightFile<BufWriter<File>>,
+    shared: &RecordState,
+    most_bytes: u64,
+) -> Result<Ended, RecordError> {
+    let mut flushed = Instant::now();
+    let ended = loop {
+        match events.recv_timeout(CHUNK_EVERY) {
+            Ok(Waiting { event, weight }) => {
+                let written = file.take(&event);
+                drop(event);
+                shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
+                written?;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break Ended::WithFlight,
+        }
+        if file.pending() >= CHUNK_BYTES || flushed.elapsed() >= CHUNK_EVERY {
+            tell_losses(&mut file, shared)?;
+            file.flush()?;
+            flushed = Instant::now();
+        }
+        if most_bytes > 0 && file.bytes() >= most_bytes {
+            break Ended::AtSize;
+        }
+    };
+    tell_losses(&mut file, shared)?;
+    let why = match ended {
+        Ended::WithFlight => "the flight ended",
+        Ended::AtSize => "it reached its largest size",
+    };
+    let file = file.end(why)?.into_inner().map_err(|error| RecordError::write(error.into_error()))?;
+    file.sync_all().map_err(RecordError::write)?;
+    Ok(ended)
+}
+
+fn tell_losses(file: &mut FlightFile<BufWriter<File>>, shared: &RecordState) -> Result<(), RecordError> {
+    let losses = shared.losses();
+    if file.losses(losses, unix_nanos())? {
+        let Losses { frames, outcomes } = losses;
+        tracing::warn!("the record lacks {frames} frames and {outcomes} outcomes: writing is slower than looking");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::super::messages::{History, example};
+    use super::*;
+    use image::RgbImage;
+
+    fn frame(number: u64, side: u32) -> Arc<Frame> {
+        let image = RgbImage::new(side, side);
+        Arc::new(Frame { number, image, capture_unix_nanos: number, doubt: None, pose: None, admitted: Instant::now() })
+    }
+
+    fn model() -> Arc<Model> {
+        Arc::new(Model {
+            name: "m@1".into(),
+            manifest_hash: "00".into(),
+            thresholds_hash: "11".into(),
+            engine: "tract".into(),
+            library: None,
+            slot: String::new(),
+        })
+    }
+
+    fn see(recorder: &mut Recorder, frame: &Arc<Frame>) {
+        let history = History { fingerprint: None, repeats: 0 };
+        let seen = Seen {
+            timestamp: Time::of(frame.capture_unix_nanos),
+            look: recorder.looks,
+            frame: frame.number,
+            width: frame.image.width(),
+            height: frame.image.height(),
+            model: "m@1".into(),
+            model_hash: "00".into(),
+            history_before: history.clone(),
+            history_after: history,
+            refusal: None,
+        };
+        recorder.see(seen, frame, &model());
+    }
+
+    fn ask(recorder: &mut Recorder) {
+        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1 };
+        let masks = Outcome::Segmented { masks: Vec::new() };
+        recorder.answered(&query, (&masks, 0, None), Duration::from_millis(3), false);
+    }
+
+    /// What would break: the memory of a drone whose disk is slower than its camera.
+    #[test]
+    fn a_writer_that_does_not_come_along_loses_frames_and_counts_them() {
+        let (events, waiting) = sync_channel(MOST_QUEUED);
+        let mut recorder = Recorder::to(events, Arc::default());
+        // 12 MiB each: five fit.
+        for number in 0..20 {
+            see(&mut recorder, &frame(number, 2048));
+            ask(&mut recorder);
+        }
+        let queued = recorder.shared.queued_bytes.load(Ordering::Relaxed);
+        assert!(queued <= MOST_QUEUED_BYTES, "{queued}");
+        let recording = recorder.shared.recording();
+        assert_eq!((recording.lost_frames, recording.lost_outcomes), (15, 15), "outcomes go with their frames");
+        drop(recorder);
+        assert_eq!(waiting.iter().count(), 10);
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_queue_waits_alone() {
+        let (events, _waiting) = sync_channel(MOST_QUEUED);
+        let mut recorder = Recorder::to(events, Arc::default());
+        let large = frame(0, 5000);
+        see(&mut recorder, &large);
+        see(&mut recorder, &large);
+        assert_eq!(recorder.shared.losses(), Losses { frames: 1, outcomes: 0 });
+    }
+
+    #[test]
+    fn a_record_is_never_overwritten_and_its_name_may_hold_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = RecordOptions { file: folder.path().join("a-{start}.mcap"), most_bytes: 0 };
+        let flight = example();
+        drop(Recorder::start(&options, &flight).unwrap());
+        let seconds = flight.started_unix_nanos / 1_000_000_000;
+        assert!(folder.path().join(format!("a-{seconds}.mcap")).is_file());
+        let error = Recorder::start(&options, &flight).err().expect("it is there already");
+        assert!(matches!(error, RecordError::Exists { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_record_ends_at_its_largest_size_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = RecordOptions { file: folder.path().join("a.mcap"), most_bytes: 1 };
+        let mut recorder = Recorder::start(&options, &example()).unwrap();
+        let shared = recorder.state();
+        see(&mut recorder, &frame(0, 8));
+        drop(recorder);
+        assert_eq!(shared.recording().stopped, "the record has reached its largest size");
+    }
+}
