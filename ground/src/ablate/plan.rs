@@ -90,23 +90,30 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Every run, the first seed of all arms before the second: an experiment that is cut short has compared all arms.
+    /// Every run: first the arms of most seeds, one seed of all of them before the next, so that an experiment that is cut
+    /// short has compared what it was made for; then the arms of fewer seeds.
     pub(super) fn cells(&self) -> Result<Vec<Cell>> {
         let most = self.arms.iter().map(|arm| self.seeds_of(arm).len()).max().unwrap_or(0);
+        let (core, single): (Vec<&Arm>, Vec<&Arm>) = self.arms.iter().partition(|arm| self.seeds_of(arm).len() == most);
         let mut cells = Vec::new();
-        for round in 0..most {
-            for arm in &self.arms {
-                let Some(&seed) = self.seeds_of(arm).get(round) else { continue };
-                let mut table = merged(self.base.clone(), &arm.change);
-                let name = format!("{}-{}-{seed}", self.name, arm.name);
-                table.insert("name".to_owned(), name.into());
-                table.insert("seed".to_owned(), i64::try_from(seed)?.into());
-                let recipe = Recipe::of(table).with_context(|| format!("arm `{}`", arm.name))?;
-                recipe.check().with_context(|| format!("arm `{}`", arm.name))?;
-                cells.push(Cell { arm: arm.name.clone(), recipe });
+        for arms in [core, single] {
+            for round in 0..most {
+                for arm in &arms {
+                    let Some(&seed) = self.seeds_of(arm).get(round) else { continue };
+                    cells.push(self.cell(arm, seed)?);
+                }
             }
         }
         Ok(cells)
+    }
+
+    fn cell(&self, arm: &Arm, seed: u64) -> Result<Cell> {
+        let mut table = merged(self.base.clone(), &arm.change);
+        table.insert("name".to_owned(), format!("{}-{}-{seed}", self.name, arm.name).into());
+        table.insert("seed".to_owned(), i64::try_from(seed)?.into());
+        let recipe = Recipe::of(table).with_context(|| format!("arm `{}`", arm.name))?;
+        recipe.check().with_context(|| format!("arm `{}`", arm.name))?;
+        Ok(Cell { arm: arm.name.clone(), recipe })
     }
 
     fn seeds_of<'a>(&'a self, arm: &'a Arm) -> &'a [u64] {
@@ -128,14 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_experiment_runs_every_arm_once_before_any_twice() {
+    fn the_shipped_experiment_compares_its_core_arms_before_the_single_ones() {
         let plan = plan(|text| text).unwrap();
         let cells = plan.cells().unwrap();
-        let first: Vec<&str> = cells[..plan.arms.len()].iter().map(|cell| cell.arm.as_str()).collect();
-        let arms: Vec<&str> = plan.arms.iter().map(|arm| arm.name.as_str()).collect();
-        assert_eq!(first, arms);
-        let core = cells.iter().filter(|cell| cell.arm == plan.reference).count();
-        assert_eq!(core, 3);
+        let core: Vec<&str> = plan.arms.iter().filter(|arm| arm.seeds.is_none()).map(|arm| arm.name.as_str()).collect();
+        assert!(core.contains(&plan.reference.as_str()) && core.len() >= 4);
+        let seeds = plan.seeds.len();
+        for (round, cells) in cells[..core.len() * seeds].chunks(core.len()).enumerate() {
+            assert!(cells.iter().map(|cell| cell.arm.as_str()).eq(core.iter().copied()));
+            assert!(cells.iter().all(|cell| cell.recipe.seed == plan.seeds[round]));
+        }
+        assert_eq!(cells.len(), core.len() * seeds + plan.arms.len() - core.len());
         let mut names: Vec<&str> = cells.iter().map(|cell| cell.recipe.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
