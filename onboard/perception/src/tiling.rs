@@ -1,4 +1,15 @@
 //! Which regions of a frame the model looks at, and how their answers become one.
+//!
+//! [`plan`] cuts a frame. Where a budget bounds the views of one answer, [`Pace`] and [`affordable`] say how many there may
+//! be, [`Grid`] which tiles that makes, and [`Heat`] which of them are looked at when that cannot be all.
+
+mod coarse;
+mod grid;
+mod pace;
+
+pub use coarse::Heat;
+pub use grid::{Grid, MOST_ENLARGEMENT, MOST_OVERLAP, MOST_TILES, TileOptions};
+pub use pace::{Pace, affordable};
 
 use crate::bitmap::Bitmap;
 use crate::error::Error;
@@ -26,27 +37,60 @@ pub enum Tiling {
     Auto,
     /// Always in 2×2 tiles too.
     Always,
+    /// In the grid of [`TileOptions`], as fine as the budget allows: every tile may be looked at.
+    Grid,
+    /// In the grid that shows the smallest thing large enough, of which the budget allows some tiles: those where the
+    /// overview looks, see [`Heat`].
+    CoarseToFine,
 }
 
-/// The views of a frame of `width` × `height` pixels: first the whole, then its tiles in reading order.
+impl Tiling {
+    /// Whether a budget bounds the views of one answer, so that their number belongs to what an outcome depends on.
+    #[must_use]
+    pub fn is_budgeted(self) -> bool {
+        matches!(self, Self::Grid | Self::CoarseToFine)
+    }
+}
+
+/// The views of a frame of `[width, height]` pixels for an input of `size` pixels: first the whole, then its tiles in
+/// reading order.
 ///
-/// Four tiles overlap by [`OVERLAP`] of the frame's side, so that a target on a seam is whole in one of them.
+/// Four fixed tiles overlap by [`OVERLAP`] of the frame's side, so that a target on a seam is whole in one of them. `options`
+/// and `most_views` count for tilings with a budget only; a frame whose overview shows enough has no tiles there.
 #[must_use]
-pub fn plan(width: u32, height: u32, tiling: Tiling) -> Vec<View> {
-    let mut views = Vec::with_capacity(5);
-    views.push(View::whole(width, height));
-    let tiled = match tiling {
-        Tiling::Never => false,
-        Tiling::Auto => width.max(height) > WHOLE_UP_TO,
-        Tiling::Always => true,
-    };
-    if tiled && width >= 2 && height >= 2 {
-        let side = |length: u32| (length as f32 * (1.0 + OVERLAP) / 2.0).ceil().min(length as f32);
-        let (tile_width, tile_height) = (side(width), side(height));
-        for y in [0.0, height as f32 - tile_height] {
-            for x in [0.0, width as f32 - tile_width] {
-                views.push(View { x, y, width: tile_width, height: tile_height });
-            }
+pub fn plan(frame: [u32; 2], size: u32, tiling: Tiling, options: &TileOptions, most_views: u32) -> Vec<View> {
+    let [width, height] = frame;
+    let mut views = vec![View::whole(width, height)];
+    let most_tiles = most_views.saturating_sub(1);
+    match tiling {
+        Tiling::Auto if width.max(height) > WHOLE_UP_TO => views.extend(quarters(width, height)),
+        Tiling::Always => views.extend(quarters(width, height)),
+        Tiling::Grid if most_tiles > 0 => views.extend(tiles(frame, size, options, most_tiles)),
+        Tiling::CoarseToFine if most_tiles > 0 => views.extend(tiles(frame, size, options, MOST_TILES)),
+        _ => {}
+    }
+    views
+}
+
+/// The tiles of the grid that fits; none where it is the frame as it is.
+fn tiles(frame: [u32; 2], size: u32, options: &TileOptions, most: u32) -> Vec<View> {
+    match Grid::fit(frame, size, options, most) {
+        Grid::WHOLE => Vec::new(),
+        grid => grid.views(frame, options.overlap),
+    }
+}
+
+/// Four tiles; none of a frame that cannot be cut.
+fn quarters(width: u32, height: u32) -> Vec<View> {
+    if width < 2 || height < 2 {
+        return Vec::new();
+    }
+    let side = |length: u32| (length as f32 * (1.0 + OVERLAP) / 2.0).ceil().min(length as f32);
+    let (tile_width, tile_height) = (side(width), side(height));
+    let mut views = Vec::with_capacity(4);
+    for y in [0.0, height as f32 - tile_height] {
+        for x in [0.0, width as f32 - tile_width] {
+            views.push(View { x, y, width: tile_width, height: tile_height });
         }
     }
     views
@@ -136,17 +180,30 @@ mod tests {
         Bitmap::from_fn(200, 100, |u, v| (x..x + side).contains(&u) && (y..y + side).contains(&v))
     }
 
+    fn fixed(width: u32, height: u32, tiling: Tiling) -> Vec<View> {
+        plan([width, height], 512, tiling, &TileOptions::default(), 1)
+    }
+
     #[test]
     fn small_frames_stay_whole() {
-        assert_eq!(plan(640, 480, Tiling::Auto), [View::whole(640, 480)]);
-        assert_eq!(plan(1920, 1080, Tiling::Never), [View::whole(1920, 1080)]);
-        assert_eq!(plan(641, 480, Tiling::Auto).len(), 5);
-        assert_eq!(plan(320, 240, Tiling::Always).len(), 5);
+        assert_eq!(fixed(640, 480, Tiling::Auto), [View::whole(640, 480)]);
+        assert_eq!(fixed(1920, 1080, Tiling::Never), [View::whole(1920, 1080)]);
+        assert_eq!(fixed(641, 480, Tiling::Auto).len(), 5);
+        assert_eq!(fixed(320, 240, Tiling::Always).len(), 5);
+    }
+
+    #[test]
+    fn a_budget_bounds_the_grid_but_not_what_a_coarse_look_chooses_from() {
+        let views = |tiling, most| plan([3840, 2160], 512, tiling, &TileOptions::default(), most).len();
+        assert_eq!([1, 2, 3, 9, 16, 40].map(|most| views(Tiling::Grid, most)), [1, 1, 3, 9, 16, 16]);
+        assert_eq!([1, 2, 9].map(|most| views(Tiling::CoarseToFine, most)), [1, 16, 16]);
+        let small = plan([640, 480], 512, Tiling::Grid, &TileOptions::default(), 40);
+        assert_eq!(small, [View::whole(640, 480)], "the overview shows enough");
     }
 
     #[test]
     fn only_the_tiles_that_are_needed_run() {
-        let tiles = &plan(200, 100, Tiling::Always)[1..];
+        let tiles = &fixed(200, 100, Tiling::Always)[1..];
         assert_eq!(touched(tiles, &square(10, 10, 8)), [0]);
         // In the overlap of all four.
         assert_eq!(touched(tiles, &square(98, 48, 4)).len(), 1);
@@ -184,7 +241,7 @@ mod tests {
     proptest! {
         #[test]
         fn tiles_cover_the_frame_and_stay_inside(width in 1_u32..5000, height in 1_u32..5000) {
-            let views = plan(width, height, Tiling::Always);
+            let views = fixed(width, height, Tiling::Always);
             for view in &views {
                 prop_assert!(view.check("test", width, height).is_ok());
             }
