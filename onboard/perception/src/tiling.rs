@@ -6,13 +6,14 @@
 mod coarse;
 mod grid;
 mod pace;
+mod stitch;
 
 pub use coarse::Heat;
 pub use grid::{Grid, MOST_ENLARGEMENT, MOST_OVERLAP, MOST_TILES, TileOptions};
 pub use pace::{Pace, affordable};
+pub use stitch::{Part, refine};
 
 use crate::bitmap::Bitmap;
-use crate::error::Error;
 use crate::preprocess::{Letterbox, View};
 use kestrel_link::Hint;
 use serde::{Deserialize, Serialize};
@@ -96,22 +97,25 @@ fn quarters(width: u32, height: u32) -> Vec<View> {
     views
 }
 
-/// Indices of the fewest `tiles` that together see every pixel of a coarse `mask` that any of them sees, most pixels first.
+/// Indices of the fewest `tiles` that together see every pixel of a coarse `mask` that any of them sees, most pixels first; of
+/// more than `most` the first.
 ///
 /// A target that lies whole in one tile, though its edge reaches into the overlap with another, costs one run and not two.
 #[must_use]
-pub fn touched(tiles: &[View], mask: &Bitmap) -> Vec<usize> {
+pub fn touched(tiles: &[View], mask: &Bitmap, most: usize) -> Vec<usize> {
     let mut left = mask.clone();
     let mut chosen = Vec::new();
-    loop {
+    while chosen.len() < most {
         let best = (0..tiles.len())
             .map(|index| (left.area_in(&tiles[index]), std::cmp::Reverse(index)))
             .max()
             .filter(|&(area, _)| area > 0);
-        let Some((_, std::cmp::Reverse(index))) = best else { return chosen };
-        clear(&mut left, &tiles[index]);
+        let Some((_, std::cmp::Reverse(index))) = best else { break };
+        let edges = left.pixels_of(&tiles[index]);
+        stitch::clear(&mut left, edges);
         chosen.push(index);
     }
+    chosen
 }
 
 /// The part of a coarse `mask` (frame pixels) that a tile sees, as a box hint in fractions of the tile's model input.
@@ -129,45 +133,6 @@ pub fn tile_hint(mask: &Bitmap, tile: &Letterbox) -> Option<Hint> {
         y1: (y + height + margin_y) / frame_height,
     };
     tile.hint(&around, mask.width(), mask.height())
-}
-
-/// A coarse mask with the regions of refined views replaced by what those views say; where two overlap, either may set a pixel.
-///
-/// All masks are of the frame's size.
-pub fn refine(coarse: &Bitmap, refined: &[(View, Bitmap)]) -> Result<Bitmap, Error> {
-    let mut result = coarse.clone();
-    for (view, _) in refined {
-        clear(&mut result, view);
-    }
-    for (view, mask) in refined {
-        let mut seen = mask.clone();
-        keep_only(&mut seen, view);
-        result.unite(&seen)?;
-    }
-    Ok(result)
-}
-
-/// Clears the pixels that lie in `view`.
-fn clear(mask: &mut Bitmap, view: &View) {
-    let [x0, y0, x1, y1] = mask.pixels_of(view).map(|edge| edge as usize);
-    let width = mask.width() as usize;
-    for row in mask.bits_mut().chunks_exact_mut(width.max(1)).take(y1).skip(y0) {
-        row[x0..x1].fill(false);
-    }
-}
-
-/// Clears the pixels that lie outside `view`.
-fn keep_only(mask: &mut Bitmap, view: &View) {
-    let [x0, y0, x1, y1] = mask.pixels_of(view).map(|edge| edge as usize);
-    let width = mask.width() as usize;
-    for (y, row) in mask.bits_mut().chunks_exact_mut(width.max(1)).enumerate() {
-        if (y0..y1).contains(&y) {
-            row[..x0].fill(false);
-            row[x1..].fill(false);
-        } else {
-            row.fill(false);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -204,13 +169,14 @@ mod tests {
     #[test]
     fn only_the_tiles_that_are_needed_run() {
         let tiles = &fixed(200, 100, Tiling::Always)[1..];
-        assert_eq!(touched(tiles, &square(10, 10, 8)), [0]);
+        assert_eq!(touched(tiles, &square(10, 10, 8), 4), [0]);
         // In the overlap of all four.
-        assert_eq!(touched(tiles, &square(98, 48, 4)).len(), 1);
+        assert_eq!(touched(tiles, &square(98, 48, 4), 4).len(), 1);
         // From one end of the frame to the other.
         let bar = Bitmap::from_fn(200, 100, |_, y| y == 5);
-        assert_eq!(touched(tiles, &bar), [0, 1]);
-        assert_eq!(touched(tiles, &Bitmap::new(200, 100)), Vec::<usize>::new());
+        assert_eq!(touched(tiles, &bar, 4), [0, 1]);
+        assert_eq!(touched(tiles, &bar, 1), [0]);
+        assert_eq!(touched(tiles, &Bitmap::new(200, 100), 4), Vec::<usize>::new());
     }
 
     #[test]
@@ -223,19 +189,6 @@ mod tests {
             assert!((got - expected).abs() < 1e-3, "{got} is not {expected}");
         }
         assert_eq!(tile_hint(&square(10, 10, 20), &tile), None);
-    }
-
-    #[test]
-    fn refinement_replaces_its_view_and_nothing_else() {
-        let mut coarse = square(10, 10, 20);
-        coarse.unite(&square(150, 10, 20)).unwrap();
-        let view = View { x: 0.0, y: 0.0, width: 100.0, height: 100.0 };
-        // The refined mask also claims pixels outside its view; they must not count.
-        let mut fine = square(12, 12, 10);
-        fine.unite(&square(120, 50, 10)).unwrap();
-        let mut expected = square(12, 12, 10);
-        expected.unite(&square(150, 10, 20)).unwrap();
-        assert_eq!(refine(&coarse, &[(view, fine)]).unwrap(), expected);
     }
 
     proptest! {

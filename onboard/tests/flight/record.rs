@@ -84,8 +84,8 @@ fn held(file: &Path) -> Survey {
 
 fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
-    let Flight { tiling, gate, standing, .. } = flight;
-    let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
+    let Flight { tiling, tiles, gate, standing, .. } = flight;
+    let options = SegmenterOptions { tiling, tiles, gate, standing, ..SegmenterOptions::default() };
     let mut segmenter = Segmenter::open(bundle, &red::tract(), options).unwrap();
     let mut records = Records::open(BufReader::new(File::open(file).unwrap()), true).unwrap();
     let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash };
