@@ -81,10 +81,11 @@ impl Look<'_> {
         if tiles.is_empty() {
             return Ok(None);
         }
-        let closer: Vec<(usize, Option<Hint>)> = match self.most_views.is_some() && asks_freely(query) && asks_for_all(&query.text) {
-            true => self.tiles_to_ask(&tiles)?.into_iter().map(|view| (view, None)).collect(),
-            false => self.hinted_tiles(&tiles, &whole.mask),
-        };
+        let closer: Vec<(usize, Option<Hint>)> =
+            match self.most_views.is_some() && asks_freely(query) && asks_for_all(&query.text) {
+                true => self.tiles_to_ask(&tiles)?.into_iter().map(|view| (view, None)).collect(),
+                false => self.hinted_tiles(&tiles, &whole.mask),
+            };
         let views: Vec<usize> = closer.iter().map(|&(view, _)| view).collect();
         self.see_all(&views, timings)?;
         let mut refined = Vec::new();
