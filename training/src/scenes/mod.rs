@@ -42,6 +42,7 @@ use mesh::{Thing, World};
 pub use places::PlaceKind;
 use random::Dice;
 use raster::{OVERSAMPLING, SAMPLES, Seen, SunMap};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Every category that the renderer draws; all of them are labelled wherever they are seen.
@@ -95,8 +96,9 @@ pub fn render_wide(seed: u64, width: u32, height: u32) -> Picture {
     let (side, rows) = (width as usize, height.clamp(1, width.max(1)) as usize);
     let above = (side - rows) / 2;
     let shot = Shot::through(seed, Window { side, rows: above..above + rows, together: true }, 0.0, 0);
-    let labels = (0..shot.things.len()).filter(|&i| !shot.pixels[i].is_empty()).collect::<Vec<_>>();
-    shot.picture(seed, 0, &labels)
+    let labels = (0..shot.things.len()).into_par_iter().filter(|&i| !shot.pixels[i].is_empty());
+    let instances = labels.map(|i| shot.instance(i)).collect();
+    shot.labelled(seed, 0, instances)
 }
 
 /// `frames` pictures of one scene, a second apart: camera and traffic move.
@@ -168,6 +170,10 @@ impl Shot {
 
     fn picture(self, seed: u64, frame: usize, labels: &[usize]) -> Picture {
         let instances = labels.iter().map(|&i| self.instance(i)).collect();
+        self.labelled(seed, frame, instances)
+    }
+
+    fn labelled(self, seed: u64, frame: usize, instances: Vec<Instance>) -> Picture {
         Picture {
             image: self.image,
             instances,
