@@ -9,6 +9,7 @@ use kestrel_onboard::record::Agreement;
 use kestrel_perception::{Bitmap, TileOptions, Tiling};
 use serde_json::json;
 
+use crate::command_line::{Bench, assert_clear};
 use crate::network::{PATIENCE, Pair};
 use crate::record;
 use crate::red::{self, RED, picture, query};
@@ -193,4 +194,23 @@ async fn a_flight_replays_with_the_views_that_it_had() {
     });
     let report = record::replayed(&other, &bundle, Agreement::Exact);
     assert!(report.different > 0, "with fewer views the target is not seen");
+}
+
+#[test]
+fn the_command_line_bounds_views_too() {
+    let bench = Bench::new();
+    picture(1600, 1200, &[(1300, 900, 13, RED)]).save(bench.path("large.png")).unwrap();
+    let (image, bundle) = (bench.path("large.png"), bench.path("bundle"));
+    let segment = |more: &[&str]| {
+        let mut arguments =
+            vec!["segment", &image, "red square", "--bundle", &bundle, "--engine", "tract", "--no-gate"];
+        arguments.extend(more);
+        bench.onboard(&arguments)
+    };
+    let found = segment(&["--tiling", "coarse-to-fine", "--most-views", "3", "--json"]);
+    assert_eq!(found.status.code(), Some(0), "{}", String::from_utf8_lossy(&found.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!((&answer["outcome"]["kind"], &answer["views"]), (&json!("segmented"), &json!(3)));
+    assert_clear(&segment(&["--tiling", "grid", "--most-views", "0"]), 1, "--most-views: expected 1 to 49, got 0");
+    assert_clear(&segment(&["--tiling", "grid", "--smallest-pixels", "2"]), 1, "--seen-pixels");
 }
