@@ -1,5 +1,6 @@
 //! `ground eval`: judges a bundle on a set, with the runtime that flies.
 
+mod large;
 mod reasoned;
 
 use crate::engine::EngineArguments;
@@ -65,6 +66,8 @@ pub struct Arguments {
     #[arg(long)]
     salient: bool,
     #[command(flatten)]
+    large: large::LargeArguments,
+    #[command(flatten)]
     engine: EngineArguments,
 }
 
@@ -73,8 +76,12 @@ const SWEEP: [f32; 8] = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5];
 
 /// Runs `ground eval`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let open = || anyhow::Ok(Bundle::open(&crate::engine::bundle_folder(arguments.bundle.as_deref())?)?);
+    if arguments.large.large {
+        return large::run(arguments, &open()?);
+    }
     let subject = Subject::of(arguments)?;
-    let bundle = Bundle::open(&crate::engine::bundle_folder(arguments.bundle.as_deref())?)?;
+    let bundle = open()?;
     let mut options = SegmenterOptions { explain: arguments.reasoned > 0, ..SegmenterOptions::default() };
     if arguments.without_gate {
         options.gate = None;

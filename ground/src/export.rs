@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
 use kestrel_link::{AnswerTokens, Presence, Thresholds};
-use kestrel_models::export::{Room, explain, export};
+use kestrel_models::export::{Room, explain, export, open_vision};
 use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::{self, QueryTokenizer};
 use kestrel_models::weights::{Weights, checkpoint};
@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Also write explain.onnx, the graph that answers with reasons: `onboard segment --explain`, `ground eval --reasoned`.
     #[arg(long)]
     explain: bool,
+    /// Leave the batch axis of vision.onnx open, so that an engine that gains by it sees several tiles of a frame in one run.
+    #[arg(long, requires = "checkpoint")]
+    open_batch: bool,
     /// Version of the model in the manifest.
     #[arg(long, default_value = "0.1.0")]
     model_version: String,
@@ -54,7 +57,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             let provenance = arguments.provenance.iter().cloned().collect();
             lay_explain(&arguments.out, &config, &weights, arguments.explain)?;
-            write(&arguments.out, &config, weights, &tokenizer, &arguments.model_version, provenance)?;
+            let naming = Naming { version: &arguments.model_version, provenance };
+            write(&arguments.out, &config, weights, &tokenizer, naming, arguments.open_batch)?;
         }
         None => write_untrained(&arguments.out, arguments.explain)?,
     }
@@ -88,7 +92,8 @@ pub fn write_untrained(out: &Path, explain: bool) -> Result<()> {
     let (config, weights, tokenizer) = untrained()?;
     lay_explain(out, &config, &weights, explain)?;
     let provenance = [("training".to_owned(), "none".to_owned())];
-    write(out, &config, weights, &tokenizer, "0.0.0-untrained", provenance.into())
+    let naming = Naming { version: "0.0.0-untrained", provenance: provenance.into() };
+    write(out, &config, weights, &tokenizer, naming, false)
 }
 
 /// A model with the parameters that training would begin with, but for the trunk's.
@@ -119,17 +124,26 @@ fn lay_explain(out: &Path, config: &Config, weights: &Weights, wanted: bool) -> 
     }
 }
 
+/// What a manifest says of where a model comes from.
+struct Naming<'a> {
+    version: &'a str,
+    provenance: BTreeMap<String, String>,
+}
+
 /// Writes graphs, tokenizer, thresholds that answer everything, and the manifest.
 fn write(
     out: &Path,
     config: &Config,
     mut weights: Weights,
     tokenizer: &QueryTokenizer,
-    version: &str,
-    provenance: BTreeMap<String, String>,
+    naming: Naming<'_>,
+    open_batch: bool,
 ) -> Result<()> {
     weights.round_f16()?;
-    let graphs = export(config, &weights)?;
+    let mut graphs = export(config, &weights)?;
+    if open_batch {
+        graphs.vision = open_vision(config, &weights)?;
+    }
     std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     let bytes = [graphs.vision, graphs.language, graphs.mask];
     for (name, graph) in GRAPH_FILES.iter().zip(&bytes) {
@@ -142,7 +156,7 @@ fn write(
     let [absent, ambiguous, not_understood, unseeable] = special.none;
     let (seg, answer, pad) = (special.seg, special.answer, special.pad);
     let answers = AnswerTokens { seg, absent, ambiguous, not_understood, unseeable, answer, pad };
-    kestrel_onboard::bundle::seal(out, draft::draft(config, answers, version, provenance), None)?;
+    kestrel_onboard::bundle::seal(out, draft::draft(config, answers, naming.version, naming.provenance), None)?;
     Ok(())
 }
 

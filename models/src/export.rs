@@ -1,6 +1,6 @@
 //! The three graphs that fly, and the one that decodes, from one set of weights.
 //!
-//! Names and shapes are the contract with the runtime; batch is 1 and every shape is static.
+//! Names and shapes are the contract with the runtime; batch is 1 and every shape is static, but for [`open_vision`].
 
 use kestrel_perception::decoding::Sizes;
 use kestrel_perception::proposals::{CODE, MOST, NAMES};
@@ -60,8 +60,20 @@ pub fn export(config: &Config, weights: &Weights) -> Result<Graphs> {
     Ok(Graphs { vision: vision(config, weights)?, language: language(config, weights)?, mask: mask(config, weights)? })
 }
 
+/// The vision graph with an open batch axis: `image [N,3,S,S]` → `tokens [N,…]` and so on, so that the tiles of a frame can be
+/// seen in one run. It takes the place of [`Graphs::vision`]; a runtime that runs one view at a time takes it too.
+///
+/// # Errors
+/// When a parameter is missing.
+pub fn open_vision(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
+    seeing(Onnx::with_open_batch(weights), config)
+}
+
 fn vision(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
-    let mut onnx = Onnx::new(weights);
+    seeing(Onnx::new(weights), config)
+}
+
+fn seeing(mut onnx: Onnx<'_>, config: &Config) -> Result<Vec<u8>> {
     let image = onnx.input_map("image", &[1, config.image, config.image, 3])?;
     let seen = kestrel::vision(&mut onnx, config, &image)?;
     for (name, value) in

@@ -5,6 +5,7 @@ mod keys;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod tiling;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ struct File {
     engine: Engine,
     camera: camera::Camera,
     perception: Perception,
+    tiling: tiling::TilingSection,
     position: Position,
     link: Link,
     limits: LimitsSection,
@@ -270,6 +272,7 @@ impl File {
                 },
                 segmenter: SegmenterOptions {
                     tiling: self.perception.tiling,
+                    tiles: self.tiling.options()?,
                     gate: self.perception.gate.then(GateThresholds::default),
                     standing: self.standing.options()?,
                     ..SegmenterOptions::default()

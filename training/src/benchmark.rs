@@ -1,8 +1,13 @@
 //! The frozen benchmark: sets that are the same for everyone, with seeds and scenes that training never sees.
 //!
-//! Rendered scenes: training uses seeds below 1,000,000, threshold tuning 2,000,000 and on, tests 3,000,000 and on.
+//! Rendered scenes: training uses seeds below 1,000,000, threshold tuning 2,000,000 and on, tests 3,000,000 and on, large
+//! scenes 4,000,000 and on.
 //! Real images: the frozen scene splits of [`crate::datasets::Record::split`].
 //! `docs/benchmark.json` (example `freeze_benchmark`) lists counts, strata, sizes and a hash of every set.
+
+mod large;
+
+pub use large::{HEIGHT, LARGE_SCENES, LARGE_SEED, WIDTH, large_scenes};
 
 use std::path::Path;
 

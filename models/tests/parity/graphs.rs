@@ -2,10 +2,11 @@
 
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
-use kestrel_models::export::{Graphs, export};
+use kestrel_models::export::{Graphs, export, open_vision};
 use kestrel_models::kestrel::pack::pack;
 use kestrel_models::kestrel::{Config, Proposals, language, mask, vision};
 use kestrel_models::weights::Weights;
+use kestrel_onboard::engine::{Engine, Graph, GraphBytes, Input, TractEngine};
 use kestrel_perception::proposals::{CODE, MOST, NAMES, ProposalInputs};
 
 use super::runtimes::{Data, Feed, Outputs, has_onnx_runtime, onnx_runtime, tract};
@@ -125,5 +126,50 @@ fn the_exported_model_is_the_trained_one() {
     if has_onnx_runtime() {
         let run = |model: &[u8], feeds: &[Feed]| onnx_runtime(model, feeds).unwrap();
         compare("ONNX Runtime", &expected, &chain(&graphs, &config, &image, run));
+    }
+}
+
+/// What would break: tiles seen together that are not what each is alone, or a bundle that tract cannot take any more.
+#[test]
+fn an_open_vision_graph_sees_one_view_or_several() {
+    let config = config();
+    let side = config.image;
+    let pictures = [noises(5, 3 * side * side, 2.0), noises(6, 3 * side * side, 2.0)];
+    let made = Params::new(&Device::Cpu, 12);
+    let channel_last = |planes: &[f32]| {
+        let tensor = Tensor::from_slice(planes, (1, 3, side, side), &Device::Cpu).unwrap();
+        tensor.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap()
+    };
+    // All graphs are loaded together, so all parameters are needed.
+    reference(&config, &made, &channel_last(&pictures[0]));
+    let mut weights = Weights::from_params(&made).unwrap();
+    weights.round_f16().unwrap();
+    let params = weights.to_params(&Device::Cpu).unwrap();
+    let expected = pictures.each_ref().map(|picture| {
+        let seen = vision(&mut Candle::evaluating(&params), &config, &channel_last(picture)).unwrap();
+        [&seen.tokens, &seen.embed, &seen.fine, &seen.spots].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+    });
+
+    let graphs = export(&config, &weights).unwrap();
+    let open = open_vision(&config, &weights).unwrap();
+    assert_ne!(open, graphs.vision);
+    let bytes = GraphBytes { vision: &open, language: &graphs.language, mask: &graphs.mask, explain: None };
+    let mut engine = TractEngine::load(&bytes).unwrap();
+    assert_eq!(engine.input_shapes(Graph::Vision).unwrap(), [[1, 3, side, side]]);
+    let mut outputs = <[kestrel_onboard::engine::Tensor; 4]>::default();
+    engine.run(Graph::Vision, &[Input::F32(&[1, 3, side, side], &pictures[0])], &mut outputs).unwrap();
+    for (output, expected) in outputs.iter().zip(&expected[0]) {
+        assert!(difference(&output.data, expected) < TOLERANCE);
+    }
+
+    if has_onnx_runtime() {
+        let data = Data::Floats(pictures.concat());
+        let both = onnx_runtime(&open, &[Feed { name: "image", shape: vec![2, 3, side, side], data }]).unwrap();
+        for (output, got) in both.iter().enumerate() {
+            for (view, part) in got.chunks_exact(got.len() / 2).enumerate() {
+                let apart = difference(part, &expected[view][output]);
+                assert!(apart < TOLERANCE, "output {output} of view {view} is {apart} apart");
+            }
+        }
     }
 }

@@ -36,7 +36,7 @@ pub use overlay::{Style, draw, draw_mask};
 pub use policy::{AnswerLogits, Decision, Observation, decide, presence};
 pub use postprocess::{segment, upsample};
 pub use preprocess::{Letterbox, MODEL_SIZE, Scratch, View, preprocess};
-pub use tiling::{Tiling, plan, refine, tile_hint, touched};
+pub use tiling::{Part, TileOptions, Tiling, plan, refine, tile_hint, touched};
 pub use tokens::{SpecialIds, TokenLayout, VocabularyError, WordDoubt, layout, word_doubts};
 pub use track::{Appearance, Piece, TrackOptions, Tracker};
 pub use verification::Verification;

@@ -24,8 +24,8 @@ pub const MOST: usize = 48;
 
 /// Waves of the place code along each axis, from half a wave a view upwards by octaves.
 const WAVES: usize = 6;
-/// Least probability of a centre.
-const LEAST_SCORE: f32 = 0.1;
+/// Least probability of a centre: what is less sure is no proposal.
+pub const LEAST_SCORE: f32 = 0.1;
 /// Peaks that overlap so much, as IoU of their boxes, are one thing.
 const SAME: f32 = 0.65;
 /// Unit of widths and heights, as a share of the view.

@@ -5,6 +5,7 @@ mod doctor;
 mod fly;
 mod replay;
 mod segment;
+mod tiling;
 
 use std::fmt;
 use std::io::IsTerminal;

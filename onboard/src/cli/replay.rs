@@ -70,8 +70,8 @@ impl Replay {
         // What cannot agree is said before minutes go into running it.
         let bundle = model.open_bundle()?;
         let flown = model_fits(&held, &bundle, agreement).map_err(|error| hinted(&error, error.hint()))?;
-        let Flight { tiling, gate, standing, .. } = held.flight;
-        let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
+        let Flight { tiling, tiles, gate, standing, .. } = held.flight;
+        let options = SegmenterOptions { tiling, tiles, gate, standing, ..SegmenterOptions::default() };
         let mut segmenter = Segmenter::open(&bundle, &engine, options).map_err(|error| hinted(&error, error.hint()))?;
         engine_fits(flown, segmenter.engine(), agreement).map_err(|error| hinted(&error, error.hint()))?;
         if !self.json {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use image::RgbImage;
 use kestrel_link::{Hint, Outcome, Query, Verdict};
 use kestrel_onboard::camera;
@@ -14,9 +14,10 @@ use kestrel_onboard::pipeline::{Answer, Concluded, Explanation, Look, SegmentErr
 use kestrel_onboard::position::{pose_beside, read_camera, read_pose};
 use kestrel_perception::geo::Bounds;
 use kestrel_perception::overlay::{Style, draw_mask};
-use kestrel_perception::{Bitmap, GateThresholds, Georeferencer, Limits, Pose, Tiling};
+use kestrel_perception::{Bitmap, GateThresholds, Georeferencer, Limits, Pose};
 use serde_json::json;
 
+use super::tiling::TilingArguments;
 use super::{ModelArguments, hinted};
 
 /// A refusal is an answer, but scripts must be able to tell it from a mask.
@@ -39,9 +40,8 @@ pub(super) struct Segment {
     /// Say first what the model thinks and where that leads, token by token; the bundle must hold explain.onnx.
     #[arg(long)]
     explain: bool,
-    /// When to look at tiles too.
-    #[arg(long, value_enum, default_value_t = TilingChoice::Auto)]
-    tiling: TilingChoice,
+    #[command(flatten)]
+    tiling: TilingArguments,
     /// Let degraded pictures pass.
     #[arg(long)]
     no_gate: bool,
@@ -59,23 +59,6 @@ pub(super) struct Segment {
     bounding_box: Option<[f32; 4]>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum TilingChoice {
-    Never,
-    Auto,
-    Always,
-}
-
-impl From<TilingChoice> for Tiling {
-    fn from(choice: TilingChoice) -> Self {
-        match choice {
-            TilingChoice::Never => Self::Never,
-            TilingChoice::Auto => Self::Auto,
-            TilingChoice::Always => Self::Always,
-        }
-    }
-}
-
 fn numbers<const N: usize>(text: &str) -> Result<[f32; N], String> {
     let wrong = || format!("expected {N} numbers between 0 and 1 with commas between them");
     let values: Vec<f32> =
@@ -90,11 +73,13 @@ impl Segment {
         query
             .validate()
             .map_err(|error| hinted(&error, "ask in one short sentence, for example: the red car left of the truck"))?;
+        let (tiling, tiles) = self.tiling.options()?;
         let picture = camera::load(&self.image).map_err(|error| hinted(&error, error.hint()))?;
         let placing = self.placing()?;
         let bundle = self.model.open_bundle()?;
         let options = SegmenterOptions {
-            tiling: self.tiling.into(),
+            tiling,
+            tiles,
             gate: (!self.no_gate).then(GateThresholds::default),
             explain: self.explain,
             ..Default::default()
@@ -168,6 +153,7 @@ fn describe(answer: &Answer, picture: &RgbImage, segmenter: &Segmenter) -> serde
         "model": segmenter.model(),
         "engine": segmenter.engine(),
         "tokens_cut": answer.words_cut,
+        "views": answer.timings.runs[1],
         "timings_millis": answer.timings.millis(),
     })
 }

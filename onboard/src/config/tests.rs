@@ -41,6 +41,19 @@ fn queries_stand_by_the_defaults_of_the_code() {
     assert_eq!((standing.verify_frames, standing.track.keep_frames), (5, 0));
 }
 
+/// What would break: a documented default that is another than the one in code.
+#[test]
+fn tiles_have_the_defaults_of_the_code() {
+    use kestrel_perception::TileOptions;
+    let segmenter = parse(LEAST).unwrap().node.segmenter;
+    assert_eq!((segmenter.tiling, segmenter.tiles), (Tiling::Auto, TileOptions::default()));
+    let text = format!("{LEAST}[perception]\ntiling = \"coarse_to_fine\"\n[tiling]\nbudget_millis = 250\n");
+    let segmenter = parse(&text).unwrap().node.segmenter;
+    assert_eq!((segmenter.tiling, segmenter.tiles.budget_millis), (Tiling::CoarseToFine, 250));
+    let error = parse(&format!("{LEAST}[tiling]\nbudget_milis = 250\n")).unwrap_err();
+    assert_eq!(error.hint(), "did you mean `tiling.budget_millis`?");
+}
+
 #[test]
 fn misspelt_key_names_the_right_one() {
     let error = parse("[engine]\nnmae = \"tract\"\n").unwrap_err();
@@ -128,6 +141,11 @@ fn wrong_values_name_their_key() {
         ("[thermal]\nleast_frames_per_second = 0.0\n", "thermal.least_frames_per_second"),
         ("[metrics]\nlisten = \"0.0.0.0:9464\"\n", "metrics.listen"),
         ("[metrics]\nlisten = \"9464\"\n", "metrics.listen"),
+        ("[tiling]\nbudget_millis = 3600001\n", "tiling.budget_millis"),
+        ("[tiling]\nmost_views = 0\n", "tiling.most_views"),
+        ("[tiling]\nsmallest_pixels = 0.5\n", "tiling.smallest_pixels"),
+        ("[tiling]\nseen_pixels = 65.0\n", "tiling.seen_pixels"),
+        ("[tiling]\noverlap = nan\n", "tiling.overlap"),
         ("[standing]\nverify_frames = 0\n", "standing.verify_frames"),
         ("[standing]\nkeep_frames = 100001\n", "standing.keep_frames"),
         ("[standing]\nkeep_millis = 3600001\n", "standing.keep_millis"),

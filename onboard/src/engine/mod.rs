@@ -132,6 +132,13 @@ pub trait Engine: Send {
     /// When the graph was not loaded, or does not say.
     fn input_shapes(&self, graph: Graph) -> Result<Vec<Vec<usize>>, EngineError>;
 
+    /// How many views one run of the vision graph is best given; 1 unless its batch axis is open and more at once is faster.
+    ///
+    /// A view's numbers may differ in their last bits with the views beside it.
+    fn views_per_run(&self) -> usize {
+        1
+    }
+
     /// Runs one graph: `inputs` in the order of [`Graph::inputs`], results into `outputs` in the order of [`Graph::outputs`].
     ///
     /// # Errors

@@ -73,6 +73,7 @@ fn flight(config: &NodeConfig) -> Flight {
         runtime: env!("CARGO_PKG_VERSION").to_owned(),
         started_unix_nanos: camera::unix_nanos(),
         tiling: config.segmenter.tiling,
+        tiles: config.segmenter.tiles,
         gate: config.segmenter.gate,
         engine: config.engine.choice,
         threads: config.engine.threads,

@@ -9,8 +9,9 @@ use kestrel_link::{Query, Refusal, Verdict};
 use kestrel_perception::decoding::{Cache, Row, Sizes};
 use kestrel_perception::{Bitmap, Conclusion, Grammar, Letterbox, Limits, ReasonedIds, parse, policy, prompt};
 
+use super::shapes::Shapes;
 use super::timings::{Timings, timed};
-use super::views::{Shapes, check};
+use super::views::check;
 use super::words::Words;
 use super::{Look, SegmentError, Segmenter, engine_failure, failed, read};
 use crate::bundle::Bundle;

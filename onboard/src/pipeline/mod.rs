@@ -7,8 +7,10 @@
 //! [`Look::explain`] answers with reasons instead, token by token, where the bundle has the graph for it.
 
 mod answer;
+mod budget;
 mod error;
 mod explain;
+mod shapes;
 mod standing;
 mod tiles;
 mod timings;
@@ -18,7 +20,7 @@ mod words;
 use image::RgbImage;
 use kestrel_link::manifest::{GRAPH_FILES, TOKENIZER_FILE};
 use kestrel_link::{AnswerTokens, Hint, Outcome, Query, Refusal, Thresholds};
-use kestrel_perception::{Decision, GateHistory, GateThresholds, Tiling, policy};
+use kestrel_perception::{Decision, GateHistory, GateThresholds, TileOptions, Tiling, plan, policy};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::{Engine, GraphBytes, Opener};
@@ -26,11 +28,12 @@ use crate::engine::{Engine, GraphBytes, Opener};
 pub use answer::{Answer, Whole, union};
 pub use error::SegmentError;
 pub use explain::{Concluded, Explanation, Written};
+pub use shapes::Shapes;
 pub use standing::{StandingOptions, StandingQueries, StandingQuery};
 pub use timings::{Millis, Timings};
-pub use views::Shapes;
 
 use answer::{Glance, engine_failure, failed, judged, not_finite, refused, segmented};
+use budget::Budget;
 use explain::Explainer;
 use timings::timed;
 use views::Views;
@@ -41,6 +44,8 @@ use words::{Tokens, Words};
 pub struct SegmenterOptions {
     /// When a frame is also looked at in tiles.
     pub tiling: Tiling,
+    /// What tiles shall show and may cost, for tilings with a budget.
+    pub tiles: TileOptions,
     /// Thresholds of the gate; `None` admits every frame (for measuring the model alone).
     pub gate: Option<GateThresholds>,
     /// Probabilities at which the mask of the whole frame is cut besides the model's own, for fitting that.
@@ -55,6 +60,7 @@ impl Default for SegmenterOptions {
     fn default() -> Self {
         Self {
             tiling: Tiling::Auto,
+            tiles: TileOptions::default(),
             gate: Some(GateThresholds::default()),
             sweep: Vec::new(),
             explain: false,
@@ -73,6 +79,7 @@ pub struct Segmenter {
     options: SegmenterOptions,
     history: GateHistory,
     views: Views,
+    budget: Budget,
     explainer: Option<Explainer>,
 }
 
@@ -96,10 +103,17 @@ impl Segmenter {
             options,
             history: GateHistory::default(),
             views: Views::new(shapes),
+            budget: Budget::default(),
             explainer: None,
         };
         let engine = segmenter.engine.as_mut();
         segmenter.views.warm_up(engine)?;
+        if segmenter.options.tiling.is_budgeted() {
+            // The first run of a graph is slower than any other.
+            let mut timings = Timings::default();
+            segmenter.views.run_bare(engine, &mut timings)?;
+            segmenter.budget.asked(&Timings::default(), &timings);
+        }
         if segmenter.options.explain {
             segmenter.explainer = Some(Explainer::new(engine, &segmenter.words, &shapes)?);
         }
@@ -167,8 +181,11 @@ impl Segmenter {
         check_frame(frame)?;
         let mut timings = Timings::default();
         let refusal = timed(&mut timings.gate, || self.gate(frame))?;
-        self.views.begin(frame, self.options.tiling);
-        Ok(Look { segmenter: self, frame, refusal, timings })
+        let SegmenterOptions { tiling, tiles, .. } = &self.options;
+        let most_views = self.budget.views(*tiling, tiles);
+        let size = [frame.width(), frame.height()];
+        self.views.begin(plan(size, self.views.input_size(), *tiling, tiles, most_views.unwrap_or(1)));
+        Ok(Look { segmenter: self, frame, refusal, timings, most_views })
     }
 
     /// What the gate remembers of the frames before.
@@ -258,6 +275,7 @@ pub struct Look<'a> {
     refusal: Option<Refusal>,
     /// Time spent that no answer has carried yet.
     timings: Timings,
+    most_views: Option<u32>,
 }
 
 impl Look<'_> {
@@ -341,11 +359,11 @@ impl Look<'_> {
     ) -> Result<Outcome, SegmentError> {
         match whole.decision.clone() {
             Decision::Segment { presence, predicted_iou } => {
-                let refined = self.refined(whole, predicted_iou, tokens, timings)?;
+                let refined = self.refined(query, whole, predicted_iou, tokens, timings)?;
                 let mask = refined.as_ref().unwrap_or(&whole.mask);
                 timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))
             }
-            Decision::Refuse(refusal) => match self.tiles_instead(query, &refusal, tokens, timings)? {
+            Decision::Refuse(mut refusal) => match self.tiles_instead(query, &mut refusal, tokens, timings)? {
                 Some(outcome) => Ok(outcome),
                 None => Ok(refused(refusal, words_cut)),
             },
@@ -360,11 +378,15 @@ impl Look<'_> {
         hint: Option<&Hint>,
         timings: &mut Timings,
     ) -> Result<Glance, SegmentError> {
-        let Segmenter { engine, words, thresholds, answers, views, options, .. } = &mut *self.segmenter;
+        let Segmenter { engine, words, thresholds, answers, views, options, budget, .. } = &mut *self.segmenter;
+        let before = *timings;
         let layout = words.layout(tokens, hint);
         views.see(view, self.frame, engine.as_mut(), timings)?;
         let said = views.say(view, &layout, engine.as_mut(), timings)?;
         let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
-        timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, levels))
+        let glance =
+            timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, levels))?;
+        budget.asked(&before, timings);
+        Ok(glance)
     }
 }

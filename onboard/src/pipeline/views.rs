@@ -1,96 +1,25 @@
 //! The model's graphs over the views of one frame, with every buffer kept from frame to frame.
 
+mod together;
+
 use image::RgbImage;
-use kestrel_link::{AnswerTokens, Manifest, Thresholds};
-use kestrel_perception::decoding::Sizes;
+use kestrel_link::{AnswerTokens, Thresholds};
 use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, ProposalInputs, SPOT};
 use kestrel_perception::{
-    AnswerLogits, Bitmap, Letterbox, Observation, Scratch, Tiling, TokenLayout, View, plan, postprocess, preprocess,
-    upsample, word_doubts,
+    AnswerLogits, Bitmap, Letterbox, Observation, Scratch, TokenLayout, View, postprocess, preprocess, upsample,
+    word_doubts,
 };
 use ndarray::Array4;
 
 use super::SegmentError;
+use super::shapes::Shapes;
 use super::timings::{Timings, timed};
 use super::words::Tokens;
 use crate::engine::{Engine, Graph, Input, Tensor};
+use together::Together;
 
 /// Share of the least area under which a piece of a mask counts as a speck.
 const SPECK_SHARE: f32 = 0.25;
-
-/// The shapes that a manifest promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shapes {
-    size: usize,
-    language: usize,
-    mask: usize,
-    fine: usize,
-    vocabulary: usize,
-    tokens: usize,
-}
-
-impl Shapes {
-    /// The shapes of a manifest.
-    #[must_use]
-    pub fn of(manifest: &Manifest) -> Self {
-        Self {
-            size: manifest.input_size as usize,
-            language: manifest.language_width as usize,
-            mask: manifest.mask_width as usize,
-            fine: manifest.fine_width as usize,
-            vocabulary: manifest.vocabulary as usize,
-            tokens: manifest.max_tokens as usize,
-        }
-    }
-
-    /// Side of the grid of spots.
-    #[must_use]
-    pub fn spot_side(&self) -> usize {
-        self.size / 8
-    }
-
-    /// Side of the mask logits.
-    #[must_use]
-    pub fn mask_side(&self) -> usize {
-        self.size / 4
-    }
-
-    /// How many image tokens a view has, and the width of one.
-    #[must_use]
-    pub fn image_tokens(&self) -> [usize; 2] {
-        [(self.size / 32).pow(2), self.language]
-    }
-
-    /// Tokens of the longest question.
-    #[must_use]
-    pub fn question(&self) -> usize {
-        self.tokens
-    }
-
-    fn vision(&self) -> [Vec<usize>; 4] {
-        let [count, width] = self.image_tokens();
-        [
-            vec![1, count, width],
-            vec![1, (self.size / 16).pow(2), self.mask],
-            vec![1, self.mask_side().pow(2), self.fine],
-            vec![1, self.spot_side().pow(2), SPOT],
-        ]
-    }
-
-    fn language(&self) -> [Vec<usize>; 3] {
-        [vec![1, self.vocabulary], vec![1, 1, self.mask], vec![1, self.tokens]]
-    }
-
-    fn mask(&self) -> [Vec<usize>; 3] {
-        [vec![1, self.mask_side(), self.mask_side()], vec![1, 1], vec![1, 1]]
-    }
-
-    /// Shapes of the outputs of an `explain` graph of these sizes.
-    pub(super) fn explain(&self, sizes: &Sizes) -> [Vec<usize>; 3] {
-        let Sizes { rows, planes, kv_width, .. } = *sizes;
-        [vec![rows, self.vocabulary], vec![rows, self.mask], vec![planes, rows, kv_width]]
-    }
-}
 
 /// One view's letterbox and what the vision graph said of it.
 struct Slot {
@@ -107,6 +36,8 @@ struct Proposed {
     /// Logits of names `[MOST, NAMES]`.
     names: Vec<f32>,
     boxes: Vec<[f32; 4]>,
+    /// Probability of each box.
+    scores: Vec<f32>,
 }
 
 impl Proposed {
@@ -115,6 +46,8 @@ impl Proposed {
         let picked = proposals::pick(spots, shapes.spot_side())?;
         self.boxes.clear();
         self.boxes.extend(picked.iter().map(|proposal| proposal.edges));
+        self.scores.clear();
+        self.scores.extend(picked.iter().map(|proposal| proposal.score));
         self.inputs.fill(&self.boxes, &[shapes.size / 16, shapes.mask_side()]);
         self.names.clear();
         self.names.resize(MOST * NAMES, 0.0);
@@ -137,6 +70,7 @@ pub(super) struct Views {
     mask: [Tensor; 3],
     /// What the language graph was last given.
     last_layout: TokenLayout,
+    together: Together,
 }
 
 /// What the model said of one view.
@@ -163,13 +97,14 @@ impl Views {
             language: Default::default(),
             mask: Default::default(),
             last_layout: TokenLayout { ids: vec![0; shapes.tokens], answer_index: 0, cut: 0 },
+            together: Together::default(),
         }
     }
 
     /// Runs every graph once on a grey picture, and holds the outputs against the manifest.
     pub(super) fn warm_up(&mut self, engine: &mut dyn Engine) -> Result<(), SegmentError> {
         let picture = RgbImage::from_pixel(8, 8, image::Rgb([114; 3]));
-        self.begin(&picture, Tiling::Never);
+        self.begin(vec![View::whole(8, 8)]);
         let mut timings = Timings::default();
         self.see(0, &picture, engine, &mut timings)?;
         let layout = TokenLayout { ids: vec![0; self.shapes.tokens], answer_index: 0, cut: 0 };
@@ -189,10 +124,9 @@ impl Views {
         self.say(0, &layout, engine, timings).map(drop)
     }
 
-    /// Plans the views of a new frame and forgets what was seen of the last.
-    pub(super) fn begin(&mut self, frame: &RgbImage, tiling: Tiling) {
+    /// Takes the views of a new frame, the whole first, and forgets what was seen of the last.
+    pub(super) fn begin(&mut self, views: Vec<View>) {
         let size = self.shapes.size as u32;
-        let views = plan(frame.width(), frame.height(), tiling);
         self.count = views.len();
         for (index, view) in views.into_iter().enumerate() {
             let letterbox = Letterbox::new(view, size);
@@ -207,6 +141,11 @@ impl Views {
                 }
             }
         }
+    }
+
+    /// Side of the model's input in pixels.
+    pub(super) fn input_size(&self) -> u32 {
+        self.shapes.size as u32
     }
 
     pub(super) fn letterbox(&self, view: usize) -> Letterbox {

@@ -178,6 +178,7 @@ mod tests {
             history_before: history.clone(),
             history_after: history,
             refusal,
+            most_views: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kestrel_link::{Outcome, Query, Refusal, Standing};
-use kestrel_perception::{GateHistory, GateThresholds, Tiling};
+use kestrel_perception::{GateHistory, GateThresholds, TileOptions, Tiling};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +45,9 @@ pub struct Flight {
     pub started_unix_nanos: u64,
     /// When frames were looked at in tiles too.
     pub tiling: Tiling,
+    /// What tiles were to show and to cost, where the tiling has a budget.
+    #[serde(default)]
+    pub tiles: TileOptions,
     /// Thresholds of the gate; `None` when every frame was admitted.
     pub gate: Option<GateThresholds>,
     /// Engine that was asked for.
@@ -124,6 +127,9 @@ pub struct Seen {
     pub history_after: History,
     /// Why the gate refused the frame; `None` when it let it pass.
     pub refusal: Option<Refusal>,
+    /// How many views one answer might use, which follows from how long they took; `None` where the tiling has no budget.
+    #[serde(default)]
+    pub most_views: Option<u32>,
 }
 
 /// A query as it was put to a frame.
@@ -232,6 +238,7 @@ pub(super) fn example() -> Flight {
         runtime: "0.1.0".into(),
         started_unix_nanos: 1_790_000_000_123_456_789,
         tiling: Tiling::Always,
+        tiles: TileOptions { budget_millis: 700, ..TileOptions::default() },
         gate: Some(GateThresholds::default()),
         engine: EngineChoice::Tract,
         threads: 2,

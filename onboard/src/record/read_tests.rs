@@ -50,6 +50,7 @@ fn look(number: u64) -> Event {
         history_before: history.clone(),
         history_after: history,
         refusal: None,
+        most_views: Some(9),
     };
     Event::Look { seen: Box::new(seen), frame: frame(number), model: model(), at: 2_000_000_000 + number }
 }

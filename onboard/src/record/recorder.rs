@@ -163,6 +163,7 @@ impl Recorder {
             history_before: before.into(),
             history_after: look.gate_history().into(),
             refusal: look.refusal().cloned(),
+            most_views: look.most_views(),
         };
         self.see(seen, frame, model);
     }
@@ -353,6 +354,7 @@ mod tests {
             history_before: history.clone(),
             history_after: history,
             refusal: None,
+            most_views: None,
         };
         recorder.see(seen, frame, &model());
     }

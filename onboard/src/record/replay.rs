@@ -115,7 +115,7 @@ pub fn engine_fits(model: Option<&Model>, engine: &str, agreement: Agreement) ->
 
 /// Looks at every recorded frame again and asks what was asked; `progress` hears after each look how many there were.
 ///
-/// The segmenter must have been opened with the flight's tiling and gate.
+/// The segmenter must have been opened with the flight's tiling, tiles and gate.
 ///
 /// # Errors
 /// When the record cannot be read any more, or a frame cannot be looked at.
@@ -186,6 +186,7 @@ impl Tally {
             }
         };
         self.resume(seen, segmenter);
+        segmenter.set_most_views(seen.most_views);
         let mut at_hand = segmenter.look(&picture)?;
         self.report.looks += 1;
         let judged = self.judged(seen, &at_hand);

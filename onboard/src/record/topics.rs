@@ -201,6 +201,10 @@ fn look() -> Value {
         "history_before": history("What the gate remembered before."),
         "history_after": history("What the gate remembers after."),
         "refusal": { "type": ["object", "null"], "description": "Why the gate refused the frame, or null." },
+        "most_views": {
+            "type": ["integer", "null"],
+            "description": "How many views one answer might use, or null where the tiling has no budget.",
+        },
     }))
 }
 

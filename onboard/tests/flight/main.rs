@@ -22,3 +22,4 @@ mod scrape;
 mod service;
 mod sources;
 mod standing;
+mod tiles;

@@ -41,12 +41,12 @@ pub(crate) fn gate() -> GateThresholds {
     }
 }
 
-fn options(file: &Path) -> Option<RecordOptions> {
+pub(crate) fn options(file: &Path) -> Option<RecordOptions> {
     Some(RecordOptions { file: file.to_owned(), most_bytes: 0 })
 }
 
 /// Shows the pictures one after the other and asks about each.
-async fn fly(pair: &Pair, pictures: &[RgbImage]) {
+pub(crate) async fn fly(pair: &Pair, pictures: &[RgbImage]) {
     let nonsense = format!("red {NONSENSE}");
     for (capture, shown) in (1_000_000_000..).zip(pictures) {
         let number = pair.node.frames().put(shown.clone(), capture).unwrap();
@@ -82,10 +82,10 @@ fn held(file: &Path) -> Survey {
     survey(BufReader::new(File::open(file).unwrap())).unwrap()
 }
 
-fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
+pub(crate) fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
-    let Flight { tiling, gate, standing, .. } = flight;
-    let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
+    let Flight { tiling, tiles, gate, standing, .. } = flight;
+    let options = SegmenterOptions { tiling, tiles, gate, standing, ..SegmenterOptions::default() };
     let mut segmenter = Segmenter::open(bundle, &red::tract(), options).unwrap();
     let mut records = Records::open(BufReader::new(File::open(file).unwrap()), true).unwrap();
     let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash };
@@ -93,7 +93,7 @@ fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
 }
 
 /// Copies a record; `change` may change a message of a topic, or have it left out by `false`.
-fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) -> bool) {
+pub(crate) fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) -> bool) {
     let bytes = std::fs::read(from).unwrap();
     let mut out = mcap::Writer::new(BufWriter::new(File::create(to).unwrap())).unwrap();
     let mut topics = std::collections::BTreeMap::new();
