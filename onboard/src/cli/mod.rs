@@ -5,6 +5,7 @@ mod doctor;
 mod fly;
 mod replay;
 mod segment;
+mod soak;
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -34,6 +35,9 @@ enum Command {
     Segment(segment::Segment),
     /// Measure the time per frame, split by stage, beside bare runs of the same graphs.
     Bench(bench::Bench),
+    /// Fly for a while with faults that a seed names, and check that every frame and every query is accounted for. Exit code
+    /// 0: all promises held; 1: one did not, or an error; 2: wrong usage.
+    Soak(soak::Soak),
     /// Check what is there: libraries, engines, the model bundle.
     Doctor(doctor::Doctor),
 }
@@ -62,6 +66,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Replay(replay) => replay.run(),
         Command::Segment(segment) => segment.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Soak(soak) => soak.run(),
         Command::Doctor(doctor) => doctor.run(),
     }
 }

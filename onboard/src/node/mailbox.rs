@@ -162,6 +162,11 @@ impl<A, M> Mailbox<A, M> {
         Some(number)
     }
 
+    /// Counts a frame that was taken and can be given no outcome as dropped.
+    pub(super) fn left_out(&self) {
+        self.lock().frames_dropped += 1;
+    }
+
     /// Takes in a query; one with the id of an active one replaces it. Gives the asker back when there are too many.
     pub(super) fn ask(&self, query: Query, asker: A) -> Result<(), A> {
         let mut state = self.lock();
