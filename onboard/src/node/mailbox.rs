@@ -93,6 +93,8 @@ struct State<A, M> {
     latest: Option<Arc<Frame>>,
     /// Whether somebody looked at `latest`.
     looked_at: bool,
+    /// The last frame that could not be looked at.
+    unfit: Option<u64>,
     next_number: u64,
     frames_dropped: u64,
     queries: Vec<Active<A>>,
@@ -113,6 +115,7 @@ impl<A, M> Mailbox<A, M> {
         let state = State {
             latest: None,
             looked_at: true,
+            unfit: None,
             next_number: 0,
             frames_dropped: 0,
             queries: Vec::with_capacity(limits.active_queries),
@@ -162,9 +165,12 @@ impl<A, M> Mailbox<A, M> {
         Some(number)
     }
 
-    /// Counts a frame that was taken and can be given no outcome as dropped.
-    pub(super) fn left_out(&self) {
-        self.lock().frames_dropped += 1;
+    /// A frame that was taken cannot be looked at: it counts as dropped, and queries wait for the next one.
+    pub(super) fn left_out(&self, frame: &Frame) {
+        let mut state = self.lock();
+        if state.unfit.replace(frame.number) != Some(frame.number) {
+            state.frames_dropped += 1;
+        }
     }
 
     /// Takes in a query; one with the id of an active one replaces it. Gives the asker back when there are too many.
@@ -209,7 +215,8 @@ impl<A, M> Mailbox<A, M> {
                 state.looked_at = true;
                 return Wake::Frame(frame);
             }
-            if at_hand.is_some_and(|frame| state.queries.iter().any(|active| self.due(active, frame))) {
+            let fit = at_hand.filter(|frame| state.unfit != Some(frame.number));
+            if fit.is_some_and(|frame| state.queries.iter().any(|active| self.due(active, frame))) {
                 return Wake::Ask;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -417,6 +424,23 @@ mod tests {
         let first = frame(&strict, None);
         strict.ask(query("late", 1), "a").unwrap();
         assert!(strict.take(&first).is_none(), "it must wait for the next frame");
+    }
+
+    /// What would break: a thread that looks at such a frame again and again as long as a query waits.
+    ///
+    /// Promise: P1
+    #[test]
+    fn nobody_waits_for_a_frame_that_cannot_be_looked_at() {
+        let mailbox = Box::new(limits());
+        mailbox.ask(query("standing", 0), "a").unwrap();
+        mailbox.put(RgbImage::new(0, 1), 0, None);
+        let unfit = frame(&mailbox, None);
+        mailbox.left_out(&unfit);
+        mailbox.left_out(&unfit);
+        assert_eq!(mailbox.frames(), (1, 1), "counted once");
+        mailbox.put(RgbImage::new(1, 1), 0, None);
+        let fit = frame(&mailbox, Some(&unfit));
+        assert!(mailbox.take(&fit).unwrap().begins, "the first answer is still to come");
     }
 
     #[test]

@@ -201,7 +201,11 @@ impl Node {
             .await
             .map_err(NodeError::link("open the model"))??;
         let session = zenoh::open(config.link.config()?).await.map_err(NodeError::link("join the network"))?;
-        twin::refuse(&session, &config.drone).await?;
+        if let Err(taken) = twin::refuse(&session, &config.drone).await {
+            // Nothing was said on it; what counts is why the drone does not start.
+            let _ = session.close().await;
+            return Err(taken);
+        }
         // Last of what can fail for long, so that a start that fails leaves no empty record behind.
         let recorder = flying::record(&config)?;
         let drone = config.drone.clone();

@@ -16,7 +16,7 @@ use super::NodeError;
 /// How long the network may take to say whether a name is taken. It answers at once where it is there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// For how long the other one is told after it was heard last: it speaks every second.
-const TOLD_FOR: Duration = Duration::from_secs(5);
+const TOLD_FOR: Duration = Duration::from_secs(3);
 
 /// Refuses a name that a drone on the network has.
 pub(super) async fn refuse(session: &Session, drone: &DroneId) -> Result<(), NodeError> {

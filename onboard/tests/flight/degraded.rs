@@ -19,7 +19,7 @@ use crate::red::{RED, picture, query};
 const MILLI: Duration = Duration::from_millis(1);
 
 /// Quick to open again, never giving up, patient with a slow machine.
-fn upkeep(faults: &Arc<Faults>) -> UpkeepOptions {
+pub(crate) fn upkeep(faults: &Arc<Faults>) -> UpkeepOptions {
     UpkeepOptions {
         opener: faulty::opener(faults),
         recovery: RecoveryLimits {
@@ -35,7 +35,7 @@ fn upkeep(faults: &Arc<Faults>) -> UpkeepOptions {
 }
 
 /// The last frame answers for as long as a test runs.
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { deadline: PATIENCE, reuse_frame: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() }
 }
 
