@@ -167,6 +167,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
+    /// Promise: P3
     #[test]
     fn every_end_has_its_code_and_a_hint() {
         let no_library = || EngineError::NoLibrary { why: "nowhere".into() };

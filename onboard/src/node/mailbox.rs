@@ -347,6 +347,7 @@ mod tests {
         }
     }
 
+    /// Promise: P1, P5
     #[test]
     fn newer_frame_replaces_and_is_counted() {
         let mailbox = Box::new(limits());
@@ -359,6 +360,7 @@ mod tests {
         assert_eq!(mailbox.frames(), (4, 2), "the frame before was looked at");
     }
 
+    /// Promise: P1
     #[test]
     fn a_frame_left_out_is_counted() {
         let mailbox = Box::new(limits());
@@ -389,6 +391,7 @@ mod tests {
         assert_eq!(woken, ["mended", "pushed"], "neither takes the other's place");
     }
 
+    /// Promise: P1
     #[test]
     fn each_query_gets_one_job_per_frame_until_its_frames_are_used_up() {
         let mailbox = Box::new(limits());
@@ -443,6 +446,7 @@ mod tests {
         assert!(mailbox.take(&fit).unwrap().begins, "the first answer is still to come");
     }
 
+    /// Promise: P1, P5
     #[test]
     fn too_many_queries_are_given_back_and_the_same_id_replaces() {
         let mailbox = Box::new(limits());
@@ -452,6 +456,7 @@ mod tests {
         mailbox.ask(query("2", 1), "d").unwrap();
     }
 
+    /// Promise: P1, P2
     #[test]
     fn queries_without_frames_expire() {
         let mailbox = Box::new(limits());

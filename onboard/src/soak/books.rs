@@ -211,6 +211,7 @@ mod tests {
         assert_eq!(books.broken().len(), 5, "{:?}", books.broken());
     }
 
+    /// Promise: P5
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut books = books();
@@ -221,6 +222,8 @@ mod tests {
 
     proptest! {
         /// What would break: books that balance though a frame is missing.
+        ///
+        /// Promise: P1
         #[test]
         fn only_whole_books_balance(outcomes in 0_u64..50, none in 0_u64..5, singles in 0_u64..9, dropped in 0_u64..50,
                                     replaced in 0_u64..9, lost in 0_u64..9, off in 0_usize..7) {

@@ -141,6 +141,7 @@ pub(crate) fn verdict(reply: &Reply) -> &Verdict {
     }
 }
 
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asked_over_the_network_a_drone_answers_with_masks_and_refusals() {
     let (_folder, source) = folder();
@@ -183,6 +184,7 @@ async fn a_mask_is_placed_where_the_pose_is_known() {
     pair.stop().await;
 }
 
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standing_query_gets_exactly_one_outcome_per_frame() {
     let (_folder, source) = folder();
@@ -213,6 +215,7 @@ async fn a_standing_query_gets_exactly_one_outcome_per_frame() {
     pair.stop().await;
 }
 
+/// Promise: P13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_bytes_are_answered_with_an_error_and_harm_nothing() {
     let (_folder, source) = folder();
@@ -230,6 +233,7 @@ async fn hostile_bytes_are_answered_with_an_error_and_harm_nothing() {
     pair.stop().await;
 }
 
+/// Promise: P5, P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_query_too_many_is_told_so() {
     let (_folder, source) = folder();
@@ -248,6 +252,7 @@ async fn one_query_too_many_is_told_so() {
     pair.stop().await;
 }
 
+/// Promise: P1, P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_of_the_camera_and_lateness_are_refusals() {
     let (_folder, source) = folder();
@@ -264,6 +269,7 @@ async fn silence_of_the_camera_and_lateness_are_refusals() {
     pair.stop().await;
 }
 
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_is_published_and_who_waits_at_the_end_is_answered() {
     let (_folder, source) = folder();
