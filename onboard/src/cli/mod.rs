@@ -42,15 +42,14 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
-impl Command {
-    fn is_flight(&self) -> bool {
-        matches!(self, Self::Run(_))
-    }
-}
-
 /// Logs go to stderr; `RUST_LOG` chooses what.
 pub(crate) fn log(arguments: &Arguments) {
-    let default = if arguments.command.is_flight() { "warn,kestrel_onboard=info,onboard=info" } else { "warn" };
+    let default = match &arguments.command {
+        Command::Run(_) => "warn,kestrel_onboard=info,onboard=info",
+        // What goes wrong there is meant to; the report says what came of it.
+        Command::Soak(_) => "error,kestrel_onboard=off",
+        _ => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()

@@ -201,24 +201,26 @@ pub async fn soak(options: &SoakOptions, mut told: impl FnMut(Progress)) -> Resu
     let node = Node::start(node).await?;
     let feed = node.feed(camera)?;
     let operator = Operator::join(options, &endpoint, drone).await?;
-    let start = Instant::now();
-    let mut run = Run {
-        options,
-        node: &node,
-        operator,
-        sabotage: &sabotage,
-        numbers: Seeded::new(options.seed),
-        deck: Deck::new(),
-        memory: MemoryReport { most_growth_bytes: options.most_growth_bytes, ..MemoryReport::default() },
-        faults: 0,
-        lasting: None,
-        start,
+    let (report, operator) = {
+        let memory = MemoryReport { most_growth_bytes: options.most_growth_bytes, ..MemoryReport::default() };
+        let mut run = Run {
+            options,
+            node: &node,
+            operator,
+            sabotage: &sabotage,
+            numbers: Seeded::new(options.seed),
+            deck: Deck::new(),
+            memory,
+            faults: 0,
+            lasting: None,
+            start: Instant::now(),
+        };
+        run.fly(&mut told).await?;
+        sabotage.end();
+        run.settle().await?;
+        (run.report(), run.operator)
     };
-    run.fly(&mut told).await?;
-    sabotage.end();
-    run.settle().await?;
-    let report = run.report();
-    run.operator.leave().await?;
+    operator.leave().await?;
     drop(feed);
     node.stop().await?;
     Ok(report)
@@ -294,7 +296,7 @@ impl Run<'_> {
                 let memory_bytes = self.measure(done);
                 told(Progress { done, frames: number, faults: self.faults, memory_bytes });
             }
-            if done >= 1.0 || !self.node.vitals().is_alive() {
+            if done >= 1.0 || self.has_fault().await {
                 break;
             }
             ticks.tick().await;
@@ -308,6 +310,11 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the node cannot go on.
+    async fn has_fault(&self) -> bool {
+        tokio::time::timeout(Duration::ZERO, self.node.fault()).await.is_ok()
     }
 
     fn done(&self, frames: u64) -> f64 {
@@ -373,14 +380,14 @@ impl Run<'_> {
         let end = Instant::now() + patience;
         self.operator.finish(end).await;
         let mut unbalanced = self.operator.unbalanced(self.node);
-        while !unbalanced.is_empty() && Instant::now() < end && self.node.vitals().is_alive() {
+        while !unbalanced.is_empty() && Instant::now() < end && !self.has_fault().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
             unbalanced = self.operator.unbalanced(self.node);
         }
         for line in unbalanced {
             self.operator.complain(line);
         }
-        if !self.node.vitals().is_alive() {
+        if self.has_fault().await {
             self.operator.complain("the node has a fault");
         } else if !self.operator.answers_again(self.node, end + patience).await? {
             self.operator.complain(format!("no answer within the deadline of {:?} at the end", self.options.deadline));

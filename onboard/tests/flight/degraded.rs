@@ -13,6 +13,7 @@ use zenoh::pubsub::Subscriber;
 use zenoh::sample::Sample;
 
 use crate::faulty::{self, Faults};
+use crate::ledger::segmented;
 use crate::network::{PATIENCE, Pair, first, folder, verdict};
 use crate::red::{RED, picture, query};
 
@@ -96,10 +97,6 @@ impl Flight {
     async fn fault(&self) -> Fault {
         tokio::time::timeout(PATIENCE, self.pair.node.fault()).await.unwrap()
     }
-}
-
-fn segmented(reply: &Reply) -> bool {
-    matches!(reply.outcome, Outcome::Segmented { .. })
 }
 
 /// The next outcome that is not about a frame before this one: the outcome of that may be older than the subscription.

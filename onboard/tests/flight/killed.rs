@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kestrel_link::{ChunkRequest, DroneId, Health, Outcome, PushPhase, PushState, Reply, decode, encode};
+use kestrel_link::{ChunkRequest, DroneId, Health, PushPhase, PushState, Reply, decode, encode};
 use kestrel_onboard::bundle::Bundle;
 use kestrel_onboard::node::LinkOptions;
 use zenoh::handlers::FifoChannelHandler;
@@ -14,6 +14,7 @@ use zenoh::pubsub::Subscriber;
 use zenoh::sample::{Sample, SampleKind};
 use zenoh::{Session, Wait};
 
+use crate::ledger::segmented;
 use crate::network::{PATIENCE, first_reply};
 use crate::red::{self, RED, picture, query};
 use crate::service::Ended;
@@ -139,10 +140,6 @@ async fn ended(states: &Subscriber<FifoChannelHandler<Sample>>) -> PushPhase {
             return state.phase;
         }
     }
-}
-
-fn segmented(reply: &Reply) -> bool {
-    matches!(reply.outcome, Outcome::Segmented { .. })
 }
 
 /// Setup: a drone as a process of its own, with model slots. Fault: kill -9 as it flies, in the middle of a push, and after

@@ -47,7 +47,7 @@ impl Booked {
         let faults = Arc::new(Faults::default());
         let booked = |config| change(NodeConfig { engine: faulty::options(), upkeep: upkeep(&faults), ..config });
         let pair = Pair::start_as(source, limits, booked).await;
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::new(Mutex::new(Vec::<Reply>::new()));
         let hearing = Arc::clone(&heard);
         let outcomes = pair
             .operator

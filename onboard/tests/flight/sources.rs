@@ -10,6 +10,7 @@ use kestrel_onboard::node::Limits;
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_perception::{GateThresholds, Tiling};
 
+use crate::ledger::segmented;
 use crate::network::{PATIENCE, Pair, folder, verdict};
 use crate::red::{self, RED, picture, query};
 
@@ -115,10 +116,6 @@ fn textured(rows: u32, number: u32) -> RgbImage {
         true => Rgb([(x * 7 + y * 13 + number) as u8, (x * 3 + y * 5) as u8, (x + y * 11) as u8]),
         false => Rgb([0; 3]),
     })
-}
-
-fn segmented(reply: &Reply) -> bool {
-    matches!(reply.outcome, Outcome::Segmented { .. })
 }
 
 fn tells(health: &Health, words: &str) -> bool {
