@@ -30,7 +30,7 @@ use operator::Operator;
 use sabotage::{Deck, Fault, Sabotage};
 use seeded::Seeded;
 
-/// Frames between two faults, and between two single queries.
+/// Frames between two faults, unless the camera's last one still lasts; and between two single queries.
 const FAULT_EVERY: u64 = 10;
 const QUERY_EVERY: u64 = 7;
 /// Frames of a fault of the camera that lasts.
@@ -300,7 +300,8 @@ impl Run<'_> {
                 break;
             }
             ticks.tick().await;
-            if number % FAULT_EVERY == FAULT_EVERY / 2 {
+            let is_good = self.lasting.is_none_or(|lasting| number >= lasting.until);
+            if is_good && number % FAULT_EVERY == FAULT_EVERY / 2 {
                 let fault = self.deck.draw(&mut self.numbers);
                 self.make(fault, number).await?;
             }
