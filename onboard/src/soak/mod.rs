@@ -306,7 +306,7 @@ impl Run<'_> {
                 self.make(fault, number).await?;
             }
             self.show(number).await?;
-            if number % QUERY_EVERY == 0 {
+            if number.is_multiple_of(QUERY_EVERY) {
                 self.operator.ask();
             }
         }

@@ -63,7 +63,7 @@ async fn garbage_on_every_key_harms_nothing() {
             put.attachment(bytes.clone()).await.unwrap();
             pair.operator.delete(key.clone()).congestion_control(CongestionControl::Block).await.unwrap();
         }
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             asked += 1;
             let reply = pair.ask(&query(&format!("good-{asked}"), "red square")).await.unwrap();
             assert!(matches!(reply.outcome, Outcome::Segmented { .. }), "{reply:?}");
