@@ -27,6 +27,9 @@ pub(super) struct Soak {
     /// Frames per second of the camera.
     #[arg(long, default_value_t = 30.0)]
     frames_per_second: f64,
+    /// Make the engine take this much longer for each frame: 330 makes it see about three a second.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    slower_millis: u64,
     /// An outcome that takes longer is refused as too late; the engine is made to stall for up to ten times as long.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     deadline_millis: u64,
@@ -91,6 +94,7 @@ impl Soak {
             gate: !self.no_gate,
             length: self.frames.map_or(Length::Time(time), Length::Frames),
             frames_per_second: self.frames_per_second,
+            slower: Duration::from_millis(self.slower_millis),
             deadline: Duration::from_millis(self.deadline_millis),
             seed: self.seed,
             most_growth_bytes: self.growth_megabytes.saturating_mul(1_000_000),

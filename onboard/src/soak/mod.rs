@@ -66,6 +66,8 @@ pub struct SoakOptions {
     pub length: Length,
     /// Frames per second of the camera; above 0.
     pub frames_per_second: f64,
+    /// How much longer the engine is made to take for each frame.
+    pub slower: Duration,
     /// An outcome that takes longer is refused as too late.
     pub deadline: Duration,
     /// Names the faults.
@@ -189,7 +191,7 @@ impl SoakError {
 /// # Errors
 /// When drone or operator do not start. What does not hold in flight stands in [`Report::broken`].
 pub async fn soak(options: &SoakOptions, mut told: impl FnMut(Progress)) -> Result<Report, SoakError> {
-    let sabotage = Arc::new(Sabotage::default());
+    let sabotage = Arc::new(Sabotage::new(options.slower));
     // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let port = port.map_err(SoakError::operator("find a free port"))?.port();

@@ -86,13 +86,20 @@ impl Deck {
 }
 
 /// What the engine of a soak is told to do wrong; otherwise it does what the engine does that was asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sabotage {
+    /// How much longer each frame takes to be seen.
+    slower: Duration,
     failing_runs: AtomicU32,
     stall_millis: AtomicU64,
 }
 
 impl Sabotage {
+    /// Nothing goes wrong, but each frame takes this much longer to be seen.
+    pub(super) fn new(slower: Duration) -> Self {
+        Self { slower, failing_runs: AtomicU32::new(0), stall_millis: AtomicU64::new(0) }
+    }
+
     /// The next runs fail.
     pub(super) fn fail(&self, runs: u32) {
         self.failing_runs.store(runs, Ordering::Relaxed);
@@ -134,9 +141,10 @@ impl Engine for Sabotaged {
     }
 
     fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
-        let stall = self.sabotage.stall_millis.swap(0, Ordering::Relaxed);
-        // The stall is the fault: nothing is waited for.
-        std::thread::sleep(Duration::from_millis(stall));
+        let stall = Duration::from_millis(self.sabotage.stall_millis.swap(0, Ordering::Relaxed));
+        let slower = if graph == Graph::Vision { self.sabotage.slower } else { Duration::ZERO };
+        // The delay is the fault: nothing is waited for.
+        std::thread::sleep(stall + slower);
         let fails = |left: u32| left.checked_sub(1);
         if self.sabotage.failing_runs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails).is_ok() {
             return Err(EngineError::Run {
