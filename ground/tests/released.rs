@@ -26,6 +26,7 @@ fn released() -> PathBuf {
     Path::new(&manifest).parent().unwrap().join(RELEASED)
 }
 
+/// Promise: P3
 #[test]
 fn both_engines_draw_the_same_masks() {
     let folder = released();
@@ -73,6 +74,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// Setup: a drone that flies the released model and trusts a key. What is done: the operator's command pushes a newer
 /// one, signed. Expected: committed, and the drone says that it flies it. Invariant: one model flies all along.
+///
+/// Promise: P6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_model_is_pushed_and_flies() {
     let folder = released();

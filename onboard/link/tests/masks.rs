@@ -119,6 +119,7 @@ proptest! {
         prop_assert_eq!(a.union(&b).unwrap().to_bits().unwrap(), either);
     }
 
+    /// Promise: P13
     #[test]
     fn any_string_is_a_mask_or_an_error(width in 1u32..9000, height in 1u32..9000, counts in "[ -~]{0,80}") {
         let mask = Mask { width, height, counts };

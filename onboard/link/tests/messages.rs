@@ -155,6 +155,7 @@ fn check<M: Message + PartialEq + std::fmt::Debug>(rule: &str, message: &M) {
     rules.check(rule, &value).unwrap_or_else(|why| panic!("{rule}: {why}\n{value:?}"));
 }
 
+/// Promise: P12
 #[test]
 fn every_kind_of_message_is_as_documented() {
     for hint in [None, Some(Hint::Point { x: 0.25, y: 1.0 }), Some(Hint::Box { x0: 0.0, y0: 0.1, x1: 0.5, y1: 0.9 })] {
@@ -326,7 +327,9 @@ fn health_lists_what_is_degraded_when_there_is_something() {
     assert!(error.to_string().starts_with("health.degraded"), "{error}");
 }
 
-/// What would break: an operator who takes the time of a camera whose clock was set for a time of capture (promise P14).
+/// What would break: an operator who takes the time of a camera whose clock was set for a time of capture.
+///
+/// Promise: P14
 #[test]
 fn a_reply_gives_a_capture_time_or_a_doubt() {
     let certain = reply(refused(Verdict::Frozen));
@@ -371,6 +374,7 @@ fn replies_out_of_range_are_refused() {
     }
 }
 
+/// Promise: P5
 #[test]
 fn a_reply_over_its_cap_is_not_sent() {
     let chequered = Mask::from_fn(512, 512, |x, y| (x * 31 + y * 17) % 3 == 0).unwrap();

@@ -194,6 +194,8 @@ proptest! {
     }
 
     /// Numbers from a broken sensor or a hostile file give an error or a reason, never a panic and never a place that is no number.
+    ///
+    /// Promise: P13
     #[test]
     fn garbage_gives_a_reason(numbers in prop::collection::vec(garbage(), 30), held: bool) {
         let mut next = numbers.into_iter().cycle();

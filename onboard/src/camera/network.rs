@@ -195,6 +195,7 @@ mod tests {
         }
     }
 
+    /// Promise: P13
     #[test]
     fn a_picture_that_is_not_as_announced_is_left_out() {
         let (png, picture) = sendable(&frame(), true).unwrap();
@@ -216,11 +217,13 @@ mod tests {
     }
 
     proptest! {
+        /// Promise: P13
         #[test]
         fn arbitrary_headers_and_pictures_never_panic(header in proptest::collection::vec(any::<u8>(), 0..200), picture in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = take(Some(&header), &picture);
         }
 
+        /// Promise: P13
         #[test]
         fn a_damaged_frame_never_panics(in_header: bool, at: usize, value: u8, as_png: bool) {
             let (header, mut picture) = sendable(&frame(), as_png).unwrap();

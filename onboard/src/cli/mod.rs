@@ -5,6 +5,7 @@ mod doctor;
 mod fly;
 mod replay;
 mod segment;
+mod soak;
 mod tiling;
 
 use std::fmt;
@@ -35,19 +36,21 @@ enum Command {
     Segment(segment::Segment),
     /// Measure the time per frame, split by stage, beside bare runs of the same graphs.
     Bench(bench::Bench),
+    /// Fly for a while with faults that a seed names, and check that every frame and every query is accounted for. Exit code
+    /// 0: all promises held; 1: one did not, or an error; 2: wrong usage.
+    Soak(soak::Soak),
     /// Check what is there: libraries, engines, the model bundle.
     Doctor(doctor::Doctor),
 }
 
-impl Command {
-    fn is_flight(&self) -> bool {
-        matches!(self, Self::Run(_))
-    }
-}
-
 /// Logs go to stderr; `RUST_LOG` chooses what.
 pub(crate) fn log(arguments: &Arguments) {
-    let default = if arguments.command.is_flight() { "warn,kestrel_onboard=info,onboard=info" } else { "warn" };
+    let default = match &arguments.command {
+        Command::Run(_) => "warn,kestrel_onboard=info,onboard=info",
+        // What goes wrong there is meant to; the report says what came of it.
+        Command::Soak(_) => "error,kestrel_onboard=off",
+        _ => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
@@ -63,6 +66,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Replay(replay) => replay.run(),
         Command::Segment(segment) => segment.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Soak(soak) => soak.run(),
         Command::Doctor(doctor) => doctor.run(),
     }
 }

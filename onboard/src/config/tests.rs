@@ -81,7 +81,9 @@ fn the_file_has_the_defaults_of_the_program() {
     assert_eq!(camera, crate::camera::CameraOptions::of(Origin::Folder("frames".into())));
 }
 
-/// What would break: a fallback that nobody asked for (promise P3).
+/// What would break: a fallback that nobody asked for.
+///
+/// Promise: P3
 #[test]
 fn nothing_falls_back_unless_it_is_written() {
     assert_eq!(parse(LEAST).unwrap().node.upkeep.fallback, None);

@@ -281,6 +281,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
+    /// Promise: P3
     #[test]
     fn a_profile_tells_who_really_computed() {
         let event = |provider: &str, dur: u32| serde_json::json!({ "dur": dur, "args": { "provider": provider } });

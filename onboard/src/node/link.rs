@@ -161,6 +161,7 @@ mod tests {
     use super::*;
     use kestrel_link::decode;
 
+    /// Promise: P5
     #[test]
     fn a_mask_that_is_too_long_is_made_coarser_and_stays_true_to_itself() {
         // A chequerboard with blocks of two pixels: the longest run lengths there are.

@@ -93,6 +93,8 @@ struct State<A, M> {
     latest: Option<Arc<Frame>>,
     /// Whether somebody looked at `latest`.
     looked_at: bool,
+    /// The last frame that could not be looked at.
+    unfit: Option<u64>,
     next_number: u64,
     frames_dropped: u64,
     queries: Vec<Active<A>>,
@@ -113,6 +115,7 @@ impl<A, M> Mailbox<A, M> {
         let state = State {
             latest: None,
             looked_at: true,
+            unfit: None,
             next_number: 0,
             frames_dropped: 0,
             queries: Vec::with_capacity(limits.active_queries),
@@ -162,6 +165,14 @@ impl<A, M> Mailbox<A, M> {
         Some(number)
     }
 
+    /// A frame that was taken cannot be looked at: it counts as dropped, and queries wait for the next one.
+    pub(super) fn left_out(&self, frame: &Frame) {
+        let mut state = self.lock();
+        if state.unfit.replace(frame.number) != Some(frame.number) {
+            state.frames_dropped += 1;
+        }
+    }
+
     /// Takes in a query; one with the id of an active one replaces it. Gives the asker back when there are too many.
     pub(super) fn ask(&self, query: Query, asker: A) -> Result<(), A> {
         let mut state = self.lock();
@@ -204,7 +215,8 @@ impl<A, M> Mailbox<A, M> {
                 state.looked_at = true;
                 return Wake::Frame(frame);
             }
-            if at_hand.is_some_and(|frame| state.queries.iter().any(|active| self.due(active, frame))) {
+            let fit = at_hand.filter(|frame| state.unfit != Some(frame.number));
+            if fit.is_some_and(|frame| state.queries.iter().any(|active| self.due(active, frame))) {
                 return Wake::Ask;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -335,6 +347,7 @@ mod tests {
         }
     }
 
+    /// Promise: P1, P5
     #[test]
     fn newer_frame_replaces_and_is_counted() {
         let mailbox = Box::new(limits());
@@ -347,6 +360,7 @@ mod tests {
         assert_eq!(mailbox.frames(), (4, 2), "the frame before was looked at");
     }
 
+    /// Promise: P1
     #[test]
     fn a_frame_left_out_is_counted() {
         let mailbox = Box::new(limits());
@@ -377,6 +391,7 @@ mod tests {
         assert_eq!(woken, ["mended", "pushed"], "neither takes the other's place");
     }
 
+    /// Promise: P1
     #[test]
     fn each_query_gets_one_job_per_frame_until_its_frames_are_used_up() {
         let mailbox = Box::new(limits());
@@ -414,6 +429,24 @@ mod tests {
         assert!(strict.take(&first).is_none(), "it must wait for the next frame");
     }
 
+    /// What would break: a thread that looks at such a frame again and again as long as a query waits.
+    ///
+    /// Promise: P1
+    #[test]
+    fn nobody_waits_for_a_frame_that_cannot_be_looked_at() {
+        let mailbox = Box::new(limits());
+        mailbox.ask(query("standing", 0), "a").unwrap();
+        mailbox.put(RgbImage::new(0, 1), 0, None);
+        let unfit = frame(&mailbox, None);
+        mailbox.left_out(&unfit);
+        mailbox.left_out(&unfit);
+        assert_eq!(mailbox.frames(), (1, 1), "counted once");
+        mailbox.put(RgbImage::new(1, 1), 0, None);
+        let fit = frame(&mailbox, Some(&unfit));
+        assert!(mailbox.take(&fit).unwrap().begins, "the first answer is still to come");
+    }
+
+    /// Promise: P1, P5
     #[test]
     fn too_many_queries_are_given_back_and_the_same_id_replaces() {
         let mailbox = Box::new(limits());
@@ -423,6 +456,7 @@ mod tests {
         mailbox.ask(query("2", 1), "d").unwrap();
     }
 
+    /// Promise: P1, P2
     #[test]
     fn queries_without_frames_expire() {
         let mailbox = Box::new(limits());

@@ -9,6 +9,7 @@ mod flying;
 mod link;
 mod mailbox;
 mod push;
+mod twin;
 mod upkeep;
 mod worker;
 
@@ -180,6 +181,8 @@ pub struct Node {
     threads: Option<Threads>,
     /// Says that the drone is there for as long as it is held.
     _alive: zenoh::liveliness::LivelinessToken,
+    /// Listens for another drone of this name for as long as it is held.
+    _twins: zenoh::pubsub::Subscriber<()>,
 }
 
 impl Node {
@@ -188,7 +191,8 @@ impl Node {
     /// Needs tokio's multi-threaded runtime, as zenoh does.
     ///
     /// # Errors
-    /// When the model, the engine or the network cannot be had as configured; nothing falls back.
+    /// When the model, the engine or the network cannot be had as configured, or a drone on the network has the same name;
+    /// nothing falls back.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let config = Arc::new(config);
         let opening = Arc::clone(&config);
@@ -197,6 +201,11 @@ impl Node {
             .await
             .map_err(NodeError::link("open the model"))??;
         let session = zenoh::open(config.link.config()?).await.map_err(NodeError::link("join the network"))?;
+        if let Err(taken) = twin::refuse(&session, &config.drone).await {
+            // Nothing was said on it; what counts is why the drone does not start.
+            let _ = session.close().await;
+            return Err(taken);
+        }
         // Last of what can fail for long, so that a start that fails leaves no empty record behind.
         let recorder = flying::record(&config)?;
         let drone = config.drone.clone();
@@ -244,10 +253,11 @@ impl Node {
             tokio::spawn(publish_health(Arc::clone(&inner))),
             tokio::spawn(expire_queries(Arc::clone(&inner))),
         ];
+        let twins = inner.upkeep.twin.listen(&session, &drone).await?;
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _alive: alive })
+        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _alive: alive, _twins: twins })
     }
 
     /// Where frames are handed over.

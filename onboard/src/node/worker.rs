@@ -94,6 +94,7 @@ fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Opti
             }
             Err(error) => {
                 tracing::warn!("frame {} left out: {error}", frame.number);
+                inner.mailbox.left_out(frame);
                 Ok(inner.mailbox.wait(Some(frame)))
             }
         };

@@ -214,6 +214,7 @@ mod tests {
         assert_eq!(exact(&masks(&[4]), &masks(&[4, 8])).unwrap().to_string(), "masks: expected 1, got 2");
     }
 
+    /// Promise: P11
     #[test]
     fn one_bit_of_one_number_is_found() {
         let next = |value: f32| f32::from_bits(value.to_bits() + 1);
@@ -226,6 +227,7 @@ mod tests {
         assert_eq!(refusals(&refused(Verdict::TargetAbsent), &other).unwrap().field, "evidence.presence");
     }
 
+    /// Promise: P11
     #[test]
     fn every_part_of_a_refusal_counts() {
         let one = refused(Verdict::QueryNotUnderstood { word: Some("blorf".into()) });

@@ -235,6 +235,8 @@ mod tests {
     }
 
     /// What would break: memory, when questions about one picture go on without end.
+    ///
+    /// Promise: P5
     #[test]
     fn a_drawing_does_not_grow_without_end() {
         let mut drawing = Drawing::of(&seen(None));

@@ -270,6 +270,8 @@ mod tests {
 
     proptest! {
         /// What would break: a replay that calls another last bit identical, or the same one different.
+        ///
+        /// Promise: P11
         #[test]
         fn every_number_comes_back_to_the_last_bit(bits: u32) {
             let value = f32::from_bits(bits);

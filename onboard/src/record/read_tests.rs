@@ -180,6 +180,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// Setup: a good record. Fault: one bit is another. Expected: it is found. Invariant: never a panic.
+    ///
+    /// Promise: P11, P13
     #[test]
     fn a_flipped_bit_is_found(at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let mut bytes = written();
@@ -192,6 +194,8 @@ proptest! {
     }
 
     /// Fault: lengths and bytes made up, behind a good beginning.
+    ///
+    /// Promise: P13
     #[test]
     fn made_up_bytes_are_no_flight(records in prop::collection::vec(made_up(), 0..6)) {
         let mut bytes = mcap::MAGIC.to_vec();
@@ -219,6 +223,8 @@ fn chunk_of(opcode: u8, length: u64, body: &[u8]) -> Vec<u8> {
 }
 
 /// What would break: trust in a stranger's file. Each attack stands behind a good record's first chunks.
+///
+/// Promise: P13
 #[test]
 fn every_attack_is_told_and_passed_over() {
     let good = written();

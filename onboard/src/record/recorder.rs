@@ -366,6 +366,8 @@ mod tests {
     }
 
     /// What would break: the memory of a drone whose disk is slower than its camera.
+    ///
+    /// Promise: P5
     #[test]
     fn a_writer_that_does_not_come_along_loses_frames_and_counts_them() {
         let (events, waiting) = sync_channel(MOST_QUEUED);
@@ -383,6 +385,7 @@ mod tests {
         assert_eq!(waiting.iter().count(), 10);
     }
 
+    /// Promise: P5
     #[test]
     fn a_frame_larger_than_the_queue_waits_alone() {
         let (events, _waiting) = sync_channel(MOST_QUEUED);
@@ -405,6 +408,7 @@ mod tests {
         assert!(matches!(error, RecordError::Exists { .. }), "{error}");
     }
 
+    /// Promise: P5
     #[test]
     fn a_record_ends_at_its_largest_size_and_says_so() {
         let folder = tempfile::tempdir().unwrap();

@@ -52,6 +52,7 @@ pub(crate) fn assert_clear(output: &Output, code: i32, words: &str) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
+/// Promise: P12
 #[test]
 fn a_mask_is_0_and_a_refusal_is_3() {
     let bench = Bench::new();
@@ -167,7 +168,9 @@ fn a_camera_that_cannot_be_had_stops_the_start() {
 }
 
 /// Setup: a configuration that names an engine, and allows another one. Fault: its library is not there.
-/// Expected: the start fails with the code of a lost engine. Invariant: nothing falls back at the start (promise P3).
+/// Expected: the start fails with the code of a lost engine. Invariant: nothing falls back at the start.
+///
+/// Promise: P3
 #[test]
 fn an_engine_that_cannot_be_had_stops_the_start() {
     let bench = Bench::new();
@@ -209,7 +212,7 @@ fn bench_splits_the_time_and_doctor_checks_the_bundle() {
 fn the_reference_says_what_the_commands_say() {
     let mut page =
         String::from("# onboard\n\nWhat `onboard --help` and its commands say; a test holds this page to it.\n");
-    for command in [None, Some("run"), Some("replay"), Some("segment"), Some("bench"), Some("doctor")] {
+    for command in [None, Some("run"), Some("replay"), Some("segment"), Some("bench"), Some("soak"), Some("doctor")] {
         let mut arguments: Vec<&str> = command.into_iter().collect();
         let name = ["onboard"].into_iter().chain(command).collect::<Vec<_>>().join(" ");
         arguments.push("--help");

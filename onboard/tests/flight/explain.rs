@@ -132,6 +132,7 @@ fn who_listens_may_stop_it() {
     assert_eq!(verdict(&whole), &Verdict::TargetAbsent, "and nothing of it stays");
 }
 
+/// Promise: P4
 #[test]
 fn the_gate_refuses_before_any_reason() {
     let mut segmenter = thinking(&FOUND, SegmenterOptions::default());

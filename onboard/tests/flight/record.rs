@@ -123,6 +123,8 @@ pub(crate) fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mu
 
 /// Setup: a flight with masks, refusals of the model and of the gate, over several frames. Fault: none. Expected: every
 /// outcome again, bit for bit. Invariant: nothing is compared with itself, the model answers anew.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recorded_flight_replays_bit_by_bit() {
     let root = tempfile::tempdir().unwrap();
@@ -151,6 +153,8 @@ async fn a_recorded_flight_replays_bit_by_bit() {
 }
 
 /// Fault: one thing in the record is another. Expected: the first difference is named with its place.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_changed_is_named() {
     let root = tempfile::tempdir().unwrap();
@@ -193,6 +197,8 @@ async fn whatever_is_changed_is_named() {
 
 /// Fault: a frame with its outcomes is not in the record. Expected: the rest replays, the gate goes on from where it
 /// stood in flight, and what is missing is said.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_with_gaps_replays_what_it_has() {
     let root = tempfile::tempdir().unwrap();
@@ -217,6 +223,8 @@ async fn a_record_with_gaps_replays_what_it_has() {
 }
 
 /// Fault: the recording is killed, so that its file ends anywhere. Expected: what is left replays alike.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_was_cut_off_replays_what_is_left() {
     let root = tempfile::tempdir().unwrap();
@@ -258,6 +266,8 @@ async fn another_model_or_engine_replays_only_loosely() {
 }
 
 /// Setup: a model is pushed in flight. Expected: each model replays its own looks, from the gate's beginning.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_model_of_a_flight_replays_its_own_frames() {
     let root = tempfile::tempdir().unwrap();
@@ -299,6 +309,7 @@ async fn a_missed_deadline_is_no_difference() {
     assert!(report.outcomes >= 3);
 }
 
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_says_alike_or_what_differs() {
     let bench = Bench::new();
@@ -352,6 +363,8 @@ fn a_flight_does_not_start_over_an_old_record() {
 
 /// Standing queries are asked again about each frame, in the order in which they were put, and go on from what was kept of
 /// them; behind a gap that is not known, and is not compared.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standing_queries_replay_with_each_of_their_frames() {
     let root = tempfile::tempdir().unwrap();

@@ -146,6 +146,7 @@ mod tests {
         running
     }
 
+    /// Promise: P1
     #[test]
     fn a_query_is_answered_by_exactly_one() {
         let start = Instant::now();
