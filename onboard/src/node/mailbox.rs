@@ -321,7 +321,7 @@ mod tests {
     type Box = Mailbox<&'static str, &'static str>;
 
     fn query(id: &str, frames: u32) -> Query {
-        Query { id: id.into(), text: "the car".into(), hint: None, frames }
+        Query { id: id.into(), text: "the car".into(), hint: None, frames, explain: false }
     }
 
     fn limits() -> Limits {

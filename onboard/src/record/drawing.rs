@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn query() -> Query {
-        Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1 }
+        Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false }
     }
 
     fn mask() -> Segment {

@@ -55,7 +55,7 @@ fn look(number: u64) -> Event {
 }
 
 fn answer(number: u64) -> Event {
-    let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 0 };
+    let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 0, explain: false };
     let mask = Mask::from_fn(16, 12, |x, y| x < 4 && y < 4).unwrap();
     let answered = Answered {
         timestamp: Time::of(1_000_000_000 + number),

@@ -358,7 +358,7 @@ mod tests {
     }
 
     fn ask(recorder: &mut Recorder) {
-        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1 };
+        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
         let masks = Outcome::Segmented { masks: Vec::new() };
         recorder.answered(&query, (&masks, 0, None), Duration::from_millis(3), false);
     }

@@ -140,7 +140,7 @@ mod tests {
 
     fn running(start: Instant) -> Running<&'static str> {
         let running = Running::new(WatchdogLimits { late: LATE, hung: 3 * LATE });
-        let query = Query { id: "q".into(), text: "car".into(), hint: None, frames: 1 };
+        let query = Query { id: "q".into(), text: "car".into(), hint: None, frames: 1, explain: false };
         let seen = Seen { number: 7, width: 4, height: 3, capture_unix_nanos: 5, capture_doubt: None };
         running.begin(Job { query, asker: Some("a"), start, begins: true, ends: true }, seen, start);
         running
