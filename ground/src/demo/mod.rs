@@ -12,6 +12,7 @@ use kestrel_link::{DroneId, Query, Reply, Verdict};
 use kestrel_onboard::camera;
 use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::SegmenterOptions;
+use kestrel_perception::geo::PosesOptions;
 use kestrel_perception::overlay::draw_outcome;
 use script::{Item, LEAST_PRESENT_SHARE};
 use serde::Serialize;
@@ -142,6 +143,8 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
         engine: arguments.engine.options(arguments.json),
         segmenter: SegmenterOptions::default(),
         georeferencer: None,
+        poses: PosesOptions::default(),
+        explain: None,
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits { deadline: ANSWER_TIMEOUT, reuse_frame: ANSWER_TIMEOUT, ..Limits::default() },
         upkeep: UpkeepOptions::of(ANSWER_TIMEOUT),

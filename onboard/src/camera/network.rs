@@ -15,6 +15,7 @@ use zenoh::{Session, Wait};
 
 use super::slot::{Slot, Taken};
 use super::{CameraError, Captured, Next, Source, picture};
+use crate::position::parse_pose;
 
 /// The network that frames may come from.
 #[derive(Clone)]
@@ -108,11 +109,7 @@ fn captured(header: &FrameHeader, bytes: &[u8]) -> Result<Captured, CameraError>
 
 fn pose(header: &FrameHeader) -> Result<Option<Pose>, CameraError> {
     let Some(text) = &header.pose else { return Ok(None) };
-    // Serde's texts quote the offending value; a hostile one must not fill the log.
-    let malformed = |why: String| wrong(format!("pose: {}", why.chars().take(200).collect::<String>()));
-    let pose: Pose = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-    pose.check().map_err(|error| malformed(error.to_string()))?;
-    Ok(Some(pose))
+    parse_pose(text).map(Some).map_err(|why| wrong(format!("pose: {why}")))
 }
 
 impl Network {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::camera::Origin;
+use crate::node::ExplainOptions;
 use crate::pipeline::StandingOptions;
+use kestrel_perception::geo::{Choice, PosesOptions};
 
 const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
 
@@ -39,6 +41,16 @@ fn queries_stand_by_the_defaults_of_the_code() {
     let text = format!("{LEAST}[standing]\nverify_frames = 5\nkeep_frames = 0\n");
     let standing = parse(&text).unwrap().node.segmenter.standing;
     assert_eq!((standing.verify_frames, standing.track.keep_frames), (5, 0));
+}
+
+/// What would break: a documented default that is another than the one in code.
+#[test]
+fn explanations_and_poses_have_the_defaults_of_the_code() {
+    let node = parse(LEAST).unwrap().node;
+    assert_eq!((node.explain, node.poses), (Some(ExplainOptions::default()), PosesOptions::default()));
+    let text = format!("{LEAST}[explain]\nenabled = false\n[position]\npose_choice = \"nearest\"\n");
+    let node = parse(&text).unwrap().node;
+    assert_eq!((node.explain, node.poses.choice), (None, Choice::Nearest));
 }
 
 #[test]
@@ -131,6 +143,11 @@ fn wrong_values_name_their_key() {
         ("[standing]\nverify_frames = 0\n", "standing.verify_frames"),
         ("[standing]\nkeep_frames = 100001\n", "standing.keep_frames"),
         ("[standing]\nkeep_millis = 3600001\n", "standing.keep_millis"),
+        ("[position]\npose_most_age_millis = 10001\n", "position.pose_most_age_millis"),
+        ("[explain]\nthought_tokens = 1025\n", "explain.thought_tokens"),
+        ("[explain]\ndeadline_millis = 0\n", "explain.deadline_millis"),
+        ("[explain]\ntime_to_live_millis = 0\n", "explain.time_to_live_millis"),
+        ("[explain]\ngive_way_millis = 600001\n", "explain.give_way_millis"),
     ] {
         let mut table: Table = LEAST.parse().unwrap();
         for (section, given) in text.parse::<Table>().unwrap() {

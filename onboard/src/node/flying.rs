@@ -11,7 +11,7 @@ use crate::camera;
 use crate::engine::{EngineChoice, EngineOptions, runtime_version};
 use crate::health::recovery::Which;
 use crate::pipeline::{SegmentError, Segmenter};
-use crate::record::{Flight, Model, Recorder, processor};
+use crate::record::{Flight, Georeferencing, Model, Recorder, processor};
 use crate::slots::{FolderDisk, SlotError, SlotStore};
 
 /// A model ready to fly.
@@ -79,6 +79,7 @@ fn flight(config: &NodeConfig) -> Flight {
         deadline_millis: u64::try_from(config.limits.deadline.as_millis()).unwrap_or(u64::MAX),
         processor: processor(),
         standing: config.segmenter.standing,
+        georeferencing: config.georeferencer.as_ref().map(Georeferencing::of),
     }
 }
 

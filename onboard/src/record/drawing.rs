@@ -196,6 +196,9 @@ mod tests {
             late: false,
             latency_micros: 9000,
             outcome,
+            untold: false,
+            pose: None,
+            unplaced: None,
             turn: 0,
             standing: None,
         }

@@ -84,11 +84,12 @@ fn held(file: &Path) -> Survey {
 
 fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
-    let Flight { tiling, gate, standing, .. } = flight;
+    let Flight { tiling, gate, standing, georeferencing, .. } = flight;
     let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
     let mut segmenter = Segmenter::open(bundle, &red::tract(), options).unwrap();
     let mut records = Records::open(BufReader::new(File::open(file).unwrap()), true).unwrap();
-    let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash };
+    let georeferencer = georeferencing.map(|with| with.georeferencer().unwrap());
+    let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash, georeferencer };
     replay(&mut records, &mut segmenter, &terms, |_| {}).unwrap()
 }
 
