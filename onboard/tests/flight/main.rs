@@ -3,6 +3,7 @@
 //! One binary, because every one of them links two inference engines and zenoh.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod accounts;
 mod command_line;
 mod degraded;
 mod engines;
@@ -14,7 +15,9 @@ mod network;
 mod pipeline;
 #[cfg(unix)]
 mod played;
+mod posed;
 mod push;
+mod reasons;
 mod record;
 mod red;
 mod scrape;

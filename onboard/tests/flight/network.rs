@@ -72,6 +72,13 @@ impl Pair {
         Self::fly(NodeConfig { engine, upkeep, ..config(model, limits) }).await
     }
 
+    /// A drone that is like others but for what is changed.
+    pub(crate) async fn with(model: ModelSource, limits: Limits, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        let mut config = config(model, limits);
+        change(&mut config);
+        Self::fly(config).await
+    }
+
     async fn fly(config: NodeConfig) -> Self {
         // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

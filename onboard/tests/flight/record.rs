@@ -41,7 +41,7 @@ pub(crate) fn gate() -> GateThresholds {
     }
 }
 
-fn options(file: &Path) -> Option<RecordOptions> {
+pub(crate) fn options(file: &Path) -> Option<RecordOptions> {
     Some(RecordOptions { file: file.to_owned(), most_bytes: 0 })
 }
 
@@ -78,11 +78,11 @@ async fn recorded(root: &Path) -> (Bundle, PathBuf) {
     (bundle, file)
 }
 
-fn held(file: &Path) -> Survey {
+pub(crate) fn held(file: &Path) -> Survey {
     survey(BufReader::new(File::open(file).unwrap())).unwrap()
 }
 
-fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
+pub(crate) fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
     let Flight { tiling, gate, standing, georeferencing, .. } = flight;
     let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
@@ -94,7 +94,7 @@ fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
 }
 
 /// Copies a record; `change` may change a message of a topic, or have it left out by `false`.
-fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) -> bool) {
+pub(crate) fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) -> bool) {
     let bytes = std::fs::read(from).unwrap();
     let mut out = mcap::Writer::new(BufWriter::new(File::create(to).unwrap())).unwrap();
     let mut topics = std::collections::BTreeMap::new();

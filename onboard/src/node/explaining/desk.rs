@@ -26,7 +26,7 @@ pub(in crate::node) fn run(inner: &Arc<Inner>, config: &NodeConfig) {
         match task {
             Task::Load(bundle) => {
                 desk.segmenter = None;
-                desk.bundle = can_explain(&bundle).then_some(bundle);
+                desk.bundle = can_explain(&bundle).then_some(*bundle);
                 desk.load();
             }
             Task::Explain(order) => desk.explain(&order),
@@ -40,13 +40,17 @@ struct Guard<'a>(&'a Arc<Inner>);
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         let inner = self.0;
+        let mut why = Unexplained::Stopping;
         if std::thread::panicking() {
             tracing::error!("the explainer's thread panicked: no answer is explained any more");
+            why = Unexplained::EngineDegraded;
         }
-        if let Some(order) = inner.explaining.ended() {
+        if let Some(order) = inner.explaining.left() {
             let first = head(inner, &order.query, order.number, Some(Seen::of(&order.frame)));
-            inner.publisher.explanation(&ExplanationPart { part: refusal(Unexplained::Stopping), ..first });
+            inner.publisher.explanation(&ExplanationPart { part: refusal(why), ..first });
         }
+        // Last, because a node that stops waits for this before it leaves the network.
+        inner.explaining.ended();
     }
 }
 

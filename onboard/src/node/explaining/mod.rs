@@ -94,7 +94,7 @@ pub(super) struct Explaining {
 /// What the explainer's thread is to do.
 enum Task {
     /// Load the graphs of this bundle.
-    Load(Bundle),
+    Load(Box<Bundle>),
     /// Explain this.
     Explain(Order),
 }
@@ -103,7 +103,7 @@ enum Task {
 enum Late {
     Order(Order),
     /// The end of an explanation.
-    Open(ExplanationPart),
+    Open(Box<ExplanationPart>),
 }
 
 impl Explaining {
@@ -167,7 +167,7 @@ impl Explaining {
                 return None;
             }
             if let Some(bundle) = state.flies.take() {
-                return Some(Task::Load(bundle));
+                return Some(Task::Load(Box::new(bundle)));
             }
             if let Some(order) = state.order.take() {
                 state.busy = true;
@@ -211,7 +211,7 @@ impl Explaining {
         }
         let alive = state.alive;
         let Open { next, .. } = state.open.take_if(|open| !alive || now >= open.hangs)?;
-        Some(Late::Open(ExplanationPart { part: refusal(Unexplained::EngineDegraded), ..next }))
+        Some(Late::Open(Box::new(ExplanationPart { part: refusal(Unexplained::EngineDegraded), ..next })))
     }
 
     /// Ends the thread, and waits for that for at most `patience`: an engine that hangs is left behind.
@@ -222,12 +222,15 @@ impl Explaining {
         drop(self.changed.wait_timeout_while(state, patience, |state| state.alive));
     }
 
-    /// The thread has ended; gives what it leaves behind.
-    fn ended(&self) -> Option<Order> {
-        let mut state = self.lock();
-        state.alive = false;
+    /// What the thread leaves behind when it ends.
+    fn left(&self) -> Option<Order> {
+        self.lock().order.take()
+    }
+
+    /// The thread has ended.
+    fn ended(&self) {
+        self.lock().alive = false;
         self.changed.notify_all();
-        state.order.take()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -265,7 +268,7 @@ pub(super) fn give(inner: &Inner, job: &Job<Asker>, frame: Result<&Arc<Frame>, (
 /// The end, to be published, of what nobody else ends any more.
 pub(super) fn late(inner: &Inner, now: Instant) -> Option<ExplanationPart> {
     Some(match inner.explaining.late(now)? {
-        Late::Open(part) => part,
+        Late::Open(part) => *part,
         Late::Order(order) => {
             let first = head(inner, &order.query, order.number, Some(Seen::of(&order.frame)));
             ExplanationPart { part: refusal(Unexplained::Expired), ..first }

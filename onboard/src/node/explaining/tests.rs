@@ -100,6 +100,7 @@ fn what_cannot_be_explained_is_refused_for_its_reason() {
     assert_eq!(refused(&Explaining::new(Some(ExplainOptions::default()), &bundle)), Unexplained::NoGraph);
     let orphaned = explaining();
     orphaned.order(&query("a"), &frame(), Instant::now()).unwrap();
-    assert_eq!(orphaned.ended().unwrap().query.id, "a", "what is left is given back");
+    assert_eq!(orphaned.left().unwrap().query.id, "a", "what is left is given back");
+    orphaned.ended();
     assert_eq!(refused(&orphaned), Unexplained::EngineDegraded, "its thread is no more");
 }
