@@ -67,7 +67,7 @@ async fn a_mask_is_placed_by_the_poses_around_its_frame() {
     assert_eq!(why(&placed(&pair, FIRST + 50 * MILLI).await), Unplaced::PoseAwaited);
     say(&pair, FIRST + 100 * MILLI, &north).await;
     let between = latitude(&placed(&pair, FIRST + 50 * MILLI).await);
-    assert!((between - still - 5e-5).abs() < 1e-9, "half of the way: {still} {between}");
+    assert!((between - still - 5e-5).abs() < 1e-8, "half of the way: {still} {between}");
     assert!(matches!(why(&placed(&pair, FIRST + 5000 * MILLI).await), Unplaced::PoseStale { .. }));
     // A frame's own pose goes before those of the link.
     let own = Some(Pose { latitude_degrees: 10.0, ..south });

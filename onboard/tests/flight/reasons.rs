@@ -12,13 +12,9 @@ use zenoh::handlers::FifoChannelHandler;
 use zenoh::pubsub::Subscriber;
 use zenoh::sample::Sample;
 
-use crate::explain::FOUND;
+use crate::explain::{ENDLESS, FOUND};
 use crate::network::{PATIENCE, Pair, folder, verdict};
 use crate::red::{self, RED, picture, query};
-
-/// Never ends a thought by itself.
-const ENDLESS: [(&str, &str, f32); 3] =
-    [("<think>", "red", 9.0), ("red", "red", 9.0), ("<answer>", "<none:absent>", 9.0)];
 
 fn limits() -> Limits {
     Limits { deadline: PATIENCE, reuse_frame: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() }
@@ -81,13 +77,13 @@ async fn an_answer_comes_first_and_its_reasons_behind_it() {
     pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
     let reply = pair.ask(&why_query("a")).await.unwrap();
     assert!(matches!(reply.outcome, Outcome::Segmented { .. }));
-    let parts = parts(&listening).await;
-    assert!(parts.iter().zip(0..).all(|(part, number)| part.sequence == number), "{parts:?}");
-    for part in &parts {
+    let told = parts(&listening).await;
+    assert!(told.iter().zip(0..).all(|(part, number)| part.sequence == number), "{told:?}");
+    for part in &told {
         assert_eq!((part.query_id.as_str(), part.explanation, part.frame), ("a", 0, reply.frame));
         assert_eq!((part.frame_width, part.frame_height, part.model.as_str()), (320, 240, "red@1"));
     }
-    let shown: String = parts
+    let shown: String = told
         .iter()
         .filter_map(|part| match &part.part {
             Part::Piece { text } => Some(text.as_str()),
@@ -95,7 +91,7 @@ async fn an_answer_comes_first_and_its_reasons_behind_it() {
         })
         .collect();
     assert_eq!(shown, " red [1]");
-    let Part::Complete { conclusion, reasons } = &parts.last().unwrap().part else { panic!("{parts:?}") };
+    let Part::Complete { conclusion, reasons } = &told.last().unwrap().part else { panic!("{told:?}") };
     assert_eq!(reasons.statements, ["red [1]"]);
     let ReasonedConclusion::Targets { boxes } = conclusion else { panic!("{conclusion:?}") };
     assert_eq!((boxes.len(), &reasons.candidates), (1, boxes), "it thinks of what it answers with");
@@ -104,7 +100,7 @@ async fn an_answer_comes_first_and_its_reasons_behind_it() {
     let silent = listen(&pair, "b").await;
     pair.ask(&query("b", "red square")).await.unwrap();
     pair.ask(&why_query("a")).await.unwrap();
-    let again = super::reasons::parts(&listening).await;
+    let again = parts(&listening).await;
     assert_eq!(again[0].explanation, 1, "asked anew, explained anew");
     assert!(silent.try_recv().unwrap().is_none());
     pair.stop().await;
@@ -138,8 +134,8 @@ async fn without_a_frame_there_is_nothing_to_explain() {
     let pair = Pair::with(source, limits, |config| config.explain = Some(patient())).await;
     let listening = listen(&pair, "a").await;
     assert_eq!(verdict(&pair.ask(&why_query("a")).await.unwrap()), &Verdict::DeadlineMissed);
-    let parts = parts(&listening).await;
-    assert_eq!((refused(&parts), parts.len()), (Unexplained::NoFrame, 1));
+    let told = parts(&listening).await;
+    assert_eq!((refused(&told), told.len()), (Unexplained::NoFrame, 1));
     pair.stop().await;
 }
 
@@ -152,8 +148,8 @@ async fn an_explanation_that_takes_too_long_is_cut_short() {
     let listening = listen(&pair, "a").await;
     pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
     pair.ask(&why_query("a")).await.unwrap();
-    let parts = parts(&listening).await;
-    match &parts.last().unwrap().part {
+    let told = parts(&listening).await;
+    match &told.last().unwrap().part {
         Part::CutShort { why, reasons } => {
             assert_eq!((*why, reasons.tokens), (CutShort::Deadline, 1), "after its first token");
         }

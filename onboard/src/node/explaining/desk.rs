@@ -97,7 +97,7 @@ impl Desk<'_> {
     fn explain(&mut self, order: &Order) {
         let inner = self.inner;
         let first = head(inner, &order.query, order.number, Some(Seen::of(&order.frame)));
-        inner.explaining.begin(first.clone(), order.asked + self.options.deadline + GRACE);
+        inner.explaining.begin(first, order.asked + self.options.deadline + GRACE);
         let part = if order.asked.elapsed() > self.options.time_to_live {
             refusal(Unexplained::Expired)
         } else {
@@ -107,12 +107,7 @@ impl Desk<'_> {
             match &mut self.segmenter {
                 None => refusal(Unexplained::EngineDegraded),
                 Some(segmenter) => {
-                    let named = ExplanationPart {
-                        model: segmenter.model().to_owned(),
-                        engine: segmenter.engine().to_owned(),
-                        ..first
-                    };
-                    inner.explaining.begin(named, order.asked + self.options.deadline + GRACE);
+                    inner.explaining.name(segmenter.model(), segmenter.engine());
                     write(inner, &self.options, segmenter, order)
                 }
             }

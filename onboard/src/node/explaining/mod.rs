@@ -182,6 +182,14 @@ impl Explaining {
         self.lock().open = Some(Open { next: first, hangs });
     }
 
+    /// Says who writes the explanation.
+    fn name(&self, model: &str, engine: &str) {
+        if let Some(Open { next, .. }) = &mut self.lock().open {
+            next.model = model.to_owned();
+            next.engine = engine.to_owned();
+        }
+    }
+
     /// The next part of the explanation that is being written; `None` when its end was published meanwhile.
     fn piece(&self, text: String) -> Option<ExplanationPart> {
         let mut state = self.lock();
@@ -193,7 +201,10 @@ impl Explaining {
 
     /// The last part; `None` when its end was published meanwhile.
     fn end(&self, part: Part) -> Option<ExplanationPart> {
-        let Open { next, .. } = self.lock().open.take()?;
+        let mut state = self.lock();
+        let Open { next, .. } = state.open.take()?;
+        // Before the end is published, so that who has heard it finds room for another.
+        state.busy = false;
         Some(ExplanationPart { part, ..next })
     }
 

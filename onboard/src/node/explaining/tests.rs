@@ -58,7 +58,7 @@ fn there_is_one_explanation_at_a_time_and_none_waits_behind_it() {
     assert_eq!((order.number, order.query.id.as_str()), (0, "a"));
     assert_eq!(explaining.order(&query("c"), &frame, now), Err((2, Unexplained::Busy)), "one is being written");
     explaining.begin(first(0), now + SECOND);
-    explaining.end(refusal(Unexplained::EngineDegraded)).unwrap();
+    assert!(explaining.late(now + SECOND).is_some());
     assert_eq!(explaining.order(&query("d"), &frame, now), Err((3, Unexplained::Busy)), "its engine is still at work");
     // Nothing waits, so that this comes back only when it is stopped.
     explaining.stop(Duration::ZERO);
