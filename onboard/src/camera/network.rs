@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::{ImageFormat, RgbImage};
-use kestrel_link::{DroneId, FrameHeader, PictureFormat, decode};
+use kestrel_link::{DroneId, FrameHeader, PictureFormat, PoseSample, decode};
 use kestrel_perception::Pose;
 use zenoh::pubsub::Subscriber;
 use zenoh::sample::{Sample, SampleKind};
@@ -132,6 +132,23 @@ impl Network {
             .encoding(encoding)
             .attachment(attachment)
             .congestion_control(control)
+            .wait()
+            .map_err(|error| CameraError::Open { source_name: format!("zenoh:{key}"), why: error.to_string() })
+    }
+}
+
+impl Network {
+    /// Publishes the pose that held at a time, for a camera whose frames bring none.
+    ///
+    /// # Errors
+    /// When the time is 0, or the network does not take it.
+    pub fn publish_pose(&self, time_unix_nanos: u64, pose: &Pose) -> Result<(), CameraError> {
+        let pose = serde_json::to_string(pose).map_err(|error| wrong(error.to_string()))?;
+        let sample = kestrel_link::encode(&PoseSample { time_unix_nanos, pose })?;
+        let key = self.drone.pose();
+        self.session
+            .put(key.clone(), sample)
+            .encoding(zenoh::bytes::Encoding::APPLICATION_CBOR)
             .wait()
             .map_err(|error| CameraError::Open { source_name: format!("zenoh:{key}"), why: error.to_string() })
     }
