@@ -143,7 +143,7 @@ fn read(text: &str) -> Read {
             let is_number = behind.len() <= 2 && behind.bytes().all(|byte| byte.is_ascii_digit());
             return if is_number { Read::More } else { Read::Text };
         };
-        match number.parse().ok().filter(|bin| *bin < LOCATIONS) {
+        match number.parse::<u32>().ok().filter(|bin| *bin < LOCATIONS) {
             Some(number) => *bin = number,
             None => return Read::Text,
         }

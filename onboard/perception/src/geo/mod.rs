@@ -4,6 +4,8 @@
 //! the [`Ground`] is where it ends ([`Sight`]), and [`Geodetic`] makes a latitude and longitude of that.
 //! [`Spread`] says how far all of this may be wrong, and [`Georeferencer`] does it for every connected piece of a mask.
 //!
+//! Poses that come apart from the frames are kept in [`Poses`], which says which one held at a capture time.
+//!
 //! An unknown pose, a ray that meets no ground, and an error that is too large or cannot be stated all give no position,
 //! with the reason. Formulas, axes and limits are explained in `docs/concepts/geo-referencing.md`.
 
