@@ -4,7 +4,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use kestrel_link::{
-    CutShort, DroneId, ExplanationPart, Outcome, Part, Query, ReasonedConclusion, Unexplained, Verdict, decode,
+    CutShort, DroneId, ExplanationPart, Outcome, Part, Query, Readiness, ReasonedConclusion, Unexplained, Verdict,
+    decode,
 };
 use kestrel_onboard::engine::{self, Engine, EngineError, Graph, Input, Opener, Tensor};
 use kestrel_onboard::node::{ExplainOptions, Limits, ModelSource};
@@ -156,6 +157,24 @@ async fn an_explanation_that_takes_too_long_is_cut_short() {
         // A machine that is too slow for that: the watch over explanations ends one that says nothing beyond its deadline.
         other => assert!(matches!(other, Part::Refused { why: Unexplained::EngineDegraded, .. }), "{other:?}"),
     }
+    pair.stop().await;
+}
+
+/// Fault: the graph that explains gives numbers that are none. Expected: that is said, again and again, and masks come as
+/// ever. Invariant: the engine that flies is not blamed for it (no refusal, no other engine).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_fails_to_explain_does_not_disturb_the_flight() {
+    let (_folder, source) = thinking(&[("<think>", "red", 9.0), ("red", "<pad>", f32::NAN)]);
+    let pair = Pair::with(source, limits(), |config| config.explain = Some(patient())).await;
+    let listening = listen(&pair, "a").await;
+    pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
+    for _ in 0..2 {
+        let reply = pair.ask(&why_query("a")).await.unwrap();
+        assert!(matches!(reply.outcome, Outcome::Segmented { .. }), "{reply:?}");
+        assert_eq!(refused(&parts(&listening).await), Unexplained::EngineDegraded);
+    }
+    let health = pair.node.health();
+    assert_eq!((health.readiness, health.degraded, health.refused), (Readiness::Ready, Vec::new(), 0));
     pair.stop().await;
 }
 
