@@ -15,13 +15,11 @@ mod push;
 mod upkeep;
 mod worker;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kestrel_link::signature::VerifyingKey;
 use kestrel_link::{DroneId, Health, Readiness, Reply, decode};
 use kestrel_perception::Georeferencer;
 use kestrel_perception::geo::PosesOptions;
@@ -37,6 +35,7 @@ use crate::record::{Model, RecordOptions, RecordState, Recorder, Totals};
 pub use error::NodeError;
 pub use explaining::ExplainOptions;
 pub use feeding::Frames;
+pub use flying::ModelSource;
 pub use link::LinkOptions;
 pub use mailbox::{Frame, Limits};
 pub use upkeep::{Fault, UpkeepOptions, Vitals};
@@ -55,22 +54,6 @@ const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const EXPIRY_EVERY: Duration = Duration::from_millis(100);
 /// An explainer whose engine hangs is left behind after this long.
 const EXPLAINER_STOPS_WITHIN: Duration = Duration::from_secs(2);
-
-/// Which model flies.
-#[derive(Debug, Clone)]
-pub enum ModelSource {
-    /// A bundle in a folder, signed or not; no pushes are taken.
-    Folder(PathBuf),
-    /// The committed model of two slots; signed models can be pushed into them.
-    Slots {
-        /// Folder of the slots.
-        dir: PathBuf,
-        /// Keys whose bundles may enter.
-        trusted: Vec<VerifyingKey>,
-        /// A bundle that flies while the slots hold none.
-        first: Option<PathBuf>,
-    },
-}
 
 /// What a node is.
 #[derive(Debug, Clone)]
