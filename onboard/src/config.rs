@@ -1,7 +1,9 @@
 //! The configuration of `onboard run`: one TOML file, environment and flags, unknown keys refused.
 
 mod camera;
+mod explain;
 mod keys;
+mod position;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -13,8 +15,7 @@ use std::time::Duration;
 
 use kestrel_link::DroneId;
 use kestrel_link::signature::{VerifyingKey, parse_public_key};
-use kestrel_perception::geo::Bounds;
-use kestrel_perception::{GateThresholds, Georeferencer, Tiling};
+use kestrel_perception::{GateThresholds, Tiling};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -22,7 +23,6 @@ use crate::camera::CameraOptions;
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
-use crate::position::read_camera;
 use crate::record::RecordOptions;
 
 use keys::{keys, merge, put, unknown};
@@ -40,7 +40,7 @@ struct File {
     camera: camera::Camera,
     perception: Perception,
     tiling: tiling::TilingSection,
-    position: Position,
+    position: position::Position,
     link: Link,
     limits: LimitsSection,
     watchdog: upkeep::Watchdog,
@@ -48,6 +48,7 @@ struct File {
     metrics: upkeep::MetricsSection,
     record: Record,
     standing: standing::StandingSection,
+    explain: explain::ExplainSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -86,15 +87,6 @@ struct Engine {
 struct Perception {
     tiling: Tiling,
     gate: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Position {
-    camera: PathBuf,
-    pixel_sigma: f64,
-    most_sigma_metres: f64,
-    most_range_metres: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -249,6 +241,7 @@ impl File {
         let millis = Duration::from_millis;
         let source = self.model.source()?;
         let georeferencer = self.position.georeferencer()?;
+        let poses = self.position.poses()?;
         let deadline = millis(self.limits.deadline_millis);
         let upkeep = UpkeepOptions {
             fallback: self.engine.fallback(choice)?,
@@ -278,6 +271,8 @@ impl File {
                     ..SegmenterOptions::default()
                 },
                 georeferencer,
+                poses,
+                explain: self.explain.options()?,
                 link: LinkOptions {
                     listen: self.link.listen,
                     connect: self.link.connect,
@@ -296,33 +291,6 @@ impl File {
                 }),
             },
             camera,
-        })
-    }
-}
-
-impl Position {
-    fn georeferencer(&self) -> Result<Option<Georeferencer>, ConfigError> {
-        let bounds = Bounds {
-            pixel_sigma: self.pixel_sigma,
-            most_sigma_metres: self.most_sigma_metres,
-            most_range_metres: self.most_range_metres,
-        };
-        bounds.check().map_err(|error| ConfigError::Value {
-            key: match error.field {
-                "pixel_sigma" => "position.pixel_sigma",
-                "most_sigma_metres" => "position.most_sigma_metres",
-                _ => "position.most_range_metres",
-            },
-            expected: error.expected.to_owned(),
-            got: error.got.to_string(),
-        })?;
-        if self.camera.as_os_str().is_empty() {
-            return Ok(None);
-        }
-        read_camera(&self.camera, bounds).map(Some).map_err(|error| ConfigError::Value {
-            key: "position.camera",
-            expected: "the calibration of the camera".to_owned(),
-            got: error.to_string(),
         })
     }
 }

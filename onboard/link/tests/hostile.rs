@@ -15,6 +15,8 @@ fn refuse(kind: &str, bytes: &[u8]) -> Result<(), LinkError> {
         "offer" => decode::<PushOffer>(bytes).map(drop),
         "state" => decode::<PushState>(bytes).map(drop),
         "frame" => decode::<FrameHeader>(bytes).map(drop),
+        "pose" => decode::<PoseSample>(bytes).map(drop),
+        "explanation" => decode::<ExplanationPart>(bytes).map(drop),
         "manifest" => Manifest::from_json(bytes).map(drop),
         "thresholds" => Thresholds::from_json(bytes).map(drop),
         "canary" => CanarySpec::from_json(bytes).map(drop),
@@ -23,7 +25,8 @@ fn refuse(kind: &str, bytes: &[u8]) -> Result<(), LinkError> {
     }
 }
 
-const KINDS: [&str; 9] = ["query", "reply", "health", "offer", "state", "frame", "manifest", "thresholds", "canary"];
+const KINDS: [&str; 11] =
+    ["query", "reply", "health", "offer", "state", "frame", "pose", "explanation", "manifest", "thresholds", "canary"];
 
 /// Promise: P13
 #[test]
@@ -67,7 +70,7 @@ fn messages_over_their_cap_are_refused_unread() {
 #[test]
 fn errors_do_not_repeat_long_hostile_values() {
     let id = "é".repeat(900);
-    let query = Query { id, text: "car".into(), hint: None, frames: 1 };
+    let query = Query { id, text: "car".into(), hint: None, frames: 1, explain: false };
     let error = decode::<Query>(&encode(&query).unwrap()).unwrap_err().to_string();
     assert!(error.chars().count() < 300, "{error}");
 }

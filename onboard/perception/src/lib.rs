@@ -6,7 +6,7 @@
 //! A [`Georeferencer`] says where on the earth a mask lies.
 //! A query that stands has a [`Tracker`], which says which thing is which over time, and a [`Verification`], which says when
 //! its words are read again.
-//! An answer with reasons is written token by token under a [`Grammar`].
+//! An answer with reasons is written token by token under a [`Grammar`], and read as a [`Thought`].
 //! No I/O, no clock and no engine here: the trainer, the calibration and the drone call the same functions.
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ pub mod policy;
 pub mod postprocess;
 pub mod preprocess;
 pub mod proposals;
+pub mod statements;
 pub mod tiling;
 pub mod tokens;
 pub mod track;
@@ -36,6 +37,7 @@ pub use overlay::{Style, draw, draw_mask};
 pub use policy::{AnswerLogits, Decision, Observation, decide, presence};
 pub use postprocess::{segment, upsample};
 pub use preprocess::{Letterbox, MODEL_SIZE, Scratch, View, preprocess};
+pub use statements::Thought;
 pub use tiling::{Part, TileOptions, Tiling, plan, refine, tile_hint, touched};
 pub use tokens::{SpecialIds, TokenLayout, VocabularyError, WordDoubt, layout, word_doubts};
 pub use track::{Appearance, Piece, TrackOptions, Tracker};

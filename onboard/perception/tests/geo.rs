@@ -377,12 +377,12 @@ fn outcomes_carry_places_with_masks_and_with_candidates() {
     let placed = |segment: &Segment| matches!(segment.positions[..], [Georeference::Placed(_)]);
     let pose = unsure(pose());
     let mut found = Outcome::Segmented { masks: vec![segment.clone()] };
-    georeferencer.annotate(&mut found, Some(&pose)).unwrap();
+    georeferencer.annotate(&mut found, Ok(&pose)).unwrap();
     let Outcome::Segmented { masks } = &found else { panic!("{found:?}") };
     assert!(placed(&masks[0]));
     let verdict = Verdict::TargetAmbiguous { candidates: vec![segment] };
     let mut asked = Outcome::Refused(Refusal { verdict, evidence: vec![], advice: String::new() });
-    georeferencer.annotate(&mut asked, Some(&pose)).unwrap();
+    georeferencer.annotate(&mut asked, Ok(&pose)).unwrap();
     let Outcome::Refused(Refusal { verdict: Verdict::TargetAmbiguous { candidates }, .. }) = &asked else {
         panic!("{asked:?}")
     };

@@ -70,8 +70,13 @@ impl Bench {
     }
 
     fn measure(&self, segmenter: &mut Segmenter, picture: &RgbImage) -> anyhow::Result<Report> {
-        let query =
-            Query { id: "bench".into(), text: "the red car next to the building".into(), hint: None, frames: 1 };
+        let query = Query {
+            id: "bench".into(),
+            text: "the red car next to the building".into(),
+            hint: None,
+            frames: 1,
+            explain: false,
+        };
         let thresholds = GateThresholds::default();
         let (mut stages, mut frames, mut bare) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..self.frames as usize + WARM_UP {

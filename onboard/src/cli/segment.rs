@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use image::RgbImage;
-use kestrel_link::{Hint, Outcome, Query, Verdict};
+use kestrel_link::{Hint, Outcome, Query, Unplaced, Verdict};
 use kestrel_onboard::camera;
 use kestrel_onboard::pipeline::{Answer, Concluded, Explanation, Look, SegmentError, Segmenter, SegmenterOptions};
 use kestrel_onboard::position::{pose_beside, read_camera, read_pose};
 use kestrel_perception::geo::Bounds;
-use kestrel_perception::overlay::{Style, draw_mask};
+use kestrel_perception::overlay::draw_outcome;
 use kestrel_perception::{Bitmap, GateThresholds, Georeferencer, Limits, Pose};
 use serde_json::json;
 
@@ -68,7 +68,8 @@ fn numbers<const N: usize>(text: &str) -> Result<[f32; N], String> {
 
 impl Segment {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let query = Query { id: "segment".into(), text: self.query.clone(), hint: self.hint(), frames: 1 };
+        let query =
+            Query { id: "segment".into(), text: self.query.clone(), hint: self.hint(), frames: 1, explain: false };
         // What is wrong with question or picture is said before seconds go into opening a model.
         query
             .validate()
@@ -89,14 +90,15 @@ impl Segment {
         let mut look = segmenter.look_still(&picture).map_err(|error| hinted(&error, error.hint()))?;
         let mut answer = look.ask(&query).map_err(|error| hinted(&error, error.hint()))?;
         if let Some((georeferencer, pose)) = placing {
-            georeferencer.annotate(&mut answer.outcome, pose.as_ref())?;
+            georeferencer.annotate(&mut answer.outcome, pose.as_ref().ok_or(Unplaced::PoseUnknown))?;
         }
         let reasoned = match self.explain {
             true => Some(reasons(&mut look, &query, self.json).map_err(|error| hinted(&error, error.hint()))?),
             false => None,
         };
         if let Some(path) = &self.out {
-            let drawn = overlay(&picture, &answer.outcome)?;
+            let mut drawn = picture.clone();
+            draw_outcome(&mut drawn, &answer.outcome)?;
             drawn.save(path).with_context(|| format!("write {}", path.display()))?;
         }
         if self.json {
@@ -129,21 +131,6 @@ impl Segment {
         let point = self.point.map(|[x, y]| Hint::Point { x, y });
         point.or(self.bounding_box.map(|[x0, y0, x1, y1]| Hint::Box { x0, y0, x1, y1 }))
     }
-}
-
-fn overlay(picture: &RgbImage, outcome: &Outcome) -> anyhow::Result<RgbImage> {
-    let mut drawn = picture.clone();
-    let segments = match outcome {
-        Outcome::Segmented { masks } => masks.as_slice(),
-        Outcome::Refused(refusal) => match &refusal.verdict {
-            Verdict::TargetAmbiguous { candidates } => candidates.as_slice(),
-            _ => &[],
-        },
-    };
-    for (index, segment) in segments.iter().enumerate() {
-        draw_mask(&mut drawn, &segment.mask, &Style::numbered(index))?;
-    }
-    Ok(drawn)
 }
 
 fn describe(answer: &Answer, picture: &RgbImage, segmenter: &Segmenter) -> serde_json::Value {
@@ -229,6 +216,16 @@ fn print(answer: &Answer, segmenter: &Segmenter, out: Option<&std::path::Path>) 
             println!("  {}", refusal.advice);
             for (name, value) in &refusal.evidence {
                 println!("  {name} = {value:.3}");
+            }
+            if let Verdict::TargetAmbiguous { candidates } = &refusal.verdict {
+                for (index, candidate) in candidates.iter().enumerate() {
+                    let [x, y, width, height] = candidate.bounding_box;
+                    let area = candidate.area_pixels;
+                    println!("  candidate {}: {area} pixels in {width}×{height} at ({x}, {y})", index + 1);
+                    for position in &candidate.positions {
+                        println!("    {position}");
+                    }
+                }
             }
         }
     }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::camera::Origin;
+use crate::node::ExplainOptions;
 use crate::pipeline::StandingOptions;
+use kestrel_perception::geo::{Choice, PosesOptions};
 
 const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
 
@@ -52,6 +54,16 @@ fn tiles_have_the_defaults_of_the_code() {
     assert_eq!((segmenter.tiling, segmenter.tiles.budget_millis), (Tiling::CoarseToFine, 250));
     let error = parse(&format!("{LEAST}[tiling]\nbudget_milis = 250\n")).unwrap_err();
     assert_eq!(error.hint(), "did you mean `tiling.budget_millis`?");
+}
+
+/// What would break: a documented default that is another than the one in code.
+#[test]
+fn explanations_and_poses_have_the_defaults_of_the_code() {
+    let node = parse(LEAST).unwrap().node;
+    assert_eq!((node.explain, node.poses), (Some(ExplainOptions::default()), PosesOptions::default()));
+    let text = format!("{LEAST}[explain]\nenabled = false\n[position]\npose_choice = \"nearest\"\n");
+    let node = parse(&text).unwrap().node;
+    assert_eq!((node.explain, node.poses.choice), (None, Choice::Nearest));
 }
 
 #[test]
@@ -151,6 +163,11 @@ fn wrong_values_name_their_key() {
         ("[standing]\nverify_frames = 0\n", "standing.verify_frames"),
         ("[standing]\nkeep_frames = 100001\n", "standing.keep_frames"),
         ("[standing]\nkeep_millis = 3600001\n", "standing.keep_millis"),
+        ("[position]\npose_most_age_millis = 10001\n", "position.pose_most_age_millis"),
+        ("[explain]\nthought_tokens = 1025\n", "explain.thought_tokens"),
+        ("[explain]\ndeadline_millis = 0\n", "explain.deadline_millis"),
+        ("[explain]\ntime_to_live_millis = 0\n", "explain.time_to_live_millis"),
+        ("[explain]\ngive_way_millis = 600001\n", "explain.give_way_millis"),
     ] {
         let mut table: Table = LEAST.parse().unwrap();
         for (section, given) in text.parse::<Table>().unwrap() {

@@ -1,7 +1,8 @@
 //! The drone's side of the zenoh link.
 
 use kestrel_link::{
-    DroneId, Georeference, Health, LinkError, Mask, Message, Outcome, PushState, Reply, Segment, Verdict, encode,
+    DroneId, ExplanationPart, Georeference, Health, LinkError, Mask, Message, Outcome, PushState, Reply, Segment,
+    Verdict, encode,
 };
 use zenoh::Wait;
 use zenoh::bytes::Encoding;
@@ -77,6 +78,14 @@ impl Publisher {
         match self.drone.outcome(&query_id) {
             Ok(key) => self.put(&key, bytes, droppable),
             Err(error) => tracing::error!("outcome of query {query_id} cannot be published: {error}"),
+        }
+    }
+
+    /// Publishes a part of an explanation. A piece may be lost, its end must be seen.
+    pub(super) fn explanation(&self, part: &ExplanationPart) {
+        match (self.drone.explanation(&part.query_id), encode(part)) {
+            (Ok(key), Ok(bytes)) => self.put(&key, bytes, !part.part.ends()),
+            (Err(error), _) | (_, Err(error)) => tracing::error!("explanation of query {}: {error}", part.query_id),
         }
     }
 

@@ -4,25 +4,26 @@
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
 
 mod error;
+mod explaining;
 mod feeding;
 mod flying;
 mod link;
 mod mailbox;
+mod owed;
+mod poses;
 mod push;
 mod twin;
 mod upkeep;
 mod worker;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use image::RgbImage;
-use kestrel_link::signature::VerifyingKey;
 use kestrel_link::{DroneId, Health, Readiness, Reply, decode};
-use kestrel_perception::{Georeferencer, Pose};
+use kestrel_perception::Georeferencer;
+use kestrel_perception::geo::PosesOptions;
 use tokio::sync::Notify;
 use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
@@ -30,16 +31,21 @@ use zenoh::query::Query as Asker;
 use crate::camera::unix_nanos;
 use crate::engine::EngineOptions;
 use crate::pipeline::SegmenterOptions;
-use crate::record::{Model, RecordOptions, RecordState};
+use crate::record::{Model, RecordOptions, RecordState, Recorder, Totals};
 
 pub use error::NodeError;
+pub use explaining::ExplainOptions;
+pub use feeding::Frames;
+pub use flying::ModelSource;
 pub use link::LinkOptions;
 pub use mailbox::{Frame, Limits};
 pub use upkeep::{Fault, UpkeepOptions, Vitals};
 
+use explaining::Explaining;
 use flying::Flying;
 use link::Publisher;
 use mailbox::Mailbox;
+use poses::PoseKeeper;
 use push::Slots;
 use upkeep::{PanicGuard, Threads, Upkeep};
 
@@ -47,22 +53,8 @@ use upkeep::{PanicGuard, Threads, Upkeep};
 const WAITING_REQUESTS: usize = 16;
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const EXPIRY_EVERY: Duration = Duration::from_millis(100);
-
-/// Which model flies.
-#[derive(Debug, Clone)]
-pub enum ModelSource {
-    /// A bundle in a folder, signed or not; no pushes are taken.
-    Folder(PathBuf),
-    /// The committed model of two slots; signed models can be pushed into them.
-    Slots {
-        /// Folder of the slots.
-        dir: PathBuf,
-        /// Keys whose bundles may enter.
-        trusted: Vec<VerifyingKey>,
-        /// A bundle that flies while the slots hold none.
-        first: Option<PathBuf>,
-    },
-}
+/// An explainer whose engine hangs is left behind after this long.
+const EXPLAINER_STOPS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a node is.
 #[derive(Debug, Clone)]
@@ -79,6 +71,10 @@ pub struct NodeConfig {
     pub segmenter: SegmenterOptions,
     /// Places masks on the earth; `None` gives no positions.
     pub georeferencer: Option<Georeferencer>,
+    /// Which pose is taken for a frame that brings none, of those that come over the link.
+    pub poses: PosesOptions,
+    /// How answers are explained; `None` explains none.
+    pub explain: Option<ExplainOptions>,
     /// How it joins the network.
     pub link: LinkOptions,
     /// Bounds.
@@ -95,6 +91,8 @@ struct Inner {
     publisher: Publisher,
     slots: Option<Slots>,
     georeferencer: Option<Georeferencer>,
+    poses: Arc<PoseKeeper>,
+    explaining: Explaining,
     about: Mutex<Arc<Model>>,
     /// How the recording goes, where there is one.
     recording: Option<Arc<RecordState>>,
@@ -116,6 +114,17 @@ impl Inner {
     fn announce(&self, about: Arc<Model>) {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = about;
         self.health_changed();
+    }
+
+    fn totals(&self) -> Totals {
+        let (frames, frames_dropped) = self.mailbox.frames();
+        let (segmented, refused) = (&self.segmented, &self.refused);
+        Totals {
+            frames,
+            frames_dropped,
+            segmented: segmented.load(Ordering::Relaxed),
+            refused: refused.load(Ordering::Relaxed),
+        }
     }
 
     fn health_changed(&self) {
@@ -151,34 +160,14 @@ impl Inner {
     }
 }
 
-/// Where frames are handed to a node; can be cloned and moved to the camera's thread.
-#[derive(Clone)]
-pub struct Frames(Arc<Inner>);
-
-impl Frames {
-    /// Hands over a frame with the camera's capture time (nanoseconds since the Unix epoch); it replaces one that nobody looked at yet.
-    ///
-    /// Gives the frame's number, or `None` when the node has stopped. While the drone is hot, frames beyond the rate that is
-    /// left are counted as dropped.
-    pub fn put(&self, image: RgbImage, capture_unix_nanos: u64) -> Option<u64> {
-        self.put_posed(image, capture_unix_nanos, None)
-    }
-
-    /// As [`Frames::put`], with the camera's pose at that moment, so that masks can be placed on the earth.
-    pub fn put_posed(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
-        if !self.0.upkeep.admits(Instant::now()) {
-            return self.0.mailbox.skip();
-        }
-        self.0.mailbox.put(image, capture_unix_nanos, pose)
-    }
-}
-
 /// A running node.
 pub struct Node {
     inner: Arc<Inner>,
-    worker: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<Option<Recorder>>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     threads: Option<Threads>,
+    /// Takes poses in for as long as it is held.
+    _poses: Option<zenoh::pubsub::Subscriber<()>>,
     /// Says that the drone is there for as long as it is held.
     _alive: zenoh::liveliness::LivelinessToken,
     /// Listens for another drone of this name for as long as it is held.
@@ -214,6 +203,8 @@ impl Node {
             publisher: Publisher { session: session.clone(), drone: drone.clone() },
             slots,
             georeferencer: config.georeferencer,
+            poses: Arc::new(PoseKeeper::new(config.poses)),
+            explaining: Explaining::new(config.explain, &flying.bundle),
             about: Mutex::new(Arc::clone(&flying.about)),
             recording: recorder.as_ref().map(|recorder| recorder.state()),
             segmented: AtomicU64::new(0),
@@ -228,9 +219,16 @@ impl Node {
             .name("perception".into())
             .spawn(move || {
                 let _guard = PanicGuard::new(&perceiving, "perception");
-                worker::run(&perceiving, flying, recorder);
+                worker::run(&perceiving, flying, recorder)
             })
             .map_err(|source| NodeError::Thread { name: "perception", source })?;
+        if config.explain.is_some() {
+            let (reasoning, plan) = (Arc::clone(&inner), Arc::clone(&config));
+            std::thread::Builder::new()
+                .name("explain".into())
+                .spawn(move || explaining::run(&reasoning, &plan))
+                .map_err(|source| NodeError::Thread { name: "explain", source })?;
+        }
         let threads = Threads::start(&inner, &config)?;
         let queries = session
             .declare_queryable(drone.query())
@@ -242,6 +240,11 @@ impl Node {
             .with(FifoChannel::new(1))
             .await
             .map_err(NodeError::link("declare the push key"))?;
+        // Who knows no camera places nothing.
+        let poses = match &config.georeferencer {
+            Some(_) => Some(inner.poses.listen(&session, drone.pose()).await?),
+            None => None,
+        };
         let taking = Arc::clone(&inner);
         let tasks = vec![
             tokio::spawn(async move {
@@ -257,7 +260,7 @@ impl Node {
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _alive: alive, _twins: twins })
+        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _poses: poses, _alive: alive, _twins: twins })
     }
 
     /// Where frames are handed over.
@@ -283,18 +286,27 @@ impl Node {
         let worker = self.worker.take();
         let ended = tokio::task::spawn_blocking(move || {
             // First what is being answered, then those who will not be.
-            let ended = worker.map(JoinHandle::join);
+            let (recorder, panicked) = match worker.map(JoinHandle::join) {
+                Some(Ok(recorder)) => (recorder, false),
+                Some(Err(_)) => (None, true),
+                None => (None, false),
+            };
             if let Some((job, seen)) = inner.upkeep.running.abandon() {
                 worker::expire(&inner, &job, Some(seen));
             }
             for job in &waiting {
                 worker::expire(&inner, job, None);
             }
+            if let Some(recording) = &inner.recording {
+                recording.conclude(inner.totals());
+            }
+            drop(recorder);
+            inner.explaining.stop(EXPLAINER_STOPS_WITHIN);
             inner.publisher.health(&inner.health());
-            ended
+            panicked
         });
-        let ended = ended.await.map_err(NodeError::link("end the perception thread"))?;
-        if let Some(Err(_)) = ended {
+        let panicked = ended.await.map_err(NodeError::link("end the perception thread"))?;
+        if panicked {
             tracing::error!("the perception thread panicked");
         }
         drop(self.threads.take());
@@ -312,6 +324,7 @@ impl Drop for Node {
         // Whoever drops a node without `stop` still gets its threads ended.
         self.inner.stopping.store(true, Ordering::Relaxed);
         self.inner.mailbox.stop();
+        self.inner.explaining.stop(Duration::ZERO);
         for task in &self.tasks {
             task.abort();
         }
@@ -373,9 +386,14 @@ async fn expire_queries(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(EXPIRY_EVERY);
     loop {
         ticks.tick().await;
-        let late = upkeep::late(&inner, Instant::now());
-        if !late.is_empty() {
-            let refuse = move |inner: &Inner| late.iter().for_each(|(job, seen)| worker::expire(inner, job, *seen));
+        let now = Instant::now();
+        let late = upkeep::late(&inner, now);
+        let unexplained = explaining::late(&inner, now);
+        if !late.is_empty() || unexplained.is_some() {
+            let refuse = move |inner: &Inner| {
+                late.iter().for_each(|(job, seen)| worker::expire(inner, job, *seen));
+                unexplained.iter().for_each(|part| inner.publisher.explanation(part));
+            };
             in_background(&inner, refuse).await;
         }
     }

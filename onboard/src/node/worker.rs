@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Verdict};
+use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Unexplained, Verdict};
 use kestrel_perception::policy;
 
+use super::explaining;
 use super::mailbox::{Frame, Job, Wake};
+use super::owed::Owed;
 use super::upkeep::Seen;
 use super::{Asker, Flying, Inner};
 use crate::pipeline::{Answer, Look, StandingQueries};
-use crate::record::{Model, Recorder};
+use crate::record::{Model, Recorder, Told};
 
 /// What the perception thread flies.
 struct Craft {
@@ -26,6 +28,8 @@ struct Craft {
     engine: String,
     /// What is kept of queries that stand.
     standing: StandingQueries,
+    /// Ids that they gave up in answers that came too late to be told.
+    owed: Owed,
 }
 
 impl Craft {
@@ -34,6 +38,7 @@ impl Craft {
             about: Arc::clone(&flying.about),
             engine: flying.engine.clone(),
             standing: flying.segmenter.standing(most_queries),
+            owed: Owed::new(most_queries),
             flying: Some(flying),
         }
     }
@@ -46,15 +51,15 @@ impl Craft {
     }
 }
 
-/// Runs until the node stops; then the record is ended too.
-pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>) {
+/// Runs until the node stops; gives the record back, into which those who then still wait are yet to be written.
+pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>) -> Option<Recorder> {
     let most_queries = inner.mailbox.limits().active_queries;
     let mut craft = Craft::new(flying, most_queries);
     let mut at_hand: Option<Arc<Frame>> = None;
     let mut next = inner.mailbox.wait(None);
     loop {
         match next {
-            Wake::Stop => return,
+            Wake::Stop => return recorder,
             Wake::Switch(model) => {
                 craft = Craft::new(model, most_queries);
                 inner.upkeep.mender.replaced();
@@ -117,7 +122,7 @@ fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Opti
 fn answer_all(
     inner: &Inner,
     look: &mut Look<'_>,
-    frame: &Frame,
+    frame: &Arc<Frame>,
     craft: &mut Craft,
     mut recorder: Option<&mut Recorder>,
 ) -> Result<Wake<Flying>, String> {
@@ -136,14 +141,16 @@ fn answer_all(
 
 /// Refuses every query about the frame until something else is to be done: there is no engine to ask.
 ///
-/// These refusals are not recorded: nothing was perceived that could be perceived again.
+/// In the record these refusals stand apart: nothing was perceived that could be perceived again.
 fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
-            send(inner, frame, &job, job.start.elapsed(), (Outcome::Refused(refusal), None), craft);
+            let said = Said { outcome: Outcome::Refused(refusal), standing: None, perceived: false };
+            send(inner, frame, &job, job.start.elapsed(), said, craft);
+            explaining::give(inner, &job, Err((Unexplained::Unseen, Some(Seen::of(frame)))));
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -156,13 +163,16 @@ fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
 fn answer(
     inner: &Inner,
     look: &mut Look<'_>,
-    frame: &Frame,
+    frame: &Arc<Frame>,
     job: Job<Asker>,
     craft: &mut Craft,
     recorder: Option<&mut Recorder>,
 ) -> Option<String> {
     let (query, start, ends) = (job.query.clone(), job.start, job.ends);
     let begins = job.begins;
+    if begins {
+        craft.owed.forget(&query.id);
+    }
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
     let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
     let job = inner.upkeep.running.end();
@@ -171,25 +181,37 @@ fn answer(
     }
     let latency = start.elapsed();
     inner.upkeep.metrics.runs(&answer.timings);
+    let pose = inner.poses.of(frame);
+    if let Some(georeferencer) = &inner.georeferencer
+        && let Err(error) = georeferencer.annotate(&mut answer.outcome, pose.as_ref().map_err(|why| *why))
+    {
+        // The mask was made here a moment ago; it goes out without a position.
+        tracing::error!("query {}: {error}", query.id);
+    }
     if answer.failure.is_none() {
         // A frame that the gate refused says nothing of the engine.
         if answer.whole.is_some() {
             inner.upkeep.mender.answered();
         }
         if let Some(recorder) = recorder {
-            let is_late = job.is_none() || latency > inner.mailbox.limits().deadline;
-            recorder.answer(&query, &answer, turn, latency, is_late);
+            let late = job.is_none() || latency > inner.mailbox.limits().deadline;
+            recorder.answer(&query, &answer, turn, &Told { latency, late, untold: job.is_none(), pose });
         }
     }
     // Who waited for too long was refused for lateness in the meantime.
-    let Some(job) = job else { return answer.failure };
-    if let Some(georeferencer) = &inner.georeferencer
-        && let Err(error) = georeferencer.annotate(&mut answer.outcome, frame.pose.as_ref())
-    {
-        // The mask was made here a moment ago; it goes out without a position.
-        tracing::error!("query {}: {error}", query.id);
+    let Some(job) = job else {
+        craft.owed.keep(&query.id, answer.standing.as_ref().filter(|_| !ends));
+        return answer.failure;
+    };
+    craft.owed.pay(&query.id, answer.standing.as_mut());
+    if ends {
+        craft.owed.forget(&query.id);
     }
-    send(inner, frame, &job, latency, (answer.outcome, answer.standing), craft);
+    let is_seen = answer.whole.is_some() && answer.failure.is_none() && latency <= inner.mailbox.limits().deadline;
+    let said = Said { outcome: answer.outcome, standing: answer.standing, perceived: answer.failure.is_none() };
+    send(inner, frame, &job, latency, said, craft);
+    let about = if is_seen { Ok(frame) } else { Err((Unexplained::Unseen, Some(Seen::of(frame)))) };
+    explaining::give(inner, &job, about);
     answer.failure
 }
 
@@ -210,15 +232,17 @@ fn ask(
     (look.answer_standing(kept, capture_unix_nanos), turn)
 }
 
+/// What there is to say about a frame.
+struct Said {
+    outcome: Outcome,
+    standing: Option<Standing>,
+    /// Whether perception answered, so that the recorder has it.
+    perceived: bool,
+}
+
 /// Sends an outcome about a frame, or that it came too late.
-fn send(
-    inner: &Inner,
-    frame: &Frame,
-    job: &Job<Asker>,
-    latency: Duration,
-    (outcome, standing): (Outcome, Option<Standing>),
-    craft: &Craft,
-) {
+fn send(inner: &Inner, frame: &Frame, job: &Job<Asker>, latency: Duration, said: Said, craft: &Craft) {
+    let Said { outcome, standing, perceived } = said;
     let deadline = inner.mailbox.limits().deadline;
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
@@ -227,7 +251,17 @@ fn send(
     place(&mut reply, Seen::of(frame));
     reply.model.clone_from(&craft.about.name);
     reply.engine.clone_from(&craft.engine);
+    if !perceived {
+        record(inner, job, Some(frame.number), &reply);
+    }
     inner.send(reply, job.asker.as_ref());
+}
+
+/// Records a refusal in which perception had no part, if there is a record.
+fn record(inner: &Inner, job: &Job<Asker>, frame: Option<u64>, reply: &Reply) {
+    if let (Some(recording), Outcome::Refused(refusal)) = (&inner.recording, &reply.outcome) {
+        recording.refuse(&job.query, frame, refusal, reply.latency_micros);
+    }
 }
 
 /// Refuses a query that waited too long: for a frame, or for the answer about the one that was `seen`.
@@ -241,7 +275,13 @@ pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
         // No frame was looked at: the next one's number, and no size.
         None => reply.frame = inner.mailbox.frames().0,
     }
+    record(inner, job, seen.map(|seen| seen.number), &reply);
     inner.send(reply, job.asker.as_ref());
+    // A query that stands and saw no frame yet may still see one.
+    if job.ends || seen.is_some() {
+        let why = if seen.is_some() { Unexplained::Unseen } else { Unexplained::NoFrame };
+        explaining::give(inner, job, Err((why, seen)));
+    }
 }
 
 /// Names the frame.

@@ -7,7 +7,7 @@ use image::RgbImage;
 use kestrel_link::manifest::EXPLAIN_FILE;
 use kestrel_link::{Query, Refusal, Verdict};
 use kestrel_perception::decoding::{Cache, Row, Sizes};
-use kestrel_perception::{Bitmap, Conclusion, Grammar, Letterbox, Limits, ReasonedIds, parse, policy, prompt};
+use kestrel_perception::{Bitmap, Conclusion, Grammar, Letterbox, Limits, ReasonedIds, Thought, parse, policy, prompt};
 
 use super::shapes::Shapes;
 use super::timings::{Timings, timed};
@@ -25,6 +25,9 @@ pub struct Explanation {
     /// What each `[SEG]` of it shows in the frame, in the order of the boxes, and without the rule on presence: what is
     /// written decides. A mask may be empty.
     pub masks: Vec<Bitmap>,
+    /// The boxes that the thought names, each once, as [`Thought`] numbers them: left, top, right, bottom in fractions of
+    /// the frame, cut at its edges.
+    pub candidates: Vec<[f32; 4]>,
     /// What the model wrote; `None` when the gate refused or the engine failed.
     pub written: Option<Written>,
     /// Where the time went before the model began to read the question.
@@ -242,7 +245,8 @@ impl Look<'_> {
         let mut timings = std::mem::take(&mut self.timings);
         if let Some(refusal) = &self.refusal {
             let conclusion = Concluded::Refused(refusal.clone());
-            return Ok(Explanation { conclusion, masks: Vec::new(), written: None, timings, words_cut: 0 });
+            let (masks, candidates) = (Vec::new(), Vec::new());
+            return Ok(Explanation { conclusion, masks, candidates, written: None, timings, words_cut: 0 });
         }
         let letterbox = views.letterbox(0);
         let hint = query.hint.and_then(|hint| letterbox.hint(&hint, frame.width(), frame.height()));
@@ -269,7 +273,12 @@ impl Look<'_> {
                 (Concluded::Refused(failed()), Vec::new(), None)
             }
         };
-        Ok(Explanation { conclusion, masks, written, timings, words_cut: layout.cut })
+        let mut thought = Thought::default();
+        if let Some(written) = &written {
+            thought.add(&written.thought);
+        }
+        let candidates = thought.boxes().into_iter().map(|edges| in_frame(edges, &letterbox, frame)).collect();
+        Ok(Explanation { conclusion, masks, candidates, written, timings, words_cut: layout.cut })
     }
 }
 

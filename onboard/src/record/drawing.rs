@@ -197,13 +197,16 @@ mod tests {
             late: false,
             latency_micros: 9000,
             outcome,
+            untold: false,
+            pose: None,
+            unplaced: None,
             turn: 0,
             standing: None,
         }
     }
 
     fn query() -> Query {
-        Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1 }
+        Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false }
     }
 
     fn mask() -> Segment {

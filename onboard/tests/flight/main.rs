@@ -3,6 +3,7 @@
 //! One binary, because every one of them links two inference engines and zenoh.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod accounts;
 mod authority;
 mod cameras;
 mod command_line;
@@ -23,8 +24,10 @@ mod network;
 mod pipeline;
 #[cfg(unix)]
 mod played;
+mod posed;
 mod promises;
 mod push;
+mod reasons;
 mod record;
 mod red;
 mod scrape;

@@ -7,11 +7,11 @@ use kestrel_link::{
     DroneId, Georeference, Health, Outcome, Query, Readiness, Reply, Unplaced, Verdict, decode, encode,
 };
 use kestrel_onboard::engine::EngineOptions;
-use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
+use kestrel_onboard::node::{ExplainOptions, Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_onboard::record::RecordOptions;
 use kestrel_perception::Tiling;
-use kestrel_perception::geo::Geodetic;
+use kestrel_perception::geo::{Geodetic, PosesOptions};
 use zenoh::Session;
 use zenoh::handlers::FifoChannelHandler;
 use zenoh::sample::{Sample, SampleKind};
@@ -30,6 +30,8 @@ pub(crate) fn config(model: ModelSource, limits: Limits) -> NodeConfig {
         engine: red::tract(),
         segmenter: red::options(Tiling::Never),
         georeferencer: Some(red::georeferencer()),
+        poses: PosesOptions::default(),
+        explain: Some(ExplainOptions::default()),
         link: LinkOptions::default(),
         limits,
         record: None,
@@ -79,6 +81,15 @@ impl Pair {
         change: impl FnOnce(NodeConfig) -> NodeConfig,
     ) -> Self {
         Self::fly(change(config(model, limits))).await
+    }
+
+    /// A drone that is like others but for what is changed.
+    pub(crate) async fn with(model: ModelSource, limits: Limits, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        let changed = |mut config| {
+            change(&mut config);
+            config
+        };
+        Self::start_as(model, limits, changed).await
     }
 
     async fn fly(config: NodeConfig) -> Self {

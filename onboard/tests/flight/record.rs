@@ -78,17 +78,18 @@ async fn recorded(root: &Path) -> (Bundle, PathBuf) {
     (bundle, file)
 }
 
-fn held(file: &Path) -> Survey {
+pub(crate) fn held(file: &Path) -> Survey {
     survey(BufReader::new(File::open(file).unwrap())).unwrap()
 }
 
 pub(crate) fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
-    let Flight { tiling, tiles, gate, standing, .. } = flight;
+    let Flight { tiling, tiles, gate, standing, georeferencing, .. } = flight;
     let options = SegmenterOptions { tiling, tiles, gate, standing, ..SegmenterOptions::default() };
     let mut segmenter = Segmenter::open(bundle, &red::tract(), options).unwrap();
     let mut records = Records::open(BufReader::new(File::open(file).unwrap()), true).unwrap();
-    let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash };
+    let georeferencer = georeferencing.map(|with| with.georeferencer().unwrap());
+    let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash, georeferencer };
     replay(&mut records, &mut segmenter, &terms, |_| {}).unwrap()
 }
 
