@@ -33,7 +33,7 @@ pub use error::{Result, TrainError};
 pub use evaluate::Evaluation;
 pub use log::Entry;
 pub use recipe::{Phase, Recipe};
-pub use start::{TOKENIZER, initialise, untrained};
+pub use start::{TOKENIZER, initialise, locate, untrained};
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -134,6 +134,9 @@ pub fn train(
         _ if resumes => {}
         Some(from) => start::begin_from(&params, from, progress)?,
         None => start::settle(recipe, &params, &cache, &tokenizer)?,
+    }
+    if recipe.location_codes && !resumes {
+        start::locate(&params, &recipe.model)?;
     }
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;
     let mut meta =

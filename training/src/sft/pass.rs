@@ -10,6 +10,7 @@ use kestrel_models::kestrel::{Config, Keys, Seen, keys, language, mask, names_of
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::chain::Beside;
 use super::example::{Example, Question};
 use super::measured::{Times, Values, lap};
 use super::recipe::Weights;
@@ -94,7 +95,9 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         total = (total + found(&mut ops, setup, &sought, example.masks, &states, &scene, &mut values)?)?;
         lap(&mut clock, &mut times.mask);
         if !example.reasons.chains.is_empty() {
-            total = (total + chain::teach(&mut ops, setup, example, &scene, &mut values)?)?;
+            let things = propose::things(config, &seen, &picked)?;
+            let beside = Beside { things: things.as_ref(), fast: &states };
+            total = (total + chain::teach(&mut ops, setup, example, &scene, &beside, &mut values)?)?;
             lap(&mut clock, &mut times.language);
         }
         if let Some(later) = &example.later {

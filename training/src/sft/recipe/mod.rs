@@ -49,6 +49,9 @@ pub struct Recipe {
     /// Requests of every task of the phases about each of these pictures; 0 for none.
     #[serde(default, skip_serializing_if = "phase::none")]
     pub evaluate_tasks: usize,
+    /// Whether locations begin as the codes of image tokens' places, whatever the model to begin from has in their stead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub location_codes: bool,
     /// Sizes of the model; `image` is overridden by every phase.
     pub model: Config,
     /// The cache of samples.
@@ -181,8 +184,18 @@ impl Recipe {
         if self.model.compare_layers == 0 {
             return wrong("model.compare_layers", "at least 1", "0".into());
         }
-        if !(self.loss.chain >= 0.0 && self.loss.chain.is_finite()) {
-            return wrong("loss.chain", "a weight of 0 or more", self.loss.chain.to_string());
+        for (name, weight) in [
+            ("loss.chain", self.loss.chain),
+            ("loss.location", self.loss.location),
+            ("loss.location_spread", self.loss.location_spread),
+            ("loss.agreement", self.loss.agreement),
+        ] {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return wrong(name, "a weight of 0 or more", weight.to_string());
+            }
+        }
+        if let Err(error) = self.model.tells_things() {
+            return wrong("model.things", "false, or a language model with room for them", error.to_string());
         }
         for phase in &self.phases {
             let at = |field: &str| format!("phases.{}.{field}", phase.name);
