@@ -190,11 +190,31 @@ pub(super) fn teach(
     beside: &Beside<'_>,
     values: &mut Values,
 ) -> Result<Tensor> {
+    let chains = (example.reasons.chains.as_slice(), example.masks);
+    let (taught, states) = taught(ops, setup, chains, scene, beside.things, values)?;
+    match states {
+        Some(states) if setup.weights.agreement > 0.0 => {
+            Ok((taught + agrees(setup, example, &states, beside.fast, values)?)?)
+        }
+        _ => Ok(taught),
+    }
+}
+
+/// Losses of chains about one picture, of which there is at least one, `masks` of what they show decoded; and the states of
+/// their `[SEG]`, where they have any.
+pub(crate) fn taught(
+    ops: &mut Candle<'_>,
+    setup: &Setup<'_>,
+    (chains, masks): (&[Chain], usize),
+    scene: &Scene<'_>,
+    things: Option<&Tensor>,
+    values: &mut Values,
+) -> Result<(Tensor, Option<Tensor>)> {
     let [seg, ..] = setup.answers;
-    let before = Before { tokens: &scene.seen.tokens, things: beside.things };
-    let laid = Laid::of(&example.reasons.chains, setup.config, &before, seg, setup.pad)?;
+    let before = Before { tokens: &scene.seen.tokens, things };
+    let laid = Laid::of(chains, setup.config, &before, seg, setup.pad)?;
     let said = laid.say(ops, setup.config, &before)?;
-    let weights = vec![setup.weights.chain / laid.open.len().max(1) as f32; example.reasons.chains.len()];
+    let weights = vec![setup.weights.chain / laid.open.len().max(1) as f32; chains.len()];
     let (tokens, told) = tokens(setup, &laid, &weights, &said)?;
     for told in told {
         values.chains.loss += told.loss;
@@ -204,17 +224,13 @@ pub(super) fn teach(
         values.chains.taught += 1.0;
         values.total += told.loss;
     }
-    let shown: Vec<&Shown> = example.reasons.chains.iter().flat_map(|chain| &chain.shown).collect();
+    let shown: Vec<&Shown> = chains.iter().flat_map(|chain| &chain.shown).collect();
     if shown.is_empty() {
-        return Ok(tokens);
+        return Ok((tokens, None));
     }
     let states = laid.states(&said)?;
-    let masks = shows(ops, setup, &shown, example.masks, scene, &states, values)?;
-    let taught = (tokens + masks)?;
-    if setup.weights.agreement == 0.0 {
-        return Ok(taught);
-    }
-    Ok((taught + agrees(setup, example, &states, beside.fast, values)?)?)
+    let masks = shows(ops, setup, &shown, masks, scene, &states, values)?;
+    Ok(((tokens + masks)?, Some(states)))
 }
 
 /// What the open tokens of one chain came to.

@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod example;
 pub mod explain;
 mod idle;
+mod kept;
 mod layouts;
 pub mod log;
 pub mod measured;
@@ -48,6 +49,7 @@ use crate::sample::Sample;
 use crate::threads::Threads;
 use checkpoint::Meta;
 use example::Maker;
+use kept::Kept;
 use log::CURVES;
 use optimiser::AdamW;
 use order::Order;
@@ -206,9 +208,12 @@ impl Run<'_> {
         let config = recipe.model_of(phase);
         params.freeze(|name| phase.frozen.iter().any(|prefix| name.starts_with(prefix.as_str())));
         let threads = Threads::new(recipe.workers)?;
-        let mut workers: Vec<Worker<'_>> = (0..recipe.workers)
-            .map(|_| Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen)))
-            .collect();
+        let kept = Kept::new(phase.kept);
+        let worker = |_| {
+            let worker = Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen));
+            if phase.kept > 0 { worker.keeping(&kept) } else { worker }
+        };
+        let mut workers: Vec<Worker<'_>> = (0..recipe.workers).map(worker).collect();
         let special = tokenizer.special();
         let weights = &recipe.loss;
         let setup = Setup { params, config: &config, weights, answers: special.answers(), pad: special.pad };

@@ -55,6 +55,12 @@ pub(crate) fn packed(questions: &[Question], config: &Config, pad: u32) -> Packe
     pack(&[ids], config.token_side() * config.token_side(), pad, None)
 }
 
+/// What a frozen vision part sees of an example.
+pub(super) fn see(setup: &Setup<'_>, example: &Example) -> Result<Seen<Tensor>> {
+    let picture = image(&example.pixels, setup.config.image, setup.params.device())?;
+    Ok(vision(&mut Candle::evaluating(setup.params), setup.config, &picture)?)
+}
+
 /// Runs one example forward and backward; `seed` moves the boxes of given things.
 ///
 /// # Errors
@@ -67,7 +73,10 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
     values.chains.long = example.reasons.long as f32;
     values.chains.dropped = example.reasons.dropped as f32;
     let mut clock = Instant::now();
-    let seen = vision(&mut ops, config, &image(&example.pixels, config.image, device)?)?;
+    let seen = match &example.seen {
+        Some(seen) => seen.clone(),
+        None => vision(&mut ops, config, &image(&example.pixels, config.image, device)?)?,
+    };
     lap(&mut clock, &mut times.vision);
     let keys = keys(&mut ops, config, &seen)?;
     let mut total = dense_heads(&mut ops, setup, example, &seen, &keys, &mut values)?;

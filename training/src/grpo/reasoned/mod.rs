@@ -4,8 +4,11 @@
 //! group agrees on a place. Its equations are not public; formulas and numbers here and in [`position`] are derived.
 
 mod improve;
+mod teach;
 
 pub(super) use improve::improve;
+pub use teach::Taught;
+pub(super) use teach::{draw, teach};
 
 use candle_core::Tensor;
 use kestrel_models::kestrel::generate::{Prompt, Sampling, generate};
