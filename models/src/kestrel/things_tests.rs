@@ -98,6 +98,37 @@ fn things_stand_behind_the_picture_at_its_scale_and_only_they_have_places() {
     assert_eq!((numbers(&alone.rows), alone.places.dims()), (numbers(&tokens), &[1, 4, PLACED][..]));
 }
 
+/// What would break: a model that has to learn first that things are worth looking at, among hundreds of other rows.
+#[test]
+fn before_anything_is_learnt_all_things_are_pointed_at_alike_and_nothing_else() {
+    let (config, params) = (config(), Params::new(&Device::Cpu, 3));
+    let zeros = |name: &str, shape: &[usize]| {
+        let zeros = Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+        params.insert(&format!("language.point.{name}"), &zeros).unwrap();
+    };
+    zeros("query.weight", &[config.kv_width(), config.language_width]);
+    zeros("edge.weight", &[SIDES, config.language_width]);
+    let mut ops = Candle::evaluating(&params);
+    let edges = [[0.1, 0.2, 0.3, 0.4], [0.5, 0.2, 0.9, 0.3]];
+    let things = edges.map(|edges| thing(&[], &edges));
+    let tokens = Tensor::ones((1, 4, config.language_width), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let Told { rows, places } = told(&mut ops, &config, &tokens, Some(&rows_of(&[&things[0], &things[1]]))).unwrap();
+    let mask = rows_of(&[&[0.0; 6]; 5]);
+    let pointing = point(&mut ops, &config, (&rows, &places), 1, None, &mask).unwrap();
+    assert_eq!(pointing.kept.keys.dims(), [1, 6, config.kv_width()]);
+    assert_eq!(pointing.locations.dims(), [1, 5, LOCATIONS as usize]);
+    let share = FAVOUR.exp() / (2.0 * FAVOUR.exp() + 4.0);
+    assert!(2.0 * share > 0.99);
+    for row in numbers(&pointing.locations).chunks(LOCATIONS as usize) {
+        for (bin, logit) in row.iter().enumerate() {
+            let at = waves((bin as f32 + 0.5) / 64.0);
+            let alike = |edge: &f32| waves(*edge).iter().zip(&at).map(|(a, b)| a * b).sum::<f32>();
+            let expected = GAIN * share * edges.iter().flatten().map(alike).sum::<f32>();
+            assert!((logit - expected).abs() < 1e-3, "location {bin}: {logit} and {expected}");
+        }
+    }
+}
+
 #[test]
 fn rows_of_fixed_shape_are_the_same_as_rows_of_their_kinds() {
     let (config, params) = (config(), Params::new(&Device::Cpu, 3));
