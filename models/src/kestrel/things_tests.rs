@@ -113,7 +113,7 @@ fn before_anything_is_learnt_all_things_are_pointed_at_alike_and_nothing_else() 
     let things = edges.map(|edges| thing(&[], &edges));
     let tokens = Tensor::ones((1, 4, config.language_width), candle_core::DType::F32, &Device::Cpu).unwrap();
     let Told { rows, places } = told(&mut ops, &config, &tokens, Some(&rows_of(&[&things[0], &things[1]]))).unwrap();
-    let mask = rows_of(&[&[0.0; 6]; 5]);
+    let mask = Tensor::zeros((1, 5, 6), candle_core::DType::F32, &Device::Cpu).unwrap();
     let pointing = point(&mut ops, &config, (&rows, &places), 1, None, &mask).unwrap();
     assert_eq!(pointing.kept.keys.dims(), [1, 6, config.kv_width()]);
     assert_eq!(pointing.locations.dims(), [1, 5, LOCATIONS as usize]);
@@ -124,7 +124,7 @@ fn before_anything_is_learnt_all_things_are_pointed_at_alike_and_nothing_else() 
             let at = waves((bin as f32 + 0.5) / 64.0);
             let alike = |edge: &f32| waves(*edge).iter().zip(&at).map(|(a, b)| a * b).sum::<f32>();
             let expected = GAIN * share * edges.iter().flatten().map(alike).sum::<f32>();
-            assert!((logit - expected).abs() < 1e-3, "location {bin}: {logit} and {expected}");
+            assert!((logit - expected).abs() < 5e-3, "location {bin}: {logit} and {expected}");
         }
     }
 }
