@@ -96,7 +96,8 @@ pub(in super::super) fn teach(
         let scene = Scene { seen, keys: &keys, proposals: &proposals, owners: &owners };
         let things = propose::things(config, seen, &picked)?;
         let mut values = Values::default();
-        let (term, _) = taught(&mut ops, &setup, (&chains, chains.len()), &scene, things.as_ref(), &mut values)?;
+        let (term, _) =
+            taught(&mut ops, &setup, (chains.as_slice(), chains.len()), &scene, things.as_ref(), &mut values)?;
         sum.chains += share * values.total;
         sum.loss += weight * values.total;
         stores.push((term * f64::from(weight))?.backward()?);
