@@ -6,7 +6,7 @@ use kestrel_perception::decoding::Sizes;
 use kestrel_perception::proposals::{CODE, MOST, NAMES};
 
 use crate::error::{Error, Result};
-use crate::kestrel::{self, Config, KeyValue, Next, PackedTensors, Proposals, Seen, pack};
+use crate::kestrel::{self, Config, KeyValue, Next, PackedTensors, Proposals, Seen, Told, pack};
 use crate::onnx::{Onnx, Value};
 use crate::ops::Ops as _;
 use crate::weights::Weights;
@@ -43,10 +43,11 @@ impl Room {
     pub fn sizes(&self, config: &Config) -> Sizes {
         Sizes {
             rows: self.rows,
-            length: config.token_side().pow(2) + self.words(),
+            length: config.token_side().pow(2) + self.words() + if config.things { MOST } else { 0 },
             width: config.language_width,
-            planes: 2 * config.language_layers,
+            planes: config.planes(),
             kv_width: config.kv_width(),
+            things: config.things,
         }
     }
 
@@ -113,11 +114,13 @@ fn language(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
 /// Emits the graph that decodes an answer behind a fixed cache, [`kestrel_perception::decoding::Cache`]. For T rows and
 /// L places: `tokens [1,T,W]`, `ids [1,T]`, `spoken [1,T,1]`, `positions [1,T]`, `mask [1,T,L+T]`, `past [2·layers,L,K]`
 /// → `logits [T,V]`, `seg [T,C]`, `new [2·layers,T,K]`. Planes 2i and 2i+1 are keys and values of layer i.
+/// Of a model that is told of things, `spoken` is `[1,T,2]`, and there are two planes more, for pointing.
 ///
 /// # Errors
 /// When there is no room, or a parameter is missing.
 pub fn explain(config: &Config, weights: &Weights, room: &Room) -> Result<Vec<u8>> {
-    let Sizes { rows, length, width, planes, kv_width } = room.sizes(config);
+    let sizes = room.sizes(config);
+    let Sizes { rows, length, width, planes, kv_width, .. } = sizes;
     if rows == 0 || room.words() == 0 {
         return Err(Error::Request {
             operation: "export explain",
@@ -128,19 +131,25 @@ pub fn explain(config: &Config, weights: &Weights, room: &Room) -> Result<Vec<u8
     let mut onnx = Onnx::new(weights);
     let tokens = onnx.input_rows("tokens", &[1, rows, width]);
     let ids = onnx.input_integers("ids", &[1, rows]);
-    let spoken = onnx.input_rows("spoken", &[1, rows, 1]);
+    let spoken = onnx.input_rows("spoken", &[1, rows, sizes.kinds()]);
     let positions = onnx.input_integers("positions", &[1, rows]);
     let mask = onnx.input_rows("mask", &[1, rows, length + rows]);
     let past = onnx.input_rows("past", &[planes, length, kv_width]);
 
     let (cos, sin) = angles(&mut onnx, config, &positions, room)?;
-    let x = kestrel::rows(&mut onnx, config, &tokens, &ids, &spoken)?;
-    let mut layers = Vec::with_capacity(config.language_layers);
-    for layer in 0..config.language_layers {
+    let (x, places) = match config.things {
+        true => {
+            let Told { rows, places } = kestrel::mixed(&mut onnx, config, &tokens, &ids, &spoken)?;
+            (rows, Some(places))
+        }
+        false => (kestrel::rows(&mut onnx, config, &tokens, &ids, &spoken)?, None),
+    };
+    let mut layers = Vec::with_capacity(planes / 2);
+    for layer in 0..planes / 2 {
         let keys = onnx.narrow(&past, 0, 2 * layer, 1)?;
         layers.push(KeyValue { keys, values: onnx.narrow(&past, 0, 2 * layer + 1, 1)? });
     }
-    let stepped = kestrel::step(&mut onnx, config, &Next { rows: x, mask, cos, sin }, &layers)?;
+    let stepped = kestrel::step(&mut onnx, config, &Next { rows: x, mask, cos, sin, places }, &layers)?;
     let new: Vec<Value> = stepped.new.into_iter().flat_map(|layer| [layer.keys, layer.values]).collect();
     let new = onnx.concat(&new, 0)?;
     onnx.output("logits", &stepped.logits, &[rows, config.vocabulary])?;

@@ -7,6 +7,7 @@ use image::RgbImage;
 use kestrel_link::manifest::EXPLAIN_FILE;
 use kestrel_link::{Query, Refusal, Verdict};
 use kestrel_perception::decoding::{Cache, Row, Sizes};
+use kestrel_perception::proposals::{MOST, THING};
 use kestrel_perception::{Bitmap, Conclusion, Grammar, Letterbox, Limits, ReasonedIds, Thought, parse, policy, prompt};
 
 use super::shapes::Shapes;
@@ -70,6 +71,14 @@ pub(super) fn graph(bundle: &Bundle) -> Result<Vec<u8>, SegmentError> {
     Ok(read(bundle, EXPLAIN_FILE)?)
 }
 
+/// What an answer is written behind.
+struct Told<'a> {
+    /// Image tokens, row-major.
+    picture: &'a [f32],
+    /// What stands out, [`kestrel_perception::proposals::things`].
+    things: &'a [f32],
+}
+
 /// An answer as it was decoded.
 struct Answered {
     /// `None` where it was stopped.
@@ -94,17 +103,19 @@ pub(super) struct Explainer {
 
 /// Shapes of the inputs of a graph of these sizes.
 fn inputs(sizes: &Sizes) -> [Vec<usize>; 6] {
-    let Sizes { rows, length, width, planes, kv_width } = *sizes;
+    let Sizes { rows, length, width, planes, kv_width, .. } = *sizes;
     let row = vec![1, rows];
-    let tokens = vec![1, rows, width];
-    [tokens, row.clone(), vec![1, rows, 1], row, vec![1, rows, length + rows], vec![planes, length, kv_width]]
+    let (tokens, kinds) = (vec![1, rows, width], vec![1, rows, sizes.kinds()]);
+    [tokens, row.clone(), kinds, row, vec![1, rows, length + rows], vec![planes, length, kv_width]]
 }
 
 /// The sizes of a graph whose inputs have these shapes; `None` where they do not fit each other.
 fn sizes(shapes: &[Vec<usize>]) -> Option<Sizes> {
     let &[_, rows, width] = shapes.first()?.as_slice() else { return None };
     let &[planes, length, kv_width] = shapes.last()?.as_slice() else { return None };
-    let sizes = Sizes { rows, length, width, planes, kv_width };
+    // A graph that is told of things asks of each row whether it is one.
+    let things = *shapes.get(2)?.last()? == 2;
+    let sizes = Sizes { rows, length, width, planes, kv_width, things };
     (rows > 0 && *shapes == inputs(&sizes)).then_some(sizes)
 }
 
@@ -114,7 +125,9 @@ impl Explainer {
         let shapes = engine.input_shapes(Graph::Explain)?;
         let [count, width] = views.image_tokens();
         let least = count + views.question() + Limits::LEAST;
-        let Some(sizes) = sizes(&shapes).filter(|sizes| sizes.width == width && sizes.length >= least) else {
+        let room = |sizes: &Sizes| sizes.length >= least + if sizes.things { MOST } else { 0 };
+        let tells = |sizes: &Sizes| !sizes.things || width >= THING;
+        let Some(sizes) = sizes(&shapes).filter(|sizes| sizes.width == width && room(sizes) && tells(sizes)) else {
             return Err(SegmentError::Engine(EngineError::Names {
                 engine: engine.name().to_owned(),
                 graph: Graph::Explain,
@@ -160,12 +173,14 @@ impl Explainer {
         &logits[self.row * width..][..width]
     }
 
-    /// Reads a picture's image tokens and a prompt from the start.
-    fn read(&mut self, engine: &mut dyn Engine, picture: &[f32], prompt: &[u32]) -> Result<(), SegmentError> {
-        let Sizes { rows, width, .. } = self.cache.sizes();
+    /// Reads a picture's image tokens, what stands out in it where the graph is told of that, and a prompt from the start.
+    fn read(&mut self, engine: &mut dyn Engine, seen: &Told<'_>, prompt: &[u32]) -> Result<(), SegmentError> {
+        let Sizes { rows, width, things, .. } = self.cache.sizes();
         self.cache.clear();
-        let picture = picture.chunks(width).map(Row::Picture);
-        let all: Vec<Row<'_>> = picture.chain(prompt.iter().map(|&id| Row::Word(id))).collect();
+        let picture = seen.picture.chunks(width).map(Row::Picture);
+        let told = if things { seen.things } else { &[] };
+        let words = prompt.iter().map(|&id| Row::Word(id));
+        let all: Vec<Row<'_>> = picture.chain(told.chunks(THING).map(Row::Thing)).chain(words).collect();
         all.chunks(rows).try_for_each(|rows| self.step(engine, rows))
     }
 
@@ -181,13 +196,13 @@ impl Explainer {
         &mut self,
         engine: &mut dyn Engine,
         words: &Words,
-        (picture, request): (&[f32], &[u32]),
+        (seen, request): (&Told<'_>, &[u32]),
         limits: Limits,
         on_token: &mut dyn FnMut(u32, &str) -> bool,
     ) -> Result<Answered, SegmentError> {
         let start = Instant::now();
         let prompt = prompt(request, &self.ids);
-        self.read(engine, picture, &prompt)?;
+        self.read(engine, seen, &prompt)?;
         let prefill = start.elapsed();
         let room = self.cache.sizes().length - self.cache.used();
         let grammar = Grammar::new(self.ids, self.vocabulary, Limits { tokens: limits.tokens.min(room), ..limits });
@@ -255,8 +270,9 @@ impl Look<'_> {
         let request: Vec<u32> = layout.ids[..layout.used()].iter().map(|&id| id as u32).collect();
         let seen = views.see(0, frame, engine, &mut timings);
         let answer = seen.and_then(|()| {
-            let answered =
-                explainer.answer(engine, words, (views.image_tokens(0), request.as_slice()), limits, on_token)?;
+            let things = if explainer.cache.sizes().things { views.things(0)? } else { Vec::new() };
+            let told = Told { picture: views.image_tokens(0), things: &things };
+            let answered = explainer.answer(engine, words, (&told, request.as_slice()), limits, on_token)?;
             let mut masks = Vec::with_capacity(answered.states.len());
             for state in &answered.states {
                 let drawn = views.draw(0, state, engine, &mut timings)?;

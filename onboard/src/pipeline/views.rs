@@ -4,7 +4,7 @@ mod together;
 
 use image::RgbImage;
 use kestrel_link::{AnswerTokens, Thresholds};
-use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, ProposalInputs, SPOT};
+use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, Proposal, ProposalInputs, SPOT};
 use kestrel_perception::{
     AnswerLogits, Bitmap, Letterbox, Observation, Scratch, TokenLayout, View, postprocess, preprocess, upsample,
     word_doubts,
@@ -32,6 +32,7 @@ struct Slot {
 /// The things that stand out in a view, as the mask graph takes them.
 #[derive(Default)]
 struct Proposed {
+    picked: Vec<Proposal>,
     inputs: ProposalInputs,
     /// Logits of names `[MOST, NAMES]`.
     names: Vec<f32>,
@@ -54,6 +55,7 @@ impl Proposed {
         for (names, proposal) in self.names.chunks_exact_mut(NAMES).zip(&picked) {
             names.copy_from_slice(&spots[proposal.cell * SPOT + GEOMETRY..][..NAMES]);
         }
+        self.picked = picked;
         Ok(())
     }
 }
@@ -155,6 +157,12 @@ impl Views {
     /// The image tokens of a view that was seen, row-major.
     pub(super) fn image_tokens(&self, view: usize) -> &[f32] {
         &self.slots[view].features[0].data
+    }
+
+    /// What stands out in a view that was seen, as the graph that answers with reasons is told of it.
+    pub(super) fn things(&self, view: usize) -> Result<Vec<f32>, SegmentError> {
+        let Slot { features, proposed, .. } = &self.slots[view];
+        Ok(proposals::things(&features[3].data, &proposed.picked)?)
     }
 
     /// The tiles of the frame, without the whole.

@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod example;
 pub mod explain;
 mod idle;
+mod kept;
 mod layouts;
 pub mod log;
 pub mod measured;
@@ -33,7 +34,7 @@ pub use error::{Result, TrainError};
 pub use evaluate::Evaluation;
 pub use log::Entry;
 pub use recipe::{Phase, Recipe};
-pub use start::{TOKENIZER, initialise, untrained};
+pub use start::{TOKENIZER, initialise, locate, untrained};
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ use crate::sample::Sample;
 use crate::threads::Threads;
 use checkpoint::Meta;
 use example::Maker;
+use kept::Kept;
 use log::CURVES;
 use optimiser::AdamW;
 use order::Order;
@@ -135,6 +137,9 @@ pub fn train(
         Some(from) => start::begin_from(&params, from, progress)?,
         None => start::settle(recipe, &params, &cache, &tokenizer)?,
     }
+    if recipe.location_codes && !resumes {
+        start::locate(&params, &recipe.model)?;
+    }
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;
     let mut meta =
         Meta { step: 0, samples: cache.len(), recipe: recipe.clone(), updates: Vec::new(), optimiser_steps: None };
@@ -203,9 +208,12 @@ impl Run<'_> {
         let config = recipe.model_of(phase);
         params.freeze(|name| phase.frozen.iter().any(|prefix| name.starts_with(prefix.as_str())));
         let threads = Threads::new(recipe.workers)?;
-        let mut workers: Vec<Worker<'_>> = (0..recipe.workers)
-            .map(|_| Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen)))
-            .collect();
+        let kept = Kept::new(phase.kept);
+        let worker = |_| {
+            let worker = Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen));
+            if phase.kept > 0 { worker.keeping(&kept) } else { worker }
+        };
+        let mut workers: Vec<Worker<'_>> = (0..recipe.workers).map(worker).collect();
         let special = tokenizer.special();
         let weights = &recipe.loss;
         let setup = Setup { params, config: &config, weights, answers: special.answers(), pad: special.pad };

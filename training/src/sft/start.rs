@@ -8,10 +8,11 @@ use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::pack::pack;
 use kestrel_models::kestrel::{
-    Config, keys, language, mask, names_of_anchors, names_of_places, names_of_tokens, names_of_wishes, reading as read,
-    vision, wishes,
+    Config, keys, language, language_told, location_codes, mask, names_of_anchors, names_of_places, names_of_tokens,
+    names_of_wishes, reading as read, told, vision, wishes,
 };
-use kestrel_models::tokenizer::{self, QueryTokenizer};
+use kestrel_models::tokenizer::{self, FIRST_LOCATION, LOCATIONS, QueryTokenizer};
+use kestrel_perception::proposals::THING;
 
 use super::example::Maker;
 use super::{Options, Progress, Recipe, Result, TrainError, progress_words, propose};
@@ -128,6 +129,13 @@ fn touch(params: &Params, model: &Config) -> Result<()> {
     let packed = pack(&[vec![vec![0, 1, 2]]], config.token_side().pow(2), 0, None);
     let tensors = packed.tensors(config.language_width / config.heads, params.device())?;
     let said = language(&mut ops, &config, &seen.tokens, &tensors)?;
+    if config.things {
+        let thing = Tensor::zeros((1, 1, THING), candle_core::DType::F32, params.device())?;
+        let told = told(&mut ops, &config, &seen.tokens, Some(&thing))?;
+        let packed = pack(&[vec![vec![0, 1, 2]]], config.token_side().pow(2) + 1, 0, None);
+        let tensors = packed.tensors(config.language_width / config.heads, params.device())?;
+        language_told(&mut ops, &config, &told, &tensors)?;
+    }
     let wishes = wishes(&mut ops, &config, &said.seg)?;
     names_of_wishes(&mut ops, &config, &wishes)?;
     read(&mut ops, &said.seg, reading::OUTPUTS)?;
@@ -175,6 +183,39 @@ pub(super) fn begin_from(params: &Params, from: &Path, progress: Report<'_>) -> 
     let all = params.tensors().len();
     progress_words(progress, &format!("beginning from {}: {known} of {all} parameters", path.display()));
     Ok(())
+}
+
+/// The table of words.
+const WORDS: &str = "language.embed_tokens.weight";
+/// What image tokens make of their places.
+const PLACES: &str = "projector.place.weight";
+
+/// Sets the locations' rows of the table of words to the codes of places, [`location_codes`], as loud as those rows were in
+/// the mean.
+///
+/// # Errors
+/// When the model has no such rows, or candle fails.
+pub fn locate(params: &Params, model: &Config) -> Result<()> {
+    let tensors = params.tensors();
+    let values = |name: &str| -> Result<Vec<f32>> {
+        let tensor = tensors.get(name).ok_or_else(|| TrainError::Missing {
+            what: format!("the parameter `{name}`"),
+            expected: "a model whose locations can begin as places".to_owned(),
+        })?;
+        Ok(tensor.flatten_all()?.to_vec1()?)
+    };
+    let (mut words, place, width) = (values(WORDS)?, values(PLACES)?, model.language_width);
+    let (first, count) = (FIRST_LOCATION as usize * width, LOCATIONS as usize * width);
+    let all = words.len() / width.max(1);
+    let Some(rows) = words.get_mut(first..first + count) else {
+        return Err(TrainError::Missing {
+            what: "the rows of locations".to_owned(),
+            expected: format!("{} words at least, got {all}", FIRST_LOCATION + LOCATIONS),
+        });
+    };
+    let size = (rows.iter().map(|v| v * v).sum::<f32>() / count as f32).sqrt();
+    rows.copy_from_slice(&location_codes(&place, width, size));
+    Ok(params.insert(WORDS, &Tensor::from_vec(words, (all, width), params.device())?)?)
 }
 
 fn load_trunk(params: &Params, path: &Path) -> Result<()> {
