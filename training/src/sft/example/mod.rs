@@ -201,7 +201,10 @@ impl<'a> Maker<'a> {
 }
 
 /// The drone's own preprocessing of a picture to `side` pixels, channel-last.
-pub(crate) fn normalised(
+///
+/// # Errors
+/// When the picture cannot be resized.
+pub fn normalised(
     side: usize,
     picture: &Picture,
     buffer: &mut Array4<f32>,
