@@ -17,12 +17,21 @@ pub use sweep::{Part, Sweep, group, sweep};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::Config;
 use kestrel_models::quantise::Observer;
+use kestrel_models::weights::Weights;
 
 /// Fewest frames that give ranges. Fewer leave out what a tensor does on other ground, in other light.
 pub const FEWEST_FRAMES: usize = 8;
 
 /// Result of this module.
 pub type Result<T> = std::result::Result<T, RangesError>;
+
+/// The weights as parameters that candle runs, on the processor.
+///
+/// # Errors
+/// When there is no room for them.
+pub fn parameters(weights: &Weights) -> Result<Params> {
+    Ok(weights.to_params(&candle_core::Device::Cpu)?)
+}
 
 /// Watches a pass over every frame and its questions; `told` hears how many are done.
 ///
