@@ -69,7 +69,7 @@ impl<'a> Candle<'a> {
     /// For training: results remember how they came about, as far as they depend on a parameter that is not frozen.
     pub fn new(params: &'a Params) -> Self {
         let composed = !params.device().is_cpu();
-        Self { params, detach: false, frozen_prefixes: Vec::new(), composed, places: None }
+        Self { params, detach: false, frozen_prefixes: Vec::new(), composed, places: params.places() }
     }
 
     /// For evaluation: nothing is kept for a backward pass.
@@ -88,7 +88,7 @@ impl<'a> Candle<'a> {
         self.frozen_prefixes = prefixes;
     }
 
-    /// The same, watched or rounded where a quantised graph rounds.
+    /// The same, watched or rounded where a quantised graph rounds; in the place of what the parameters say of it.
     #[must_use]
     pub fn with_places(self, places: &'a dyn Places) -> Self {
         Self { places: Some(places), ..self }

@@ -1,5 +1,8 @@
 //! Rounds in candle as the quantised graph will.
 
+use std::borrow::Borrow;
+use std::fmt::Debug;
+
 use candle_core::Tensor;
 
 use super::Scheme;
@@ -9,24 +12,25 @@ use crate::error::{Error, Result};
 /// Rounds kernels and activations at the places of a scheme; the gradient goes straight through (zero where an activation
 /// is beyond its range), so that fine-tuning learns weights that bear the rounding.
 #[derive(Debug, Clone)]
-pub struct FakeQuant<'a>(
-    /// Where and how.
-    pub &'a Scheme,
+pub struct FakeQuant<S>(
+    /// Where and how: a [`Scheme`], or a reference to one.
+    pub S,
 );
 
-impl Places for FakeQuant<'_> {
+impl<S: Borrow<Scheme> + Debug + Sync> Places for FakeQuant<S> {
     fn activation(&self, place: &str, x: &Tensor) -> Result<Tensor> {
-        match self.0.at(place) {
+        match Borrow::<Scheme>::borrow(&self.0).at(place) {
             Some(rounding) => Ok(round_activation(x, rounding)?),
             None => Ok(x.clone()),
         }
     }
 
     fn kernel(&self, layer: &str, weight: &Tensor, axis: usize) -> Result<Tensor> {
-        if !self.0.layers.contains_key(layer) {
+        let scheme = Borrow::<Scheme>::borrow(&self.0);
+        if !scheme.layers.contains_key(layer) {
             return Ok(weight.clone());
         }
-        round_kernel(weight, axis, self.0.target.kernel_levels()).map_err(|error| Error::Format {
+        round_kernel(weight, axis, scheme.target.kernel_levels()).map_err(|error| Error::Format {
             path: format!("{layer}.weight"),
             expected: "finite values to quantise".into(),
             got: error.to_string(),
@@ -117,6 +121,22 @@ mod tests {
         assert_eq!(y.to_vec1::<f32>().unwrap()[2], 0.0);
         let grads = y.sum_all().unwrap().backward().unwrap();
         assert_eq!(grads.get(x.as_tensor()).unwrap().to_vec1::<f32>().unwrap(), [0.0, 1.0, 1.0, 1.0, 0.0]);
+    }
+
+    /// What would break: fine-tuning that learns for the whole model while it says that it learns for the rounded one.
+    #[test]
+    fn parameters_carry_the_rounding_into_every_pass() {
+        let mut params = Params::new(&Device::Cpu, 5);
+        let scheme = scheme(&params, Target::TensorRt);
+        let places = FakeQuant(&scheme);
+        let rounded = block(&mut Candle::evaluating(&params).with_places(&places), &input());
+        let mut others = Params::from_tensors(params.tensors()).unwrap();
+        params.set_places(FakeQuant(scheme.clone()));
+        others.set_places_of(&params);
+        for params in [&params, &others] {
+            let again = block(&mut Candle::new(params), &input());
+            assert_eq!(largest(&(&again - &rounded).unwrap()), 0.0);
+        }
     }
 
     #[test]

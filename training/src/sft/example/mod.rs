@@ -204,12 +204,7 @@ impl<'a> Maker<'a> {
 ///
 /// # Errors
 /// When the picture cannot be resized.
-pub fn normalised(
-    side: usize,
-    picture: &Picture,
-    buffer: &mut Array4<f32>,
-    scratch: &mut Scratch,
-) -> Result<Vec<f32>> {
+pub fn normalised(side: usize, picture: &Picture, buffer: &mut Array4<f32>, scratch: &mut Scratch) -> Result<Vec<f32>> {
     let view = View::whole(picture.image.width(), picture.image.height());
     preprocess(&picture.image, &view, buffer, scratch)
         .map_err(|source| TrainError::Preprocess { picture: name(picture), source })?;

@@ -7,7 +7,7 @@ pub use phase::Phase;
 pub(crate) use phase::schedule;
 pub use weights::Weights;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kestrel_models::kestrel::Config;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,10 @@ pub struct Recipe {
     /// Requests of every task of the phases about each of these pictures; 0 for none.
     #[serde(default, skip_serializing_if = "phase::none")]
     pub evaluate_tasks: usize,
+    /// `quantisation.json` of a bundle that `ground quantise` wrote of the model that this run begins from: every pass rounds
+    /// as its graphs do, so that the weights learn to bear it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<PathBuf>,
     /// Sizes of the model; `image` is overridden by every phase.
     pub model: Config,
     /// The cache of samples.
