@@ -7,6 +7,7 @@
 pub mod bounds;
 mod error;
 pub mod logistic;
+pub mod ranges;
 pub mod rules;
 
 pub use bounds::{Share, wilson};

@@ -66,7 +66,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
+/// Weights, configuration and tokenizer of a run.
+pub(crate) fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
     let (weights, metadata) = checkpoint::load(path)?;
     let Some(config) = metadata.get("config") else {
         bail!(
@@ -152,16 +153,21 @@ fn write(
     tokenizer.save(&out.join(TOKENIZER_FILE))?;
     let thresholds = uncalibrated(&Thresholds::hash_graphs(&bytes[0], &bytes[1], &bytes[2]));
     std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
-    let special = tokenizer.special();
-    let [absent, ambiguous, not_understood, unseeable] = special.none;
-    let (seg, answer, pad) = (special.seg, special.answer, special.pad);
-    let answers = AnswerTokens { seg, absent, ambiguous, not_understood, unseeable, answer, pad };
-    kestrel_onboard::bundle::seal(out, draft::draft(config, answers, naming.version, naming.provenance), None)?;
+    let draft = draft::draft(config, answer_tokens(tokenizer), naming.version, naming.provenance);
+    kestrel_onboard::bundle::seal(out, draft, None)?;
     Ok(())
 }
 
+/// The ids that the runtime must know, by the tokenizer's own table.
+pub(crate) fn answer_tokens(tokenizer: &QueryTokenizer) -> AnswerTokens {
+    let special = tokenizer.special();
+    let [absent, ambiguous, not_understood, unseeable] = special.none;
+    let (seg, answer, pad) = (special.seg, special.answer, special.pad);
+    AnswerTokens { seg, absent, ambiguous, not_understood, unseeable, answer, pad }
+}
+
 /// Equal trust in the three signs of presence, and the middle of every scale.
-fn uncalibrated(model_hash: &str) -> Thresholds {
+pub(crate) fn uncalibrated(model_hash: &str) -> Thresholds {
     Thresholds {
         model_hash: model_hash.to_owned(),
         presence: Presence { weights: [-1.0, 1.0, 0.0], bias: 0.0 },

@@ -1,8 +1,8 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
 //! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
-//! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`calibrate`],
-//! [`bundle`].
+//! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`quantise`],
+//! [`calibrate`], [`bundle`].
 #![forbid(unsafe_code)]
 
 pub mod ablate;
@@ -21,6 +21,7 @@ pub mod grpo;
 mod html;
 pub mod keys;
 pub mod push;
+pub mod quantise;
 mod salient;
 
 pub mod score;

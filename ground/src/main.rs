@@ -38,6 +38,8 @@ enum Command {
     Follow(ground::follow::Arguments),
     /// Score answers in words and boxes against what is right, task by task.
     Score(ground::score::Arguments),
+    /// Turn a model in half precision into a bundle of eight-bit integers.
+    Quantise(ground::quantise::Arguments),
     /// Fit a bundle's thresholds to evaluation records from data disjoint from training and test.
     Calibrate(ground::calibrate::Arguments),
     /// Finish a bundle: canaries, manifest, signature.
@@ -64,6 +66,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Eval(a) => ground::eval::run(&a),
         Command::Follow(a) => ground::follow::run(&a),
         Command::Score(a) => ground::score::run(&a),
+        Command::Quantise(a) => ground::quantise::run(&a),
         Command::Calibrate(a) => ground::calibrate::run(&a),
         Command::Bundle(a) => ground::bundle::run(&a),
         Command::Keys(a) => ground::keys::run(&a),

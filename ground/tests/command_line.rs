@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 22] = [
     &[],
     &["demo"],
     &["ask"],
@@ -18,6 +18,7 @@ const COMMANDS: [&[&str]; 21] = [
     &["eval"],
     &["follow"],
     &["score"],
+    &["quantise"],
     &["calibrate"],
     &["bundle"],
     &["keys"],

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::kestrel::{self, Config, KeyValue, Next, PackedTensors, Proposals, Seen, Told, pack};
 use crate::onnx::{Onnx, Value};
 use crate::ops::Ops as _;
+use crate::quantise::Scheme;
 use crate::weights::Weights;
 
 /// Serialised ONNX models.
@@ -58,7 +59,7 @@ impl Room {
 
 /// Emits the graphs. `weights` are stored in half precision; round them first to compare numbers.
 pub fn export(config: &Config, weights: &Weights) -> Result<Graphs> {
-    Ok(Graphs { vision: vision(config, weights)?, language: language(config, weights)?, mask: mask(config, weights)? })
+    graphs(config, || Ok(Onnx::new(weights)))
 }
 
 /// The vision graph with an open batch axis: `image [N,3,S,S]` → `tokens [N,…]` and so on, so that the tiles of a frame can be
@@ -67,14 +68,26 @@ pub fn export(config: &Config, weights: &Weights) -> Result<Graphs> {
 /// # Errors
 /// When a parameter is missing.
 pub fn open_vision(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
-    seeing(Onnx::with_open_batch(weights), config)
+    vision(config, Onnx::with_open_batch(weights))
 }
 
-fn vision(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
-    seeing(Onnx::new(weights), config)
+/// Emits the graphs, rounded where the scheme says so.
+///
+/// # Errors
+/// As [`export`]; also when a weight is not finite or the scheme's numbers are none that a runtime takes.
+pub fn export_quantised(config: &Config, weights: &Weights, scheme: &Scheme) -> Result<Graphs> {
+    graphs(config, || Onnx::quantised(weights, scheme))
 }
 
-fn seeing(mut onnx: Onnx<'_>, config: &Config) -> Result<Vec<u8>> {
+fn graphs<'a>(config: &Config, empty: impl Fn() -> Result<Onnx<'a>>) -> Result<Graphs> {
+    Ok(Graphs {
+        vision: vision(config, empty()?)?,
+        language: language(config, empty()?)?,
+        mask: mask(config, empty()?)?,
+    })
+}
+
+fn vision(config: &Config, mut onnx: Onnx<'_>) -> Result<Vec<u8>> {
     let image = onnx.input_map("image", &[1, config.image, config.image, 3])?;
     let seen = kestrel::vision(&mut onnx, config, &image)?;
     for (name, value) in
@@ -86,9 +99,8 @@ fn seeing(mut onnx: Onnx<'_>, config: &Config) -> Result<Vec<u8>> {
     Ok(onnx.finish("kestrel_vision"))
 }
 
-fn language(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
+fn language(config: &Config, mut onnx: Onnx<'_>) -> Result<Vec<u8>> {
     let (images, text) = (config.token_side().pow(2), config.max_tokens);
-    let mut onnx = Onnx::new(weights);
     let tokens = onnx.input_rows("tokens", &[1, images, config.language_width]);
     let ids = onnx.input_integers("ids", &[1, text]);
     let index = onnx.input_integers("index", &[1, 1]);
@@ -119,6 +131,18 @@ fn language(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
 /// # Errors
 /// When there is no room, or a parameter is missing.
 pub fn explain(config: &Config, weights: &Weights, room: &Room) -> Result<Vec<u8>> {
+    decoding(config, Onnx::new(weights), room)
+}
+
+/// The same graph, rounded where the scheme says so.
+///
+/// # Errors
+/// As [`explain`] and [`export_quantised`].
+pub fn explain_quantised(config: &Config, weights: &Weights, room: &Room, scheme: &Scheme) -> Result<Vec<u8>> {
+    decoding(config, Onnx::quantised(weights, scheme)?, room)
+}
+
+fn decoding(config: &Config, mut onnx: Onnx<'_>, room: &Room) -> Result<Vec<u8>> {
     let sizes = room.sizes(config);
     let Sizes { rows, length, width, planes, kv_width, .. } = sizes;
     if rows == 0 || room.words() == 0 {
@@ -128,7 +152,6 @@ pub fn explain(config: &Config, weights: &Weights, room: &Room) -> Result<Vec<u8
             got: format!("{room:?}"),
         });
     }
-    let mut onnx = Onnx::new(weights);
     let tokens = onnx.input_rows("tokens", &[1, rows, width]);
     let ids = onnx.input_integers("ids", &[1, rows]);
     let spoken = onnx.input_rows("spoken", &[1, rows, sizes.kinds()]);
@@ -171,9 +194,8 @@ fn angles(onnx: &mut Onnx<'_>, config: &Config, positions: &Value, room: &Room) 
     Ok((look_up(&cos)?, look_up(&sin)?))
 }
 
-fn mask(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
+fn mask(config: &Config, mut onnx: Onnx<'_>) -> Result<Vec<u8>> {
     let (embed, side) = (config.embed_side().pow(2), config.mask_side());
-    let mut onnx = Onnx::new(weights);
     let embed = onnx.input_rows("embed", &[1, embed, config.mask_width]);
     let seen = Seen {
         // The decoder never reads the image tokens nor the spots; any tensor may stand in their place.

@@ -1,13 +1,15 @@
 //! Emits ONNX: the interpreter of [`Ops`](crate::ops::Ops) whose tensors are the outputs of graph nodes.
 //!
 //! Maps are NCHW, as runtimes like them; rows are as they are. All shapes are static, but for a batch axis that is left open
-//! on request. Parameters are stored in half
-//! precision, each behind one Cast to f32, so a graph computes in f32 and is half as large. The bytes depend on the
-//! definition and the weights only.
+//! on request. Parameters are stored in half precision, each behind one Cast to f32, so a graph computes in f32 and is half
+//! as large; [`Onnx::quantised`] stores kernels as integers and rounds activations. The bytes depend on the definition, the
+//! weights and the scheme only.
 
 mod compose;
 mod interpret;
 mod proto;
+pub mod read;
+mod rounded;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +19,7 @@ use tract_onnx::pb::{NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataT
 use crate::error::{Error, Result};
 use crate::weights::{Weights, half_of};
 use proto::Attribute;
+use rounded::Rounded;
 
 /// How a value lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,8 @@ pub struct Onnx<'a> {
     names: BTreeMap<String, usize>,
     /// Whether the first axis of every input and output is left open.
     open_batch: bool,
+    /// What is rounded, in a quantised graph.
+    rounded: Option<Rounded<'a>>,
 }
 
 impl<'a> Onnx<'a> {
@@ -79,6 +84,7 @@ impl<'a> Onnx<'a> {
             outputs: Vec::new(),
             names: BTreeMap::new(),
             open_batch: false,
+            rounded: None,
         }
     }
 
@@ -211,6 +217,12 @@ impl<'a> Onnx<'a> {
 
     /// The name of a parameter as f32, in the arrangement the node needs.
     fn weight(&mut self, name: &str, shape: &[usize], order: Order) -> Result<String> {
+        if self.is_rounded_kernel(name) {
+            return self.integer_kernel(name, shape, order);
+        }
+        if self.is_rounded_bias(name) {
+            return self.wide_bias(name, shape);
+        }
         let stored = order.stored_name(name);
         let cast = format!("{stored}/f32");
         if self.initialisers.contains_key(&stored) {

@@ -14,7 +14,7 @@ use super::{TOLERANCE, difference, noises};
 
 const QUERY: [u32; 7] = [40, 41, 300, 7, 20, 1, 2];
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config { image: 128, ..Config::tiny() }
 }
 
@@ -27,8 +27,7 @@ fn proposals(config: &Config) -> (ProposalInputs, Vec<f32>) {
 }
 
 /// What candle gives: tokens, embed, fine, spots, logits, seg, doubt, mask, IoU, object.
-fn reference(config: &Config, params: &Params, image: &Tensor) -> Outputs {
-    let mut ops = Candle::evaluating(params);
+pub(super) fn reference(config: &Config, mut ops: Candle<'_>, image: &Tensor) -> Outputs {
     let seen = vision(&mut ops, config, image).unwrap();
     let images = config.token_side().pow(2);
     // The trainer packs a query without padding; the exported graph pads it.
@@ -61,7 +60,12 @@ fn reference(config: &Config, params: &Params, image: &Tensor) -> Outputs {
     .collect()
 }
 
-fn chain(graphs: &Graphs, config: &Config, image: &[f32], run: impl Fn(&[u8], &[Feed]) -> Outputs) -> Outputs {
+pub(super) fn chain(
+    graphs: &Graphs,
+    config: &Config,
+    image: &[f32],
+    run: impl Fn(&[u8], &[Feed]) -> Outputs,
+) -> Outputs {
     let floats =
         |name, shape: &[usize], v: &[f32]| Feed { name, shape: shape.to_vec(), data: Data::Floats(v.to_vec()) };
     let integers = |name, v: Vec<i64>| Feed { name, shape: vec![1, v.len()], data: Data::Integers(v) };
@@ -104,13 +108,10 @@ fn compare(runtime: &str, expected: &Outputs, got: &Outputs) {
     }
 }
 
-#[test]
-fn the_exported_model_is_the_trained_one() {
-    let config = config();
-    let image = noises(3, config.image * config.image * 3, 2.0);
-    let tensor = Tensor::from_slice(&image, (1, config.image, config.image, 3), &Device::Cpu).unwrap();
+/// Parameters as training begins with them, but for the biases.
+pub(super) fn weights(config: &Config, image: &Tensor) -> Weights {
     let made = Params::new(&Device::Cpu, 11);
-    reference(&config, &made, &tensor);
+    reference(config, Candle::evaluating(&made), image);
     // Biases begin at zero, which would hide a bias that is lost.
     let mut weights = Weights::new();
     for (index, (name, (shape, data))) in Weights::from_params(&made).unwrap().into_iter().enumerate() {
@@ -118,8 +119,17 @@ fn the_exported_model_is_the_trained_one() {
         weights.insert(name, shape, moved).unwrap();
     }
     weights.round_f16().unwrap();
+    weights
+}
 
-    let expected = reference(&config, &weights.to_params(&Device::Cpu).unwrap(), &tensor);
+#[test]
+fn the_exported_model_is_the_trained_one() {
+    let config = config();
+    let image = noises(3, config.image * config.image * 3, 2.0);
+    let tensor = Tensor::from_slice(&image, (1, config.image, config.image, 3), &Device::Cpu).unwrap();
+    let weights = weights(&config, &tensor);
+    let params = weights.to_params(&Device::Cpu).unwrap();
+    let expected = reference(&config, Candle::evaluating(&params), &tensor);
     let graphs = export(&config, &weights).unwrap();
     assert_eq!(graphs, export(&config, &weights).unwrap(), "export is not reproducible");
     compare("tract", &expected, &chain(&graphs, &config, &image, tract));

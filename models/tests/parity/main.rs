@@ -6,6 +6,7 @@
 mod decoding;
 mod graphs;
 mod operations;
+mod quantised;
 mod runtimes;
 
 /// A reproducible number in −1..1.

@@ -36,8 +36,15 @@ pub(crate) fn tract(model: &[u8], feeds: &[Feed]) -> Outputs {
 /// Runs a graph in ONNX Runtime, if there is a library; outputs in the graph's order.
 pub(crate) fn onnx_runtime(model: &[u8], feeds: &[Feed]) -> Option<Outputs> {
     let environment = environment()?;
-    let mut session =
-        Session::builder(environment).unwrap().with_intra_threads(1).unwrap().commit_from_memory(model).unwrap();
+    let mut session = Session::builder(environment)
+        .unwrap()
+        .with_intra_threads(1)
+        .unwrap()
+        // As the drone asks for it: products of integers that no processor saturates.
+        .with_config_entry(kestrel_onboard::engine::EXACT_INTEGERS.0, kestrel_onboard::engine::EXACT_INTEGERS.1)
+        .unwrap()
+        .commit_from_memory(model)
+        .unwrap();
     let inputs: Vec<(&str, SessionInputValue<'_>)> = feeds
         .iter()
         .map(|feed| match &feed.data {

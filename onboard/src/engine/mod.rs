@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::EngineError;
-pub use runtime::{RuntimeEngine, runtime_version};
+pub use runtime::{EXACT_INTEGERS, RuntimeEngine, runtime_version};
 pub use tract::TractEngine;
 
 /// The graphs of a model: three that every bundle has, and one that it may have.

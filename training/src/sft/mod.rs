@@ -41,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kestrel_models::candle::Params;
+use kestrel_models::quantise::FakeQuant;
 use kestrel_models::tokenizer::QueryTokenizer;
 
 use crate::cache::Cache;
@@ -131,7 +132,7 @@ pub fn train(
         start::tokenizer_of(from, &folder)?;
     }
     let tokenizer = start::tokenizer(recipe, &folder, progress)?;
-    let params = initialise(recipe, options.trunk.as_deref())?;
+    let mut params = initialise(recipe, options.trunk.as_deref())?;
     match &options.from {
         _ if resumes => {}
         Some(from) => start::begin_from(&params, from, progress)?,
@@ -139,6 +140,9 @@ pub fn train(
     }
     if recipe.location_codes && !resumes {
         start::locate(&params, &recipe.model)?;
+    }
+    if let Some(record) = &recipe.quantisation {
+        params.set_places(FakeQuant(start::scheme(recipe, record)?));
     }
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;
     let mut meta =
@@ -247,8 +251,8 @@ impl Run<'_> {
             }
             self.meta.step += 1;
             if recipe.evaluate_steps > 0 && self.meta.step.is_multiple_of(recipe.evaluate_steps) {
-                let extent =
-                    evaluate::Extent { workers: recipe.workers, chains: recipe.evaluate_chains, tasks: &self.plan };
+                let (workers, chains, tasks) = (recipe.workers, recipe.evaluate_chains, &self.plan);
+                let extent = evaluate::Extent { workers, chains, tasks, like: self.params };
                 let found = evaluate::evaluate(&self.adam, &config, phase, tokenizer, &self.tune, &extent)?;
                 entry.evaluation = Some(found.0);
             }

@@ -11,6 +11,7 @@ use kestrel_models::kestrel::{
     Config, keys, language, language_told, location_codes, mask, names_of_anchors, names_of_places, names_of_tokens,
     names_of_wishes, reading as read, told, vision, wishes,
 };
+use kestrel_models::quantise::Scheme;
 use kestrel_models::tokenizer::{self, FIRST_LOCATION, LOCATIONS, QueryTokenizer};
 use kestrel_perception::proposals::THING;
 
@@ -90,6 +91,22 @@ pub fn initialise(recipe: &Recipe, trunk: Option<&Path>) -> Result<Params> {
         None => {}
     }
     Ok(params)
+}
+
+/// The scheme of a record that `ground quantise` wrote.
+pub(super) fn scheme(recipe: &Recipe, record: &Path) -> Result<Scheme> {
+    let text = std::fs::read_to_string(record).map_err(TrainError::io("reading", record))?;
+    let wrong = |got: String| TrainError::Setting {
+        recipe: recipe.name.clone(),
+        setting: "quantisation".to_owned(),
+        expected: "the quantisation.json that `ground quantise` wrote".to_owned(),
+        got: format!("{}: {got}", record.display()),
+    };
+    let mut parsed: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let scheme = parsed.get_mut("scheme").map(serde_json::Value::take).unwrap_or_default();
+    let scheme: Scheme = serde_json::from_value(scheme).map_err(|error| wrong(error.to_string()))?;
+    scheme.check()?;
+    Ok(scheme)
 }
 
 /// Pictures that the scales of fresh layers are measured on.
@@ -230,4 +247,32 @@ fn load_trunk(params: &Params, path: &Path) -> Result<()> {
         params.insert(name, tensor)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_a_record_of_quantisation_says_what_is_rounded() {
+        let recipe: Recipe = toml::from_str(include_str!("../../recipes/smoke.toml")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("quantisation.json");
+        let with = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            scheme(&recipe, &file)
+        };
+        let rounding = |scale: &str| {
+            format!(
+                r#"{{"scheme": {{"target": "tensor_rt", "layers": {{"a": {{"scale": {scale}}}}}, "residuals": {{}}, "kept": []}}}}"#
+            )
+        };
+        assert_eq!(with(&rounding("0.5")).unwrap().layers["a"].scale, 0.5);
+        for broken in ["", "[]", "3", "{}", r#"{"scheme": 3}"#] {
+            let error = with(broken).unwrap_err().to_string();
+            assert!(error.contains("quantisation") && error.contains("ground quantise"), "{broken}: {error}");
+        }
+        assert!(with(&rounding("-0.5")).unwrap_err().to_string().contains("positive scale"));
+    }
 }

@@ -217,12 +217,10 @@ impl<'a> Maker<'a> {
 }
 
 /// The drone's own preprocessing of a picture to `side` pixels, channel-last.
-pub(crate) fn normalised(
-    side: usize,
-    picture: &Picture,
-    buffer: &mut Array4<f32>,
-    scratch: &mut Scratch,
-) -> Result<Vec<f32>> {
+///
+/// # Errors
+/// When the picture cannot be resized.
+pub fn normalised(side: usize, picture: &Picture, buffer: &mut Array4<f32>, scratch: &mut Scratch) -> Result<Vec<f32>> {
     let view = View::whole(picture.image.width(), picture.image.height());
     preprocess(&picture.image, &view, buffer, scratch)
         .map_err(|source| TrainError::Preprocess { picture: name(picture), source })?;

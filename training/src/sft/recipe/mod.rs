@@ -7,7 +7,7 @@ pub use phase::Phase;
 pub(crate) use phase::{VISION, schedule};
 pub use weights::Weights;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kestrel_models::kestrel::Config;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,10 @@ pub struct Recipe {
     /// Whether locations begin as the codes of image tokens' places, whatever the model to begin from has in their stead.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub location_codes: bool,
+    /// `quantisation.json` of a bundle that `ground quantise` wrote of the model that this run begins from: every pass rounds
+    /// as its graphs do, so that the weights learn to bear it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<PathBuf>,
     /// Sizes of the model; `image` is overridden by every phase.
     pub model: Config,
     /// The cache of samples.
