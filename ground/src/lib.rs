@@ -2,7 +2,7 @@
 //!
 //! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
 //! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`calibrate`],
-//! [`bundle`].
+//! [`bundle`], [`reproduce`]. [`records`] go from evaluation to calibration, [`steps`] from every command into the bundle.
 #![forbid(unsafe_code)]
 
 pub mod ablate;
@@ -21,10 +21,13 @@ pub mod grpo;
 mod html;
 pub mod keys;
 pub mod push;
+pub mod records;
+pub mod reproduce;
 mod salient;
 
 pub mod score;
 pub mod session;
 pub mod simulate;
+pub mod steps;
 mod teller;
 pub mod train;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 25] = [
     &[],
     &["demo"],
     &["ask"],
@@ -19,7 +19,11 @@ const COMMANDS: [&[&str]; 21] = [
     &["follow"],
     &["score"],
     &["calibrate"],
+    &["calibrate", "begin"],
+    &["calibrate", "apply"],
+    &["calibrate", "gate"],
     &["bundle"],
+    &["reproduce"],
     &["keys"],
     &["keys", "new"],
     &["keys", "show"],
