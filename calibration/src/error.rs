@@ -79,6 +79,12 @@ pub enum CalibrationError {
         /// Strata left out.
         left_out: Vec<String>,
     },
+    /// What fits the presence must not bound the risk.
+    #[error("fitting the presence: expected scenes of their own, got {scene}, which bounds the risk too")]
+    SharedScene {
+        /// Set and scene.
+        scene: String,
+    },
     /// Even the strictest threshold shows too much.
     #[error(
         "bounding the risk by {alpha}: no threshold keeps it; at the strictest one {stratum} is bounded by {bound:.3} only\n\

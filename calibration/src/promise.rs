@@ -132,7 +132,7 @@ const FITTING: usize = 3;
 /// no threshold keeps the bound. A promise that costs more than allowed is no error, see [`Calibrated::affordable`].
 pub fn calibrate(batches: &[Batch], fitting: &[Batch], promise: &Promise) -> Result<Calibrated, CalibrationError> {
     promise.validate()?;
-    let (questions, others) = (Questions::of(batches)?, Questions::of(fitting)?);
+    let (questions, others) = Questions::both(batches, fitting)?;
     let whole = vec![true; questions.scenes.len()];
     let Chosen { fitted, bounding, strata, threshold } = choose(&questions, &others, &whole, promise)?;
     let judge = Judge::of(&fitted);

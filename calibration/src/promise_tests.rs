@@ -63,6 +63,12 @@ fn scenes(count: usize, seed: u64) -> Vec<Batch> {
     vec![(source("scenes-tune", false), records)]
 }
 
+/// The same as scenes of another set.
+fn apart(mut batches: Vec<Batch>) -> Vec<Batch> {
+    batches.iter_mut().flat_map(|batch| &mut batch.1).for_each(|record| record.set = "scenes-fit".into());
+    batches
+}
+
 /// The risk that a threshold really has.
 fn truth(found: &Calibrated) -> f64 {
     let [weight, object, iou, bias] = found.fitted.presence;
@@ -206,7 +212,9 @@ fn what_is_left_out_is_measured_and_not_promised() {
 
 #[test]
 fn records_of_their_own_can_fit() {
-    let (batches, others) = (scenes(300, 8), scenes(200, 9));
+    let (batches, others) = (scenes(300, 8), apart(scenes(200, 9)));
+    let error = calibrate(&batches, &batches, &asked(0.1, 0.1)).unwrap_err();
+    assert!(matches!(error, CalibrationError::SharedScene { .. }), "{error}");
     let found = calibrate(&batches, &others, &asked(0.1, 0.1)).unwrap();
     assert_eq!(found.mixture.scenes, 300, "no scene is spent on the fit");
 }
@@ -217,7 +225,7 @@ fn a_model_that_is_sure_of_what_is_not_there_gets_no_threshold() {
     for record in batches[0].1.iter_mut().filter(|r| r.stratum == Stratum::WrongRelation) {
         record.features[0] = -40.0;
     }
-    let error = calibrate(&batches, &scenes(200, 9), &asked(0.1, 0.1)).unwrap_err();
+    let error = calibrate(&batches, &apart(scenes(200, 9)), &asked(0.1, 0.1)).unwrap_err();
     let CalibrationError::NoThreshold { stratum, bound, .. } = &error else { panic!("{error}") };
     assert!(stratum == "scenes: wrong relation" && *bound > 0.9, "{error}");
 }

@@ -112,6 +112,21 @@ impl<'a> Questions<'a> {
         let all = all.collect();
         Ok(Self { all, scenes: scenes.into_keys().collect(), strata: strata.into_keys().collect() })
     }
+
+    /// Takes in what bounds the risk and what fits the presence.
+    ///
+    /// # Errors
+    /// When a set tests the model or a scene serves both ends.
+    pub(crate) fn both(
+        batches: &'a [(Source, Vec<Record>)],
+        fitting: &'a [(Source, Vec<Record>)],
+    ) -> Result<(Self, Self), CalibrationError> {
+        let (questions, others) = (Self::of(batches)?, Self::of(fitting)?);
+        match others.scenes.iter().find(|scene| questions.scenes.binary_search(scene).is_ok()) {
+            Some(scene) => Err(CalibrationError::SharedScene { scene: scene.clone() }),
+            None => Ok((questions, others)),
+        }
+    }
 }
 
 /// Sets that test are never tuned on. Another seed of the degraded scenes draws other scenes; photographs stay the same.

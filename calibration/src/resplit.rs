@@ -67,7 +67,7 @@ pub fn resplits(
     tell: &mut dyn FnMut(usize),
 ) -> Result<Resplits, CalibrationError> {
     promise.validate()?;
-    let (questions, others) = (Questions::of(batches)?, Questions::of(fitting)?);
+    let (questions, others) = Questions::both(batches, fitting)?;
     let mut order: Vec<usize> = (0..questions.scenes.len()).collect();
     let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
     let (mut promised, mut refused, mut clear) = (0, 0.0, 0_usize);

@@ -102,6 +102,31 @@ fn hostile_tables_are_refused_for_their_reason() {
     assert!(tried >= 10, "only {tried} attacks found");
 }
 
+/// What would break: a table that ships and says nothing that holds, or is of other graphs than the released ones.
+#[test]
+fn tables_that_ship_are_whole_and_of_the_released_model() {
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let released = Path::new(&here).join("../models/released/kestrel-s");
+    let read = |name: &str| std::fs::read(released.join(name)).unwrap();
+    let model = kestrel_link::Manifest::from_json(&read("manifest.json")).unwrap().model();
+    let graphs = Thresholds::from_json(&read("thresholds.json")).unwrap().model_hash;
+    for entry in std::fs::read_dir(Path::new(&here).join("tables")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        if path.file_stem().unwrap() == "gate" {
+            crate::GateTable::from_json(&bytes).unwrap();
+            continue;
+        }
+        let table = Table::from_json(&bytes).unwrap();
+        if table.model == model {
+            table.check_model(&graphs).unwrap();
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_table_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400), at in 0usize..3000) {
