@@ -122,8 +122,9 @@ impl<'a> Questions<'a> {
         fitting: &'a [(Source, Vec<Record>)],
     ) -> Result<(Self, Self), CalibrationError> {
         let (questions, others) = (Self::of(batches)?, Self::of(fitting)?);
-        match others.scenes.iter().find(|scene| questions.scenes.binary_search(scene).is_ok()) {
-            Some(scene) => Err(CalibrationError::SharedScene { scene: scene.clone() }),
+        let shared = others.scenes.iter().find(|scene| questions.scenes.binary_search(scene).is_ok()).cloned();
+        match shared {
+            Some(scene) => Err(CalibrationError::SharedScene { scene }),
             None => Ok((questions, others)),
         }
     }
