@@ -3,7 +3,9 @@
 mod large;
 mod reasoned;
 
+use crate::draft;
 use crate::engine::EngineArguments;
+use crate::records::{self, Header};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,7 +21,6 @@ use kestrel_training::metrics::published::{Benchmark, as_boxes};
 use kestrel_training::metrics::{Figure, Kind, Masks, NO_DOUBT, Record, Report, Swept, report};
 use kestrel_training::sample::{Ask, Sample, Target};
 use reasoned::Reasons;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -101,7 +102,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         bail!("the set `{name}` holds no question, and {left_out} pictures that do not open");
     }
     if let Some(path) = &arguments.records {
-        write_records(path, &records)?;
+        records::write(path, &header(arguments, &name, &bundle, segmenter.engine()), &records)?;
     }
     let report = report(&records, arguments.seed);
     let published = benchmark.map(|benchmark| (benchmark, benchmark.figures(&written, arguments.seed)));
@@ -126,6 +127,22 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the records say of themselves.
+fn header(arguments: &Arguments, set: &str, bundle: &Bundle, engine: &str) -> Header {
+    Header {
+        records: records::FORMAT,
+        model: bundle.manifest.model(),
+        model_hash: bundle.thresholds.model_hash.clone(),
+        set: set.to_owned(),
+        seed: arguments.seed,
+        // What lies in a folder counts as photographs.
+        real: !(benchmark::NAMES.contains(&set) && set.starts_with("scenes")),
+        gate: !arguments.without_gate,
+        engine: engine.to_owned(),
+        date: draft::today(),
+    }
 }
 
 /// What is judged.
@@ -321,16 +338,6 @@ fn given(outcome: &Outcome) -> Kind {
             _ => Kind::Other,
         },
     }
-}
-
-fn write_records(path: &Path, records: &[Record]) -> Result<()> {
-    let file = std::fs::File::create(path).with_context(|| format!("writing {}", path.display()))?;
-    let mut out = std::io::BufWriter::new(file);
-    for record in records {
-        serde_json::to_writer(&mut out, record)?;
-        out.write_all(b"\n")?;
-    }
-    out.flush().with_context(|| format!("writing {}", path.display()))
 }
 
 fn print(set: &str, model: &str, engine: &str, report: &Report) {

@@ -1,10 +1,11 @@
 //! `ground export`: a checkpoint becomes the graphs of a bundle.
 
 use crate::draft;
+use crate::steps::{self, BUNDLE, INPUTS, Step};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
-use kestrel_link::{AnswerTokens, Presence, Thresholds};
+use kestrel_link::{AnswerTokens, Thresholds};
 use kestrel_models::export::{Room, explain, export, open_vision};
 use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::{self, QueryTokenizer};
@@ -38,6 +39,12 @@ pub struct Arguments {
     /// Version of the model in the manifest.
     #[arg(long, default_value = "0.1.0")]
     model_version: String,
+    /// The recipe that trained the checkpoint, for the record of steps.
+    #[arg(long, requires = "checkpoint")]
+    recipe: Option<PathBuf>,
+    /// The folder that the training began from, for the record of steps.
+    #[arg(long, requires = "recipe")]
+    trained_from: Option<PathBuf>,
     /// Free text for the manifest, `key=value`; may be given several times.
     #[arg(long, value_parser = pair)]
     provenance: Vec<(String, String)>,
@@ -49,6 +56,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Runs `ground export`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    steps::begin(&arguments.out)?;
     match &arguments.checkpoint {
         Some(path) => {
             let (config, weights, tokenizer) = trained(path)?;
@@ -62,8 +70,42 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         None => write_untrained(&arguments.out, arguments.explain)?,
     }
+    note(arguments)?;
     println!("{}", arguments.out.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Notes what was done, and what trained it where that is told; seals again.
+fn note(arguments: &Arguments) -> Result<()> {
+    let out = &arguments.out;
+    if let Some(recipe) = &arguments.recipe {
+        let mut step = Step::new("train").input(recipe)?;
+        if let Some(from) = &arguments.trained_from {
+            step = step.option("--from", INPUTS);
+            for name in [sft::checkpoint::MODEL, TOKENIZER] {
+                step = step.beside(&from.join(name))?;
+            }
+        }
+        let text = std::fs::read_to_string(recipe).with_context(|| format!("reading {}", recipe.display()))?;
+        let seed = toml::from_str::<toml::Table>(&text)?.get("seed").and_then(toml::Value::as_integer);
+        steps::note(out, Step { recipe: Some(text), seed: seed.and_then(|seed| seed.try_into().ok()), ..step })?;
+    }
+    let mut step = Step::new("export");
+    step = match &arguments.checkpoint {
+        Some(checkpoint) => step.input(checkpoint)?.beside(&checkpoint.with_file_name(TOKENIZER))?,
+        None => step.word("--untrained"),
+    };
+    step = step.option("--out", BUNDLE).flag("--explain", arguments.explain);
+    step = step.flag("--open-batch", arguments.open_batch);
+    step = step.option("--model-version", &arguments.model_version);
+    for (key, value) in &arguments.provenance {
+        step = step.option("--provenance", format!("{key}={value}"));
+    }
+    let explain = arguments.explain.then_some(EXPLAIN_FILE);
+    step = step.gives(out, GRAPH_FILES.into_iter().chain([TOKENIZER_FILE, THRESHOLDS_FILE]).chain(explain))?;
+    steps::note(out, step)?;
+    kestrel_onboard::bundle::seal(out, draft::read(out)?, None)?;
+    Ok(())
 }
 
 /// Weights, configuration and tokenizer of a run.
@@ -151,7 +193,7 @@ fn write(
         std::fs::write(out.join(name), graph).with_context(|| format!("writing {}", out.join(name).display()))?;
     }
     tokenizer.save(&out.join(TOKENIZER_FILE))?;
-    let thresholds = uncalibrated(&Thresholds::hash_graphs(&bytes[0], &bytes[1], &bytes[2]));
+    let thresholds = draft::uncalibrated(&Thresholds::hash_graphs(&bytes[0], &bytes[1], &bytes[2]));
     std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
     let draft = draft::draft(config, answer_tokens(tokenizer), naming.version, naming.provenance);
     kestrel_onboard::bundle::seal(out, draft, None)?;
@@ -164,21 +206,6 @@ pub(crate) fn answer_tokens(tokenizer: &QueryTokenizer) -> AnswerTokens {
     let [absent, ambiguous, not_understood, unseeable] = special.none;
     let (seg, answer, pad) = (special.seg, special.answer, special.pad);
     AnswerTokens { seg, absent, ambiguous, not_understood, unseeable, answer, pad }
-}
-
-/// Equal trust in the three signs of presence, and the middle of every scale.
-pub(crate) fn uncalibrated(model_hash: &str) -> Thresholds {
-    Thresholds {
-        model_hash: model_hash.to_owned(),
-        presence: Presence { weights: [-1.0, 1.0, 0.0], bias: 0.0 },
-        presence_threshold: 0.5,
-        mask_threshold: 0.5,
-        doubt_threshold: 0.5,
-        min_area_pixels: 4,
-        data: "not calibrated".to_owned(),
-        seed: 0,
-        date: draft::today(),
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
 //! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`quantise`],
-//! [`calibrate`], [`bundle`].
+//! [`calibrate`], [`bundle`], [`reproduce`]. [`records`] go from evaluation to calibration, [`steps`] from every command into
+//! the bundle.
 #![forbid(unsafe_code)]
 
 pub mod ablate;
@@ -22,10 +23,13 @@ mod html;
 pub mod keys;
 pub mod push;
 pub mod quantise;
+pub mod records;
+pub mod reproduce;
 mod salient;
 
 pub mod score;
 pub mod session;
 pub mod simulate;
+pub mod steps;
 mod teller;
 pub mod train;

@@ -40,10 +40,12 @@ enum Command {
     Score(ground::score::Arguments),
     /// Turn a model in half precision into a bundle of eight-bit integers.
     Quantise(ground::quantise::Arguments),
-    /// Fit a bundle's thresholds to evaluation records from data disjoint from training and test.
+    /// Set a bundle's thresholds so that they keep a promise about hallucinated masks, from evaluation records.
     Calibrate(ground::calibrate::Arguments),
     /// Finish a bundle: canaries, manifest, signature.
     Bundle(ground::bundle::Arguments),
+    /// Run the steps that made a bundle again and compare what comes out, file by file.
+    Reproduce(ground::reproduce::Arguments),
     /// Make or show signing keys.
     Keys(ground::keys::Arguments),
     /// Push a signed bundle to a drone.
@@ -69,6 +71,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Quantise(a) => ground::quantise::run(&a),
         Command::Calibrate(a) => ground::calibrate::run(&a),
         Command::Bundle(a) => ground::bundle::run(&a),
+        Command::Reproduce(a) => ground::reproduce::run(&a),
         Command::Keys(a) => ground::keys::run(&a),
         Command::Push(a) => ground::push::run(&a),
         Command::Simulate(a) => ground::simulate::run(&a),

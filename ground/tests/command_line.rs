@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["demo"],
     &["ask"],
@@ -20,7 +20,11 @@ const COMMANDS: [&[&str]; 22] = [
     &["score"],
     &["quantise"],
     &["calibrate"],
+    &["calibrate", "begin"],
+    &["calibrate", "apply"],
+    &["calibrate", "gate"],
     &["bundle"],
+    &["reproduce"],
     &["keys"],
     &["keys", "new"],
     &["keys", "show"],

@@ -6,7 +6,8 @@
 mod record;
 mod source;
 
-use crate::{draft, export};
+use crate::draft;
+use crate::steps::{self, BEFORE, BUNDLE, Step};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,6 +20,7 @@ use kestrel_models::export::{Graphs, Room, explain_quantised, export_quantised};
 use kestrel_models::onnx::read;
 use kestrel_models::quantise::{Method, Scheme, Target, check};
 use kestrel_training::benchmark;
+use kestrel_training::sft::TOKENIZER;
 use record::Record;
 use source::Source;
 use std::collections::BTreeSet;
@@ -251,14 +253,51 @@ fn write(arguments: &Arguments, source: &Source, scheme: &Scheme, graphs: &Graph
     }
     source.tokenizer.save(&out.join(TOKENIZER_FILE))?;
     std::fs::write(out.join(RECORD_FILE), serde_json::to_string_pretty(record)? + "\n")?;
-    let thresholds = export::uncalibrated(&Thresholds::hash_graphs(&graphs.vision, &graphs.language, &graphs.mask));
+    let thresholds = draft::uncalibrated(&Thresholds::hash_graphs(&graphs.vision, &graphs.language, &graphs.mask));
     std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
     let mut manifest = source.manifest.clone();
     manifest.version = arguments.model_version.clone().unwrap_or_else(|| format!("{}-int8", manifest.version));
     manifest.created = draft::today();
     manifest.provenance.extend(record.provenance(&files, scheme)?);
+    let made = files.iter().map(|(name, _)| *name).chain([TOKENIZER_FILE, RECORD_FILE, THRESHOLDS_FILE]);
+    // What the wide model was given after its export holds for it alone.
+    for name in ["calibrate", "bundle"] {
+        steps::forget(out, name)?;
+    }
+    steps::note(out, step(arguments, source)?.gives(out, made)?)?;
     kestrel_onboard::bundle::seal(out, manifest, None)?;
     Ok(())
+}
+
+/// The command as a bundle remembers it.
+fn step(arguments: &Arguments, source: &Source) -> Result<Step> {
+    let Arguments { calibration, seed, limit, percentile, sweep_frames, .. } = arguments;
+    let step = Step::new("quantise");
+    let step = match &source.checkpoint {
+        Some(checkpoint) => step.input(checkpoint)?.beside(&checkpoint.with_file_name(TOKENIZER))?,
+        None => step.word(BEFORE),
+    };
+    let named = |value: Option<clap::builder::PossibleValue>| value.map_or(String::new(), |v| v.get_name().to_owned());
+    let mut step = step
+        .option("--out", BUNDLE)
+        .option("--calibration", calibration)
+        .option("--seed", seed)
+        .option("--limit", limit)
+        .option("--range", named(arguments.range.to_possible_value()))
+        .option("--percentile", percentile)
+        .option("--target", named(arguments.target.to_possible_value()))
+        .option("--sweep-frames", sweep_frames)
+        .option("--presence-bound", arguments.presence_bound)
+        .option("--mask-bound", arguments.mask_bound)
+        .flag("--sweep", arguments.sweep)
+        .flag("--explain", arguments.explain);
+    if !arguments.keep.is_empty() {
+        step = step.option("--keep", arguments.keep.join(","));
+    }
+    if let Some(version) = &arguments.model_version {
+        step = step.option("--model-version", version);
+    }
+    Ok(Step { seed: Some(*seed), ..step })
 }
 
 fn report(arguments: &Arguments, record: &Record, bounds: &Bounds, shift: &Shift) -> Result<()> {
@@ -277,7 +316,7 @@ fn report(arguments: &Arguments, record: &Record, bounds: &Bounds, shift: &Shift
     println!(
         "\n{out}: thresholds of the model in half precision do not hold here; go on with\n  \
          ground eval --bundle {out} --set scenes-tune --records tune.jsonl\n  \
-         ground calibrate --bundle {out} --records tune.jsonl\n  \
+         ground calibrate --bundle {out} tune.jsonl\n  \
          ground bundle {out}"
     );
     Ok(())

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::RECORD_FILE;
+use crate::steps::CALIBRATION_FILE;
 
 /// Weights of the presence logit where nothing was calibrated: equal trust in words and mask.
 const UNCALIBRATED: [f32; 3] = [-1.0, 1.0, 0.0];
@@ -21,6 +22,8 @@ const UNCALIBRATED: [f32; 3] = [-1.0, 1.0, 0.0];
 pub(super) struct Source {
     /// Where it lies.
     pub(super) folder: PathBuf,
+    /// The file of its weights, where it is no bundle.
+    pub(super) checkpoint: Option<PathBuf>,
     pub(super) config: Config,
     pub(super) weights: Weights,
     pub(super) tokenizer: QueryTokenizer,
@@ -62,6 +65,7 @@ impl Source {
         let rest = manifest.files.keys().filter(|name| stays(name)).cloned().collect();
         Ok(Self {
             folder: folder.to_owned(),
+            checkpoint: None,
             config: config(&manifest),
             weights,
             tokenizer: QueryTokenizer::load(&bundle.path(TOKENIZER_FILE))?,
@@ -80,6 +84,7 @@ impl Source {
         let manifest = draft::draft(&config, answers, "0.1.0", BTreeMap::new());
         Ok(Self {
             folder: path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
+            checkpoint: Some(path.to_owned()),
             config,
             weights,
             tokenizer,
@@ -106,7 +111,7 @@ impl Source {
 
 /// Whether a file of the bundle is not made anew. Canaries show what another model answers.
 fn stays(name: &str) -> bool {
-    let made = [EXPLAIN_FILE, THRESHOLDS_FILE, TOKENIZER_FILE, RECORD_FILE];
+    let made = [EXPLAIN_FILE, THRESHOLDS_FILE, TOKENIZER_FILE, RECORD_FILE, CALIBRATION_FILE];
     !GRAPH_FILES.contains(&name) && !made.contains(&name) && !name.starts_with("canary/")
 }
 

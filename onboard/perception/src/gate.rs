@@ -76,6 +76,36 @@ impl Default for GateThresholds {
     }
 }
 
+impl GateThresholds {
+    /// Every bound moved by a share of itself, so that more frames pass (`share` above 0) or fewer (below 0).
+    ///
+    /// The frames that pass at one share pass at every greater one: a single number orders all gates of this family.
+    /// `share` is held to -0.9..=1; repeated frames are no matter of a bound and stay as they are.
+    #[must_use]
+    pub fn loosened(&self, share: f32) -> Self {
+        let share = share.clamp(-0.9, 1.0);
+        let (more, less) = (1.0 + share, 1.0 - share);
+        Self {
+            least_high_luma: self.least_high_luma * less,
+            most_clipped_share: self.most_clipped_share * more,
+            most_constant_bottom: self.most_constant_bottom * more,
+            most_tear: self.most_tear * more,
+            most_repeats: self.most_repeats,
+            most_noise_levels: self.most_noise_levels * more,
+            least_noise_whiteness: self.least_noise_whiteness * more,
+            least_contrast: self.least_contrast * less,
+            least_haze_dark_channel: self.least_haze_dark_channel * more,
+            least_chroma: self.least_chroma * less,
+            most_magenta: self.most_magenta * more,
+            most_false_colour_warm_share: self.most_false_colour_warm_share * less,
+            least_sharpness: self.least_sharpness.map(|least| least * less),
+            least_directional_sharpness: self.least_directional_sharpness * less,
+            least_motion_ratio: self.least_motion_ratio * more,
+            most_repeated_share: self.most_repeated_share * more,
+        }
+    }
+}
+
 /// What the gate remembers of the frames before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GateHistory {
@@ -133,6 +163,13 @@ pub fn gate(frame: &RgbImage, thresholds: &GateThresholds, history: &GateHistory
         None => (None, Vec::new()),
     };
     GateReport { statistics, verdict, evidence, history }
+}
+
+/// What the gate says of a frame of this size by its statistics alone, whatever came before it: for those who set bounds.
+#[must_use]
+pub fn verdict(statistics: &Statistics, size: (u32, u32), thresholds: &GateThresholds) -> Option<Verdict> {
+    let large = usize::from(size.0.max(size.1) >= statistics::LARGE_SIDE);
+    judge(statistics, 0, large, thresholds).map(|(verdict, _)| verdict)
 }
 
 /// A picture of blocks has a jump at every row of blocks; from this [`Statistics::repeated_share`] on a jump is no tear.

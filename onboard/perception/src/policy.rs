@@ -97,9 +97,7 @@ pub enum Decision {
 /// Probability that the target is there: a logistic of what the words, the object score and the predicted IoU say.
 #[must_use]
 pub fn presence(answers: &AnswerLogits, object: f32, iou: f32, thresholds: &Thresholds) -> f32 {
-    let features = presence_features(answers, object, iou);
-    let weighted = features.iter().zip(&thresholds.presence.weights).map(|(feature, weight)| feature * *weight);
-    sigmoid(weighted.sum::<f32>() + thresholds.presence.bias)
+    thresholds.presence.probability(&presence_features(answers, object, iou))
 }
 
 /// The three features of [`presence`], for those who fit its weights: silence of the answers, object logit, IoU logit.

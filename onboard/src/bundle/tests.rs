@@ -87,7 +87,9 @@ fn thresholds_of_another_model_are_refused() {
     write_files(other.path(), "2.0.0");
     std::fs::copy(other.path().join("mask.onnx"), dir.path().join("mask.onnx")).unwrap();
     let error = seal(dir.path(), manifest("1.0.0"), None).unwrap_err();
+    assert!(matches!(error, BundleError::ForeignThresholds { .. }), "{error}");
     assert!(error.to_string().contains("thresholds.json") && error.to_string().contains("model_hash"));
+    assert!(error.hint().contains("ground calibrate"));
 }
 
 /// Promise: P6

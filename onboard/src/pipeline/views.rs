@@ -37,8 +37,6 @@ struct Proposed {
     /// Logits of names `[MOST, NAMES]`.
     names: Vec<f32>,
     boxes: Vec<[f32; 4]>,
-    /// Probability of each box.
-    scores: Vec<f32>,
 }
 
 impl Proposed {
@@ -47,8 +45,6 @@ impl Proposed {
         let picked = proposals::pick(spots, shapes.spot_side())?;
         self.boxes.clear();
         self.boxes.extend(picked.iter().map(|proposal| proposal.edges));
-        self.scores.clear();
-        self.scores.extend(picked.iter().map(|proposal| proposal.score));
         self.inputs.fill(&self.boxes, &[shapes.size / 16, shapes.mask_side()]);
         self.names.clear();
         self.names.resize(MOST * NAMES, 0.0);

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use kestrel_onboard::bundle::{Bundle, seal};
+
 use crate::explain::FOUND;
 use crate::red::{self, RED, picture};
 
@@ -230,4 +232,22 @@ fn the_reference_says_what_the_commands_say() {
     }
     let held = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(held == page, "docs/reference/onboard.md is out of date: run this test once with KESTREL_WRITE=1");
+}
+
+/// Setup: a whole, consistent bundle. Fault: its thresholds were set on other graphs. Expected: no start, and the reason.
+/// Invariant: thresholds decide about the graphs that they were calibrated on and no others.
+#[test]
+fn thresholds_of_another_model_do_not_start() {
+    let bench = Bench::new();
+    let folder = bench.root.path().join("bundle");
+    let bundle = Bundle::open(&folder).unwrap();
+    let path = folder.join("thresholds.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(&bundle.thresholds.model_hash, &"0".repeat(64))).unwrap();
+    // The manifest names the new file: nothing else is wrong with the bundle.
+    seal(&folder, bundle.manifest, None).unwrap_err();
+    let refused = bench.segment("red.png", "red square", &[]);
+    assert_clear(&refused, 1, "another model");
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(stderr.contains("thresholds.json") && stderr.contains("ground calibrate"), "{stderr}");
 }

@@ -79,8 +79,8 @@ impl Views {
     /// must have been of the overview.
     pub(in crate::pipeline) fn hottest(&self, most: usize) -> Result<Vec<usize>, SegmentError> {
         let overview = &self.slots[0];
-        let (boxes, scores) = (&overview.proposed.boxes, &overview.proposed.scores);
-        let things: Vec<([f32; 4], f32)> = boxes.iter().copied().zip(scores.iter().copied()).collect();
+        let picked = overview.proposed.picked.iter();
+        let things: Vec<([f32; 4], f32)> = picked.map(|proposal| (proposal.edges, proposal.score)).collect();
         let heat = Heat {
             letterbox: &overview.letterbox,
             logits: &self.mask[0].data,
