@@ -9,6 +9,9 @@ const SIDE: usize = 32;
 /// Most patches along x and y.
 const GRID: (usize, usize) = (12, 8);
 
+/// Most patches of a frame.
+pub(super) const MOST: usize = GRID.0 * GRID.1;
+
 /// Directions in which differences are taken: along a row, along a column and both diagonals.
 pub(super) const DIRECTIONS: [(isize, isize); 4] = [(1, 0), (0, 1), (1, 1), (1, -1)];
 
@@ -30,11 +33,11 @@ impl Patch {
     }
 }
 
-/// Reads patches spread evenly over the frame; none when it is smaller than one.
-pub(super) fn read(frame: &RgbImage) -> Vec<Patch> {
+/// Reads patches spread evenly over the frame into `patches`; none when it is smaller than one.
+pub(super) fn read(frame: &RgbImage, patches: &mut Vec<Patch>) {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let (across, down) = ((width / SIDE).min(GRID.0), (height / SIDE).min(GRID.1));
-    let mut patches = Vec::with_capacity(across * down);
+    patches.clear();
     let mut pixels = [[0_i16; SIDE]; SIDE];
     let place = |index: usize, count: usize, length: usize| (2 * index + 1) * length / (2 * count) - SIDE / 2;
     for row in 0..down {
@@ -50,7 +53,6 @@ pub(super) fn read(frame: &RgbImage) -> Vec<Patch> {
             patches.push(measure(&pixels));
         }
     }
-    patches
 }
 
 fn measure(pixels: &[[i16; SIDE]; SIDE]) -> Patch {
@@ -72,12 +74,13 @@ fn measure(pixels: &[[i16; SIDE]; SIDE]) -> Patch {
 fn energy(pixels: &[[i16; SIDE]; SIDE], dx: isize, dy: isize) -> f32 {
     let (shift, step) = (dx.unsigned_abs(), dy.unsigned_abs());
     let width = SIDE - shift;
+    // At most 1024 squares of at most 255²: nothing wraps, and nothing has to be looked after.
     let mut sum = 0_i32;
     for y in 0..SIDE - step {
         let (one, two) = if dy < 0 { (&pixels[y + step], &pixels[y]) } else { (&pixels[y], &pixels[y + step]) };
         for (a, b) in one[..width].iter().zip(&two[shift..]) {
-            let difference = i32::from(b - a);
-            sum += difference * difference;
+            let difference = i32::from(b.wrapping_sub(*a));
+            sum = sum.wrapping_add(difference * difference);
         }
     }
     sum as f32 / (width * (SIDE - step)) as f32
@@ -89,9 +92,11 @@ fn noise(pixels: &[[i16; SIDE]; SIDE]) -> f32 {
     for rows in pixels.windows(3) {
         let (above, here, below) = (&rows[0], &rows[1], &rows[2]);
         for x in 1..SIDE - 1 {
-            let edges = above[x] + below[x] + here[x - 1] + here[x + 1];
-            let corners = above[x - 1] + above[x + 1] + below[x - 1] + below[x + 1];
-            sum += i32::from((corners - 2 * edges + 4 * here[x]).abs());
+            let all = |values: [i16; 4]| values.into_iter().fold(0_i16, i16::wrapping_add);
+            let edges = all([above[x], below[x], here[x - 1], here[x + 1]]);
+            let corners = all([above[x - 1], above[x + 1], below[x - 1], below[x + 1]]);
+            let response = corners.wrapping_sub(edges.wrapping_mul(2)).wrapping_add(here[x].wrapping_mul(4));
+            sum = sum.wrapping_add(i32::from(response).abs());
         }
     }
     let count = ((SIDE - 2) * (SIDE - 2)) as f32;
