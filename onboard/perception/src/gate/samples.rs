@@ -209,3 +209,23 @@ fn tear(rows: &[Row]) -> f32 {
     }
     strongest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    /// What would break: recorded flights, whose frames are known by their fingerprints, and thresholds that were fitted.
+    #[test]
+    fn what_is_read_of_a_frame_stays_the_same() {
+        let pixel = |x: u32, y: u32| Rgb([x * 7 + y * 13, x * 3 + y, y * 5 + x * x].map(|value| (value % 256) as u8));
+        let frame = RgbImage::from_fn(131, 40, pixel);
+        let samples = read(&frame, &mut Vec::new());
+        assert_eq!(samples.fingerprint, 0x3801_3884_0859_b8da);
+        let pixels = 96.0 * 40.0;
+        assert_eq!(samples.magenta, 100_560.0 / (2.0 * 255.0 * pixels));
+        assert_eq!(samples.warm_share, 1531.0 / pixels);
+        let means = [&samples.luma, &samples.darkest, &samples.chroma].map(Histogram::mean);
+        assert_eq!(means, [456_021.0, 231_110.0, 477_258.0].map(|sum: f32| sum / (255.0 * pixels)));
+    }
+}
