@@ -59,12 +59,13 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Publishes a reply and gives it to who asked.
-    pub(super) fn deliver(&self, reply: Reply, asker: Option<&Query>) {
-        let query_id = reply.query_id.clone();
+    pub(super) fn deliver(&self, reply: &mut Reply, asker: Option<&Query>) {
         // A mask may be lost to a newer one; a refusal, and that a thing is given up, must be seen.
         let gives_up = reply.standing.as_ref().is_some_and(|standing| !standing.lost.is_empty());
         let droppable = matches!(reply.outcome, Outcome::Segmented { .. }) && !gives_up;
-        let bytes = match fit(reply) {
+        let fitted = fit(reply);
+        let query_id = &reply.query_id;
+        let bytes = match fitted {
             Ok(bytes) => bytes,
             Err(error) => return tracing::error!("outcome of query {query_id} cannot be sent: {error}"),
         };
@@ -74,7 +75,7 @@ impl Publisher {
                 tracing::warn!("query {query_id}: the asker did not get its reply: {error}");
             }
         }
-        match self.drone.outcome(&query_id) {
+        match self.drone.outcome(query_id) {
             Ok(key) => self.put(&key, bytes, droppable),
             Err(error) => tracing::error!("outcome of query {query_id} cannot be published: {error}"),
         }
@@ -111,10 +112,10 @@ impl Publisher {
 }
 
 /// Encodes a reply; masks whose outlines are too long for one message are made coarser until it fits.
-fn fit(mut reply: Reply) -> Result<Vec<u8>, LinkError> {
+fn fit(reply: &mut Reply) -> Result<Vec<u8>, LinkError> {
     let mut budget = Reply::MAX_BYTES * 3 / 4;
     loop {
-        match encode(&reply) {
+        match encode(&*reply) {
             Err(LinkError::TooLarge { .. }) if budget > 256 => {
                 coarsen(&mut reply.outcome, budget)?;
                 budget /= 2;
@@ -174,7 +175,7 @@ mod tests {
             presence: 0.9,
             predicted_iou: 0.8,
         };
-        let reply = Reply {
+        let mut reply = Reply {
             drone: "kestrel-1".into(),
             query_id: "q".into(),
             query_text: "the board".into(),
@@ -190,9 +191,9 @@ mod tests {
             standing: None,
         };
         assert!(encode(&reply).is_err());
-        let bytes = fit(reply).unwrap();
-        let reply: Reply = decode(&bytes).expect("box and area still fit the mask");
-        assert!(matches!(reply.outcome, Outcome::Segmented { .. }));
+        let bytes = fit(&mut reply).unwrap();
+        let sent: Reply = decode(&bytes).expect("box and area still fit the mask");
+        assert!(matches!(sent.outcome, Outcome::Segmented { .. }));
     }
 
     #[test]

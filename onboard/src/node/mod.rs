@@ -2,6 +2,7 @@
 //!
 //! [`Node::start`] opens the model, joins the network and answers queries about the frames that [`Frames::put`] hands it.
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
+//! While the engine looks at one frame, the next is prepared and the outcomes of the last are sent.
 
 mod error;
 mod feeding;
@@ -9,13 +10,14 @@ mod flying;
 mod link;
 mod mailbox;
 mod push;
+mod rhythm;
+mod stages;
 mod upkeep;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
@@ -40,7 +42,8 @@ use flying::Flying;
 use link::Publisher;
 use mailbox::Mailbox;
 use push::Slots;
-use upkeep::{PanicGuard, Threads, Upkeep};
+use stages::Stages;
+use upkeep::{Threads, Upkeep};
 
 /// Requests that may wait for this node before zenoh holds the network back.
 const WAITING_REQUESTS: usize = 16;
@@ -106,8 +109,9 @@ struct Inner {
 }
 
 impl Inner {
-    fn send(&self, reply: Reply, asker: Option<&Asker>) {
-        self.upkeep.metrics.outcome(&reply, unix_nanos());
+    /// Publishes a reply and gives it to who asked; its masks are coarser afterwards where they were too long.
+    fn send(&self, reply: &mut Reply, asker: Option<&Asker>) {
+        self.upkeep.metrics.outcome(reply, unix_nanos());
         self.publisher.deliver(reply, asker);
     }
 
@@ -175,7 +179,7 @@ impl Frames {
 /// A running node.
 pub struct Node {
     inner: Arc<Inner>,
-    worker: Option<JoinHandle<()>>,
+    stages: Option<Stages>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     threads: Option<Threads>,
     /// Says that the drone is there for as long as it is held.
@@ -214,14 +218,7 @@ impl Node {
             health_changed: Notify::new(),
             upkeep: Upkeep::new(&config),
         });
-        let perceiving = Arc::clone(&inner);
-        let worker = std::thread::Builder::new()
-            .name("perception".into())
-            .spawn(move || {
-                let _guard = PanicGuard::new(&perceiving, "perception");
-                worker::run(&perceiving, flying, recorder);
-            })
-            .map_err(|source| NodeError::Thread { name: "perception", source })?;
+        let stages = Stages::start(&inner, flying, recorder, &config.segmenter)?;
         let threads = Threads::start(&inner, &config)?;
         let queries = session
             .declare_queryable(drone.query())
@@ -247,7 +244,7 @@ impl Node {
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _alive: alive })
+        Ok(Self { inner, stages: Some(stages), tasks, threads: Some(threads), _alive: alive })
     }
 
     /// Where frames are handed over.
@@ -270,10 +267,10 @@ impl Node {
         self.inner.stopping.store(true, Ordering::Relaxed);
         let waiting = self.inner.mailbox.stop();
         let inner = Arc::clone(&self.inner);
-        let worker = self.worker.take();
+        let stages = self.stages.take();
         let ended = tokio::task::spawn_blocking(move || {
             // First what is being answered, then those who will not be.
-            let ended = worker.map(JoinHandle::join);
+            let panicked = stages.map(Stages::join).unwrap_or_default();
             if let Some((job, seen)) = inner.upkeep.running.abandon() {
                 worker::expire(&inner, &job, Some(seen));
             }
@@ -281,11 +278,10 @@ impl Node {
                 worker::expire(&inner, job, None);
             }
             inner.publisher.health(&inner.health());
-            ended
+            panicked
         });
-        let ended = ended.await.map_err(NodeError::link("end the perception thread"))?;
-        if let Some(Err(_)) = ended {
-            tracing::error!("the perception thread panicked");
+        for thread in ended.await.map_err(NodeError::link("end the perception thread"))? {
+            tracing::error!("the {thread} thread panicked");
         }
         drop(self.threads.take());
         for task in std::mem::take(&mut self.tasks) {

@@ -1,4 +1,4 @@
-//! The perception thread: one frame after the other, every active query about each.
+//! The perception thread: one frame after the other, every active query about each; and how an outcome is finished.
 //!
 //! What is kept of queries that stand belongs to the model: it goes when another model is switched in, and stays when the
 //! same model's engine is opened anew.
@@ -11,9 +11,10 @@ use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Verdict};
 use kestrel_perception::policy;
 
 use super::mailbox::{Frame, Job, Wake};
+use super::stages::{Finished, Outgoing};
 use super::upkeep::Seen;
 use super::{Asker, Flying, Inner};
-use crate::pipeline::{Answer, Look, StandingQueries};
+use crate::pipeline::{Answer, Look, Prepared, StandingQueries};
 use crate::record::{Model, Recorder};
 
 /// What the perception thread flies.
@@ -23,7 +24,7 @@ struct Craft {
     /// The model, on the last engine that flew it.
     about: Arc<Model>,
     /// Engine and provider as outcomes name them; the last ones while the engine is lost.
-    engine: String,
+    engine: Arc<str>,
     /// What is kept of queries that stand.
     standing: StandingQueries,
 }
@@ -32,7 +33,7 @@ impl Craft {
     fn new(flying: Flying, most_queries: usize) -> Self {
         Self {
             about: Arc::clone(&flying.about),
-            engine: flying.engine.clone(),
+            engine: flying.engine.as_str().into(),
             standing: flying.segmenter.standing(most_queries),
             flying: Some(flying),
         }
@@ -41,13 +42,13 @@ impl Craft {
     /// The same model on an engine that was opened anew.
     fn mend(&mut self, flying: Flying) {
         self.about = Arc::clone(&flying.about);
-        self.engine.clone_from(&flying.engine);
+        self.engine = flying.engine.as_str().into();
         self.flying = Some(flying);
     }
 }
 
 /// Runs until the node stops; then the record is ended too.
-pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>) {
+pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>, outgoing: &Outgoing) {
     let most_queries = inner.mailbox.limits().active_queries;
     let mut craft = Craft::new(flying, most_queries);
     let mut at_hand: Option<Arc<Frame>> = None;
@@ -70,11 +71,11 @@ pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>)
             }
             // Only a frame is looked at can a query wait for it, unless the model was switched in between.
             Wake::Ask => match at_hand.clone() {
-                Some(frame) => next = look(inner, &mut craft, &frame, recorder.as_mut()),
+                Some(frame) => next = look(inner, &mut craft, (&frame, None), recorder.as_mut(), outgoing),
                 None => next = inner.mailbox.wait(None),
             },
-            Wake::Frame(frame) => {
-                next = look(inner, &mut craft, &frame, recorder.as_mut());
+            Wake::Frame(frame, prepared) => {
+                next = look(inner, &mut craft, (&frame, Some(prepared)), recorder.as_mut(), outgoing);
                 at_hand = Some(frame);
             }
         }
@@ -82,15 +83,25 @@ pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>)
 }
 
 /// Looks at one frame and answers about it until something else is to be done.
-fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Option<&mut Recorder>) -> Wake<Flying> {
+fn look(
+    inner: &Inner,
+    craft: &mut Craft,
+    (frame, prepared): (&Arc<Frame>, Option<Box<Prepared>>),
+    mut recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
+) -> Wake<Flying> {
+    let mut prepared = prepared.unwrap_or_default();
     if let Some(mut flying) = craft.flying.take() {
         let before = flying.segmenter.gate_history();
-        let next = match flying.segmenter.look(&frame.image) {
+        let looked = flying.segmenter.look_prepared(&frame.image, &mut prepared);
+        inner.mailbox.give_back(prepared);
+        let next = match looked {
             Ok(mut look) => {
+                outgoing.sent().for_each(|outcome| look.recycle_outcome(outcome));
                 if let Some(recorder) = recorder.as_deref_mut() {
                     recorder.look(frame, &craft.about, before, &look);
                 }
-                answer_all(inner, &mut look, frame, craft, recorder)
+                answer_all(inner, &mut look, frame, craft, recorder, outgoing)
             }
             Err(error) => {
                 tracing::warn!("frame {} left out: {error}", frame.number);
@@ -108,8 +119,10 @@ fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Opti
                 inner.health_changed();
             }
         }
+    } else {
+        inner.mailbox.give_back(prepared);
     }
-    refuse_all(inner, frame, craft)
+    refuse_all(inner, frame, craft, outgoing)
 }
 
 /// Answers every query about the frame until something else is to be done; an error is what the engine did when it failed.
@@ -119,10 +132,11 @@ fn answer_all(
     frame: &Frame,
     craft: &mut Craft,
     mut recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
 ) -> Result<Wake<Flying>, String> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            if let Some(why) = answer(inner, look, frame, job, craft, recorder.as_deref_mut()) {
+            if let Some(why) = answer(inner, look, (frame, job), craft, recorder.as_deref_mut(), outgoing) {
                 return Err(why);
             }
         }
@@ -136,13 +150,13 @@ fn answer_all(
 /// Refuses every query about the frame until something else is to be done: there is no engine to ask.
 ///
 /// These refusals are not recorded: nothing was perceived that could be perceived again.
-fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
+fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft, outgoing: &Outgoing) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
-            send(inner, frame, &job, job.start.elapsed(), (Outcome::Refused(refusal), None), craft);
+            outgoing.send(inner, finished(frame, job, (Outcome::Refused(refusal), None), craft));
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -155,10 +169,10 @@ fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
 fn answer(
     inner: &Inner,
     look: &mut Look<'_>,
-    frame: &Frame,
-    job: Job<Asker>,
+    (frame, job): (&Frame, Job<Asker>),
     craft: &mut Craft,
     recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
 ) -> Option<String> {
     let (query, start, ends) = (job.query.clone(), job.start, job.ends);
     let begins = job.begins;
@@ -180,15 +194,14 @@ fn answer(
             recorder.answer(&query, &answer, turn, latency, is_late);
         }
     }
-    // Who waited for too long was refused for lateness in the meantime.
-    let Some(job) = job else { return answer.failure };
-    if let Some(georeferencer) = &inner.georeferencer
-        && let Err(error) = georeferencer.annotate(&mut answer.outcome, frame.pose.as_ref())
-    {
-        // The mask was made here a moment ago; it goes out without a position.
-        tracing::error!("query {}: {error}", query.id);
+    if let Some(whole) = answer.whole.take() {
+        look.recycle(whole);
     }
-    send(inner, frame, &job, latency, (answer.outcome, answer.standing), craft);
+    match job {
+        Some(job) => outgoing.send(inner, finished(frame, job, (answer.outcome, answer.standing), craft)),
+        // Who waited for too long was refused for lateness in the meantime.
+        None => look.recycle_outcome(answer.outcome),
+    }
     answer.failure
 }
 
@@ -209,24 +222,37 @@ fn ask(
     (look.answer_standing(kept, capture_unix_nanos), turn)
 }
 
-/// Sends an outcome about a frame, or that it came too late.
-fn send(
-    inner: &Inner,
+/// An outcome about a frame with all that is needed to send it.
+fn finished(
     frame: &Frame,
-    job: &Job<Asker>,
-    latency: Duration,
+    job: Job<Asker>,
     (outcome, standing): (Outcome, Option<Standing>),
     craft: &Craft,
-) {
-    let deadline = inner.mailbox.limits().deadline;
+) -> Finished {
+    let (about, engine) = (Arc::clone(&craft.about), Arc::clone(&craft.engine));
+    Finished { job, seen: Seen::of(frame), pose: frame.pose, outcome, standing, about, engine }
+}
+
+/// Sends an outcome about a frame, or that it came too late; gives back what nobody needs any more.
+pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
+    let Finished { job, seen, pose, mut outcome, standing, about, engine } = finished;
+    if let Some(georeferencer) = &inner.georeferencer
+        && let Err(error) = georeferencer.annotate(&mut outcome, pose.as_ref())
+    {
+        // The mask was made here a moment ago; it goes out without a position.
+        tracing::error!("query {}: {error}", job.query.id);
+    }
+    // With the time that it waited here: late is late, whatever it waited for.
+    let (latency, deadline) = (job.start.elapsed(), inner.mailbox.limits().deadline);
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
     // Told of a late answer too: what is given up is told only once.
     reply.standing = standing;
-    place(&mut reply, Seen::of(frame));
-    reply.model.clone_from(&craft.about.name);
-    reply.engine.clone_from(&craft.engine);
-    inner.send(reply, job.asker.as_ref());
+    place(&mut reply, seen);
+    reply.model.clone_from(&about.name);
+    reply.engine.push_str(&engine);
+    inner.send(&mut reply, job.asker.as_ref());
+    reply.outcome
 }
 
 /// Refuses a query that waited too long: for a frame, or for the answer about the one that was `seen`.
@@ -240,7 +266,7 @@ pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
         // No frame was looked at: the next one's number, and no size.
         None => reply.frame = inner.mailbox.frames().0,
     }
-    inner.send(reply, job.asker.as_ref());
+    inner.send(&mut reply, job.asker.as_ref());
 }
 
 /// Names the frame.
