@@ -3,7 +3,10 @@
 //! One binary, because every one of them links two inference engines and zenoh.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod ahead;
 mod command_line;
+#[path = "../../perception/tests/counting/mod.rs"]
+mod counting;
 mod degraded;
 mod engines;
 mod explain;
@@ -22,3 +25,4 @@ mod scrape;
 mod service;
 mod sources;
 mod standing;
+mod weighed;
