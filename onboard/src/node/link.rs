@@ -1,10 +1,13 @@
 //! The drone's side of the zenoh link.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use kestrel_link::{
     DroneId, Georeference, Health, LinkError, Mask, Message, Outcome, PushState, Reply, Segment, Verdict, encode,
+    encode_into,
 };
 use zenoh::Wait;
-use zenoh::bytes::Encoding;
+use zenoh::bytes::{Encoding, ZBytes};
 use zenoh::qos::CongestionControl;
 use zenoh::query::Query;
 use zenoh::{Config, Session};
@@ -55,15 +58,24 @@ fn key_name(key: &'static str) -> &'static str {
 pub(super) struct Publisher {
     pub(super) session: Session,
     pub(super) drone: DroneId,
+    /// What outcomes are encoded in, one after the other; zenoh gets a copy of what is there, and of no more.
+    buffer: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Publisher {
+    pub(super) fn new(session: &Session, drone: &DroneId) -> Self {
+        Self { session: session.clone(), drone: drone.clone(), buffer: Arc::default() }
+    }
+
     /// Publishes a reply and gives it to who asked.
     pub(super) fn deliver(&self, reply: &mut Reply, asker: Option<&Query>) {
         // A mask may be lost to a newer one; a refusal, and that a thing is given up, must be seen.
         let gives_up = reply.standing.as_ref().is_some_and(|standing| !standing.lost.is_empty());
         let droppable = matches!(reply.outcome, Outcome::Segmented { .. }) && !gives_up;
-        let fitted = fit(reply);
+        let fitted = {
+            let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+            fit(reply, &mut buffer).map(|()| ZBytes::from(buffer.as_slice()))
+        };
         let query_id = &reply.query_id;
         let bytes = match fitted {
             Ok(bytes) => bytes,
@@ -96,7 +108,7 @@ impl Publisher {
         }
     }
 
-    fn put(&self, key: &str, bytes: Vec<u8>, droppable: bool) {
+    fn put(&self, key: &str, bytes: impl Into<ZBytes>, droppable: bool) {
         let control = if droppable { CongestionControl::Drop } else { CongestionControl::Block };
         let put = self
             .session
@@ -111,11 +123,11 @@ impl Publisher {
     }
 }
 
-/// Encodes a reply; masks whose outlines are too long for one message are made coarser until it fits.
-fn fit(reply: &mut Reply) -> Result<Vec<u8>, LinkError> {
+/// Encodes a reply into `bytes`; masks whose outlines are too long for one message are made coarser until it fits.
+fn fit(reply: &mut Reply, bytes: &mut Vec<u8>) -> Result<(), LinkError> {
     let mut budget = Reply::MAX_BYTES * 3 / 4;
     loop {
-        match encode(&*reply) {
+        match encode_into(&*reply, bytes) {
             Err(LinkError::TooLarge { .. }) if budget > 256 => {
                 coarsen(&mut reply.outcome, budget)?;
                 budget /= 2;
@@ -191,7 +203,8 @@ mod tests {
             standing: None,
         };
         assert!(encode(&reply).is_err());
-        let bytes = fit(&mut reply).unwrap();
+        let mut bytes = vec![1; 3];
+        fit(&mut reply, &mut bytes).unwrap();
         let sent: Reply = decode(&bytes).expect("box and area still fit the mask");
         assert!(matches!(sent.outcome, Outcome::Segmented { .. }));
     }

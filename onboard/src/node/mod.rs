@@ -206,7 +206,7 @@ impl Node {
         let drone = config.drone.clone();
         let inner = Arc::new(Inner {
             mailbox: Mailbox::new(config.limits),
-            publisher: Publisher { session: session.clone(), drone: drone.clone() },
+            publisher: Publisher::new(&session, &drone),
             slots,
             georeferencer: config.georeferencer,
             about: Mutex::new(Arc::clone(&flying.about)),

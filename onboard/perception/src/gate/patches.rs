@@ -13,7 +13,36 @@ const GRID: (usize, usize) = (12, 8);
 pub(super) const MOST: usize = GRID.0 * GRID.1;
 
 /// Directions in which differences are taken: along a row, along a column and both diagonals.
-pub(super) const DIRECTIONS: [(isize, isize); 4] = [(1, 0), (0, 1), (1, 1), (1, -1)];
+pub(super) const DIRECTIONS: usize = 4;
+
+type Pixels = [[i16; SIDE]; SIDE];
+
+/// [`energy`] by direction of pixels 1, 2, 4, 8 and 16 apart. Lengths that are known when this is compiled leave no odd
+/// pixels to be taken one by one.
+const ENERGIES: [[fn(&Pixels) -> f32; 5]; DIRECTIONS] = [
+    [
+        energy::<1, 0, false>,
+        energy::<2, 0, false>,
+        energy::<4, 0, false>,
+        energy::<8, 0, false>,
+        energy::<16, 0, false>,
+    ],
+    [
+        energy::<0, 1, false>,
+        energy::<0, 2, false>,
+        energy::<0, 4, false>,
+        energy::<0, 8, false>,
+        energy::<0, 16, false>,
+    ],
+    [
+        energy::<1, 1, false>,
+        energy::<2, 2, false>,
+        energy::<4, 4, false>,
+        energy::<8, 8, false>,
+        energy::<16, 16, false>,
+    ],
+    [energy::<1, 1, true>, energy::<2, 2, true>, energy::<4, 4, true>, energy::<8, 8, true>, energy::<16, 16, true>],
+];
 
 /// What one patch tells.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,7 +67,7 @@ pub(super) fn read(frame: &RgbImage, patches: &mut Vec<Patch>) {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let (across, down) = ((width / SIDE).min(GRID.0), (height / SIDE).min(GRID.1));
     patches.clear();
-    let mut pixels = [[0_i16; SIDE]; SIDE];
+    let mut pixels: Pixels = [[0; SIDE]; SIDE];
     let place = |index: usize, count: usize, length: usize| (2 * index + 1) * length / (2 * count) - SIDE / 2;
     for row in 0..down {
         for column in 0..across {
@@ -55,13 +84,13 @@ pub(super) fn read(frame: &RgbImage, patches: &mut Vec<Patch>) {
     }
 }
 
-fn measure(pixels: &[[i16; SIDE]; SIDE]) -> Patch {
+fn measure(pixels: &Pixels) -> Patch {
     let mut patch = Patch { noise: noise(pixels), ..Patch::default() };
-    for (direction, &(dx, dy)) in DIRECTIONS.iter().enumerate() {
+    for (direction, (values, energies)) in patch.energy.iter_mut().zip(&ENERGIES).enumerate() {
         // Neighbours along the diagonals are the one pair that no statistic asks for.
         let nearest = usize::from(direction >= 2);
-        for (scale, lag) in [1, 2, 4, 8, 16].into_iter().enumerate().skip(nearest) {
-            patch.energy[direction][scale] = energy(pixels, dx * lag, dy * lag);
+        for (value, energy) in values.iter_mut().zip(energies).skip(nearest) {
+            *value = energy(pixels);
         }
     }
     let equal: u32 =
@@ -70,24 +99,23 @@ fn measure(pixels: &[[i16; SIDE]; SIDE]) -> Patch {
     patch
 }
 
-/// Mean squared difference of pixels `(dx, dy)` apart; `dx` is not negative.
-fn energy(pixels: &[[i16; SIDE]; SIDE], dx: isize, dy: isize) -> f32 {
-    let (shift, step) = (dx.unsigned_abs(), dy.unsigned_abs());
-    let width = SIDE - shift;
+/// Mean squared difference of pixels that lie `RIGHT` columns and `DOWN` rows apart, or up as many rows.
+fn energy<const RIGHT: usize, const DOWN: usize, const UP: bool>(pixels: &Pixels) -> f32 {
+    let width = SIDE - RIGHT;
     // At most 1024 squares of at most 255²: nothing wraps, and nothing has to be looked after.
     let mut sum = 0_i32;
-    for y in 0..SIDE - step {
-        let (one, two) = if dy < 0 { (&pixels[y + step], &pixels[y]) } else { (&pixels[y], &pixels[y + step]) };
-        for (a, b) in one[..width].iter().zip(&two[shift..]) {
+    for y in 0..SIDE - DOWN {
+        let (one, two) = if UP { (&pixels[y + DOWN], &pixels[y]) } else { (&pixels[y], &pixels[y + DOWN]) };
+        for (a, b) in one[..width].iter().zip(&two[RIGHT..]) {
             let difference = i32::from(b.wrapping_sub(*a));
             sum = sum.wrapping_add(difference * difference);
         }
     }
-    sum as f32 / (width * (SIDE - step)) as f32
+    sum as f32 / (width * (SIDE - DOWN)) as f32
 }
 
 /// J. Immerkær, "Fast Noise Variance Estimation", 1996: the mean response to the difference of two Laplacians.
-fn noise(pixels: &[[i16; SIDE]; SIDE]) -> f32 {
+fn noise(pixels: &Pixels) -> f32 {
     let mut sum = 0_i32;
     for rows in pixels.windows(3) {
         let (above, here, below) = (&rows[0], &rows[1], &rows[2]);
@@ -101,4 +129,37 @@ fn noise(pixels: &[[i16; SIDE]; SIDE]) -> f32 {
     }
     let count = ((SIDE - 2) * (SIDE - 2)) as f32;
     (std::f32::consts::FRAC_PI_2).sqrt() * sum as f32 / (6.0 * count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Held against the sum as it is written, pixel by pixel.
+    #[test]
+    fn energies_are_mean_squared_differences() {
+        let mut pixels: Pixels = [[0; SIDE]; SIDE];
+        for (y, line) in pixels.iter_mut().enumerate() {
+            for (x, value) in line.iter_mut().enumerate() {
+                *value = ((x * x * 3 + y * 29 + x * y * 7) % 256) as i16;
+            }
+        }
+        let patch = measure(&pixels);
+        for (direction, (dx, dy)) in [(1, 0), (0, 1), (1, 1), (1, -1)].into_iter().enumerate() {
+            for (scale, lag) in [1_isize, 2, 4, 8, 16].into_iter().enumerate().skip(usize::from(direction >= 2)) {
+                let (mut sum, mut count) = (0_i64, 0_i64);
+                for (y, line) in pixels.iter().enumerate() {
+                    for (x, here) in line.iter().enumerate() {
+                        let (u, v) = (x.checked_add_signed(dx * lag), y.checked_add_signed(dy * lag));
+                        let there = u.zip(v).and_then(|(u, v)| pixels.get(v)?.get(u));
+                        if let Some(there) = there {
+                            sum += i64::from(there - here).pow(2);
+                            count += 1;
+                        }
+                    }
+                }
+                assert_eq!(patch.energy[direction][scale], sum as f32 / count as f32, "{dx}, {dy} by {lag}");
+            }
+        }
+    }
 }
