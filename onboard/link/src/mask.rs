@@ -58,22 +58,21 @@ impl Mask {
             let wide = BLOCK.min(columns - x0);
             let part = |y: usize| &bits[y * columns + x0..y * columns + x0 + wide];
             // Most of a frame is not target, and needs no turning.
-            if !(0..rows).any(|y| any_set(part(y))) {
+            let Some(top) = (0..rows).find(|&y| any_set(part(y))) else {
                 runs.push(false, (wide * rows) as u32);
                 continue;
-            }
-            for y in 0..rows {
-                let row = part(y);
-                for (x, &bit) in row.iter().enumerate() {
-                    block[x * rows + y] = bit;
+            };
+            let bottom = (top..rows).rfind(|&y| any_set(part(y))).map_or(rows, |y| y + 1);
+            let tall = bottom - top;
+            for y in top..bottom {
+                for (x, &bit) in part(y).iter().enumerate() {
+                    block[x * tall + y - top] = bit;
                 }
             }
-            for column in block[..wide * rows].chunks_exact(rows) {
-                if any_set(column) {
-                    column.iter().for_each(|&bit| runs.push(bit, 1));
-                } else {
-                    runs.push(false, rows as u32);
-                }
+            for column in block[..wide * tall].chunks_exact(tall) {
+                runs.push(false, top as u32);
+                column.iter().for_each(|&bit| runs.push(bit, 1));
+                runs.push(false, (rows - bottom) as u32);
             }
         }
         *done = runs.finish();
@@ -288,7 +287,7 @@ impl Runs {
     }
 
     fn push(&mut self, bit: bool, pixels: u32) {
-        if bit != self.value {
+        if pixels > 0 && bit != self.value {
             self.done.push(self.length);
             self.value = bit;
             self.length = 0;

@@ -10,9 +10,8 @@
 //! decided by the mask, and that is the engine's next work.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use kestrel_link::{Outcome, Standing};
 use kestrel_perception::Pose;
@@ -126,10 +125,7 @@ fn prepare(inner: &Inner, mut preparer: Preparer) {
 /// Sends outcomes until the perception thread has ended and none waits any more.
 fn finish(inner: &Inner, waiting: &Receiver<Finished>, giving_back: &SyncSender<Outcome>) {
     for finished in waiting {
-        let outcome = worker::finish(inner, finished);
-        match giving_back.try_send(outcome) {
-            // Only memory is lost with one that nobody takes back.
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
+        // Only memory is lost with one that nobody takes back.
+        let _ = giving_back.try_send(worker::finish(inner, finished));
     }
 }

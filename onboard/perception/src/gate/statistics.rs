@@ -112,7 +112,7 @@ fn sharpest(patches: &[Patch], floor: f32, energy: impl Fn(&Patch, usize) -> f32
 }
 
 fn least_sharpness(patches: &[Patch], floor: f32) -> Option<f32> {
-    (0..patches::DIRECTIONS)
+    (0..patches::DIRECTIONS.len())
         .filter_map(|direction| sharpest(patches, floor, |patch, lag| patch.energy[direction][lag]))
         .min_by(f32::total_cmp)
 }
