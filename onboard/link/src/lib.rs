@@ -27,14 +27,14 @@ pub mod thresholds;
 
 pub use camera::{FrameHeader, PictureFormat};
 pub use canary::CanarySpec;
-pub use codec::{Message, decode, encode};
+pub use codec::{Message, decode, encode, encode_into};
 pub use error::LinkError;
 pub use explanation::{CutShort, ExplanationPart, Part, ReasonedConclusion, Reasons, Unexplained};
 pub use hash::{Hasher, sha256_hex};
 pub use health::{Health, Readiness, Recording};
 pub use key::DroneId;
 pub use manifest::{AnswerTokens, FileEntry, Manifest};
-pub use mask::Mask;
+pub use mask::{Mask, MaskScratch};
 pub use outcome::{CaptureDoubt, Outcome, Refusal, Reply, Segment, Verdict};
 pub use pose::PoseSample;
 pub use position::{Ellipse, Georeference, Position, Unplaced};

@@ -13,7 +13,7 @@ use crate::policy::advice;
 use image::RgbImage;
 use kestrel_link::{Refusal, Verdict};
 use serde::{Deserialize, Serialize};
-pub use statistics::Statistics;
+pub use statistics::{GateScratch, Statistics};
 
 /// Bounds of the gate; a frame beyond one of them is refused. Light and colour are in 0..=1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -141,28 +141,51 @@ impl GateReport {
 /// Judges a frame. A frame without pixels is refused as truncated.
 #[must_use]
 pub fn gate(frame: &RgbImage, thresholds: &GateThresholds, history: &GateHistory) -> GateReport {
-    if frame.width() == 0 || frame.height() == 0 {
-        return GateReport {
-            statistics: Statistics::default(),
-            verdict: Some(Verdict::Truncated),
-            evidence: vec![
-                ("width_pixels".to_owned(), frame.width() as f32),
-                ("height_pixels".to_owned(), frame.height() as f32),
-            ],
-            history: *history,
+    measure(frame, &mut GateScratch::default()).judge(thresholds, history)
+}
+
+/// What the gate reads of a frame: a function of that frame alone, so that it may be read before it is known which frame
+/// comes before it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    width: u32,
+    height: u32,
+    /// Statistics and the hash of what was read; `None` without pixels.
+    read: Option<(Statistics, u64)>,
+}
+
+/// Reads a frame, the part of [`gate`](gate()) that takes time; `scratch` is memory to work in.
+#[must_use]
+pub fn measure(frame: &RgbImage, scratch: &mut GateScratch) -> Measured {
+    let (width, height) = frame.dimensions();
+    let read = (width > 0 && height > 0).then(|| statistics::measure(frame, scratch));
+    Measured { width, height, read }
+}
+
+impl Measured {
+    /// Judges the frame after those before it, as [`gate`](gate()) does.
+    #[must_use]
+    pub fn judge(&self, thresholds: &GateThresholds, history: &GateHistory) -> GateReport {
+        let Self { width, height, read } = *self;
+        let owned = |(name, value): (&'static str, f32)| (name.to_owned(), value);
+        let Some((statistics, fingerprint)) = read else {
+            let numbers = [("width_pixels", width as f32), ("height_pixels", height as f32)];
+            return GateReport {
+                statistics: Statistics::default(),
+                verdict: Some(Verdict::Truncated),
+                evidence: numbers.into_iter().map(owned).collect(),
+                history: *history,
+            };
         };
+        let repeats = if history.fingerprint == Some(fingerprint) { history.repeats.saturating_add(1) } else { 0 };
+        let history = GateHistory { fingerprint: Some(fingerprint), repeats };
+        let large = usize::from(width.max(height) >= statistics::LARGE_SIDE);
+        let (verdict, evidence) = match judge(&statistics, repeats, large, thresholds) {
+            Some((verdict, numbers)) => (Some(verdict), numbers.into_iter().map(owned).collect()),
+            None => (None, Vec::new()),
+        };
+        GateReport { statistics, verdict, evidence, history }
     }
-    let (statistics, fingerprint) = statistics::measure(frame);
-    let repeats = if history.fingerprint == Some(fingerprint) { history.repeats.saturating_add(1) } else { 0 };
-    let history = GateHistory { fingerprint: Some(fingerprint), repeats };
-    let large = usize::from(frame.width().max(frame.height()) >= statistics::LARGE_SIDE);
-    let (verdict, evidence) = match judge(&statistics, repeats, large, thresholds) {
-        Some((verdict, numbers)) => {
-            (Some(verdict), numbers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-        }
-        None => (None, Vec::new()),
-    };
-    GateReport { statistics, verdict, evidence, history }
 }
 
 /// What the gate says of a frame of this size by its statistics alone, whatever came before it: for those who set bounds.

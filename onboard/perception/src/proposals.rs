@@ -57,6 +57,24 @@ pub struct Proposal {
 /// # Errors
 /// When there are not `side²` spots or one is not finite.
 pub fn pick(spots: &[f32], side: usize) -> Result<Vec<Proposal>, Error> {
+    let mut scratch = PickScratch::default();
+    pick_with(spots, side, &mut scratch)?;
+    Ok(scratch.picked)
+}
+
+/// Buffers of [`pick_with`] that live from view to view.
+#[derive(Debug, Default)]
+pub struct PickScratch {
+    /// Cells of the peaks.
+    peaks: Vec<usize>,
+    picked: Vec<Proposal>,
+}
+
+/// As [`pick`], in the memory of `scratch`: allocates only where a view has more peaks than any before.
+///
+/// # Errors
+/// As [`pick`].
+pub fn pick_with<'a>(spots: &[f32], side: usize, scratch: &'a mut PickScratch) -> Result<&'a [Proposal], Error> {
     const OPERATION: &str = "pick proposals";
     if side == 0 || spots.len() != side * side * SPOT {
         return Err(Error::Shape {
@@ -71,11 +89,13 @@ pub fn pick(spots: &[f32], side: usize) -> Result<Vec<Proposal>, Error> {
     }
     let least = (LEAST_SCORE / (1.0 - LEAST_SCORE)).ln();
     let logit = |cell: usize| spots[cell * SPOT];
-    let mut peaks: Vec<usize> =
-        (0..side * side).filter(|&cell| logit(cell) > least && is_peak(cell, side, logit)).collect();
-    peaks.sort_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
-    let mut picked: Vec<Proposal> = Vec::with_capacity(MOST);
-    for cell in peaks {
+    let PickScratch { peaks, picked } = scratch;
+    peaks.clear();
+    peaks.extend((0..side * side).filter(|&cell| logit(cell) > least && is_peak(cell, side, logit)));
+    // No two are equal, so that no order has to be kept, which would take memory.
+    peaks.sort_unstable_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
+    picked.clear();
+    for &cell in &*peaks {
         let proposal = Proposal { cell, score: sigmoid(logit(cell)), edges: edges(spots, cell, side) };
         if picked.iter().all(|other| iou(&other.edges, &proposal.edges) < SAME) {
             picked.push(proposal);
@@ -84,7 +104,7 @@ pub fn pick(spots: &[f32], side: usize) -> Result<Vec<Proposal>, Error> {
             }
         }
     }
-    Ok(picked)
+    Ok(picked.as_slice())
 }
 
 /// Whether no neighbour is stronger; of equals the first counts.

@@ -1,6 +1,8 @@
 //! What waits for the perception thread: one frame, a few queries, a new model.
 //!
-//! Everything is bounded: a newer frame replaces one that nobody looked at, and a query beyond the limit is refused.
+//! A frame comes in, is prepared beside the engine, and is ready: at most one in each of these three places, and one that
+//! is being looked at. Everything is bounded: a newer frame replaces one that nobody looked at, and a query beyond the
+//! limit is refused.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +10,12 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 use kestrel_link::{CaptureDoubt, Query};
 use kestrel_perception::Pose;
+
+use super::rhythm::Rhythm;
+use crate::pipeline::Prepared;
+
+/// Buffers of prepared frames that are kept: one is being filled, one is ready, one is being handed over.
+const SPARE: usize = 3;
 
 /// A frame of the camera.
 #[derive(Debug)]
@@ -67,8 +75,8 @@ pub(super) struct Job<A> {
 pub(super) enum Wake<M> {
     /// A query waits for an answer about the frame at hand.
     Ask,
-    /// Look at this frame.
-    Frame(Arc<Frame>),
+    /// Look at this frame, with what was prepared of it; to be given to [`Mailbox::give_back`] after that.
+    Frame(Arc<Frame>, Box<Prepared>),
     /// Go on with this model.
     Switch(M),
     /// Go on with this model's engine opened anew, unless another model flies by now.
@@ -89,18 +97,40 @@ struct Active<A> {
     left: Option<u32>,
 }
 
+/// A frame that is to be prepared.
+pub(super) struct Incoming {
+    pub(super) frame: Arc<Frame>,
+    /// What to prepare it in.
+    pub(super) prepared: Box<Prepared>,
+    /// Whether a query waits for it.
+    pub(super) is_wanted: bool,
+}
+
 struct State<A, M> {
-    latest: Option<Arc<Frame>>,
-    /// Whether somebody looked at `latest`.
-    looked_at: bool,
+    /// The newest frame, while it is not prepared.
+    incoming: Option<Arc<Frame>>,
+    /// Whether a frame is being prepared.
+    preparing: bool,
+    /// The newest frame that is prepared and that nobody looked at.
+    ready: Option<(Arc<Frame>, Box<Prepared>)>,
     /// The last frame that could not be looked at.
     unfit: Option<u64>,
+    spare: [Option<Box<Prepared>>; SPARE],
+    rhythm: Rhythm,
     next_number: u64,
     frames_dropped: u64,
     queries: Vec<Active<A>>,
     switch: Option<M>,
     mended: Option<M>,
     stopped: bool,
+}
+
+impl<A, M> State<A, M> {
+    fn keep(&mut self, prepared: Box<Prepared>) {
+        if let Some(place) = self.spare.iter_mut().find(|place| place.is_none()) {
+            *place = Some(prepared);
+        }
+    }
 }
 
 /// The bounded meeting point of camera, network and perception; `A` is who asks, `M` a model.
@@ -113,9 +143,12 @@ pub(super) struct Mailbox<A, M> {
 impl<A, M> Mailbox<A, M> {
     pub(super) fn new(limits: Limits) -> Self {
         let state = State {
-            latest: None,
-            looked_at: true,
+            incoming: None,
+            preparing: false,
+            ready: None,
             unfit: None,
+            spare: Default::default(),
+            rhythm: Rhythm::default(),
             next_number: 0,
             frames_dropped: 0,
             queries: Vec::with_capacity(limits.active_queries),
@@ -145,12 +178,50 @@ impl<A, M> Mailbox<A, M> {
         }
         let number = state.next_number;
         state.next_number += 1;
-        state.frames_dropped += u64::from(!state.looked_at);
-        state.looked_at = false;
-        state.latest =
-            Some(Arc::new(Frame { number, image, capture_unix_nanos, doubt, pose, admitted: Instant::now() }));
+        let frame = Arc::new(Frame { number, image, capture_unix_nanos, doubt, pose, admitted: Instant::now() });
+        state.frames_dropped += u64::from(state.incoming.replace(frame).is_some());
         self.changed.notify_all();
         Some(number)
+    }
+
+    /// Waits for the next frame to prepare, and until it is time for that; `None` when the node stops.
+    pub(super) fn incoming(&self) -> Option<Incoming> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            let pause = state.rhythm.pause(Instant::now());
+            state = match (state.incoming.take(), pause) {
+                (Some(frame), None) => {
+                    state.preparing = true;
+                    let prepared = state.spare.iter_mut().find_map(Option::take).unwrap_or_default();
+                    return Some(Incoming { frame, prepared, is_wanted: !state.queries.is_empty() });
+                }
+                (Some(frame), Some(pause)) => {
+                    state.incoming = Some(frame);
+                    self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+                }
+                (None, _) => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Takes in a frame that was prepared; it replaces one that is ready and that nobody looked at.
+    pub(super) fn ready(&self, frame: Arc<Frame>, prepared: Box<Prepared>) {
+        let mut state = self.lock();
+        state.preparing = false;
+        state.rhythm.prepared(prepared.time());
+        if let Some((_, replaced)) = state.ready.replace((frame, prepared)) {
+            state.frames_dropped += 1;
+            state.keep(replaced);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Takes back what a frame was prepared in.
+    pub(super) fn give_back(&self, prepared: Box<Prepared>) {
+        self.lock().keep(prepared);
     }
 
     /// Counts a frame that is left out unseen; gives its number, or `None` when the node has stopped.
@@ -194,9 +265,14 @@ impl<A, M> Mailbox<A, M> {
         Ok(())
     }
 
-    /// Waits for what comes next after the frame `at_hand`.
+    /// Waits for what comes next after the frame `at_hand`. A query does not go to that while a newer one is on its way.
     pub(super) fn wait(&self, at_hand: Option<&Frame>) -> Wake<M> {
         let mut state = self.lock();
+        state.rhythm.idle(Instant::now());
+        if state.incoming.is_some() {
+            // It is prepared now, however long the engine was expected to take.
+            self.changed.notify_all();
+        }
         loop {
             if state.stopped {
                 return Wake::Stop;
@@ -208,15 +284,14 @@ impl<A, M> Mailbox<A, M> {
             if let Some(model) = state.mended.take() {
                 return Wake::Mended(model);
             }
-            if let Some(frame) = &state.latest
-                && at_hand.is_none_or(|at_hand| frame.number > at_hand.number)
-            {
-                let frame = Arc::clone(frame);
-                state.looked_at = true;
-                return Wake::Frame(frame);
+            if let Some((frame, prepared)) = state.ready.take() {
+                state.rhythm.busy(Instant::now());
+                return Wake::Frame(frame, prepared);
             }
+            let is_due = |frame: &Frame| state.queries.iter().any(|active| self.due(active, frame));
             let fit = at_hand.filter(|frame| state.unfit != Some(frame.number));
-            if fit.is_some_and(|frame| state.queries.iter().any(|active| self.due(active, frame))) {
+            if !state.preparing && state.incoming.is_none() && fit.is_some_and(is_due) {
+                state.rhythm.busy(Instant::now());
                 return Wake::Ask;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

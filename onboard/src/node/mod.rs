@@ -2,6 +2,7 @@
 //!
 //! [`Node::start`] opens the model, joins the network and answers queries about the frames that [`Frames::put`] hands it.
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
+//! While the engine looks at one frame, the next is prepared and the outcomes of the last are sent.
 
 mod error;
 mod explaining;
@@ -12,13 +13,14 @@ mod mailbox;
 mod owed;
 mod poses;
 mod push;
+mod rhythm;
+mod stages;
 mod twin;
 mod upkeep;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kestrel_link::{DroneId, Health, Readiness, Reply, decode};
@@ -47,7 +49,8 @@ use link::Publisher;
 use mailbox::Mailbox;
 use poses::PoseKeeper;
 use push::Slots;
-use upkeep::{PanicGuard, Threads, Upkeep};
+use stages::Stages;
+use upkeep::{Threads, Upkeep};
 
 /// Requests that may wait for this node before zenoh holds the network back.
 const WAITING_REQUESTS: usize = 16;
@@ -105,8 +108,9 @@ struct Inner {
 }
 
 impl Inner {
-    fn send(&self, reply: Reply, asker: Option<&Asker>) {
-        self.upkeep.metrics.outcome(&reply, unix_nanos());
+    /// Publishes a reply and gives it to who asked; its masks are coarser afterwards where they were too long.
+    fn send(&self, reply: &mut Reply, asker: Option<&Asker>) {
+        self.upkeep.metrics.outcome(reply, unix_nanos());
         self.publisher.deliver(reply, asker);
     }
 
@@ -163,7 +167,7 @@ impl Inner {
 /// A running node.
 pub struct Node {
     inner: Arc<Inner>,
-    worker: Option<JoinHandle<Option<Recorder>>>,
+    stages: Option<Stages>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     threads: Option<Threads>,
     /// Takes poses in for as long as it is held.
@@ -200,7 +204,7 @@ impl Node {
         let drone = config.drone.clone();
         let inner = Arc::new(Inner {
             mailbox: Mailbox::new(config.limits),
-            publisher: Publisher { session: session.clone(), drone: drone.clone() },
+            publisher: Publisher::new(&session, &drone),
             slots,
             georeferencer: config.georeferencer,
             poses: Arc::new(PoseKeeper::new(config.poses)),
@@ -214,14 +218,7 @@ impl Node {
             health_changed: Notify::new(),
             upkeep: Upkeep::new(&config),
         });
-        let perceiving = Arc::clone(&inner);
-        let worker = std::thread::Builder::new()
-            .name("perception".into())
-            .spawn(move || {
-                let _guard = PanicGuard::new(&perceiving, "perception");
-                worker::run(&perceiving, flying, recorder)
-            })
-            .map_err(|source| NodeError::Thread { name: "perception", source })?;
+        let stages = Stages::start(&inner, flying, recorder, &config.segmenter)?;
         if config.explain.is_some() {
             let (reasoning, plan) = (Arc::clone(&inner), Arc::clone(&config));
             std::thread::Builder::new()
@@ -260,7 +257,7 @@ impl Node {
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _poses: poses, _alive: alive, _twins: twins })
+        Ok(Self { inner, stages: Some(stages), tasks, threads: Some(threads), _poses: poses, _alive: alive, _twins: twins })
     }
 
     /// Where frames are handed over.
@@ -283,14 +280,10 @@ impl Node {
         self.inner.stopping.store(true, Ordering::Relaxed);
         let waiting = self.inner.mailbox.stop();
         let inner = Arc::clone(&self.inner);
-        let worker = self.worker.take();
+        let stages = self.stages.take();
         let ended = tokio::task::spawn_blocking(move || {
             // First what is being answered, then those who will not be.
-            let (recorder, panicked) = match worker.map(JoinHandle::join) {
-                Some(Ok(recorder)) => (recorder, false),
-                Some(Err(_)) => (None, true),
-                None => (None, false),
-            };
+            let (recorder, panicked) = stages.map(Stages::join).unwrap_or_default();
             if let Some((job, seen)) = inner.upkeep.running.abandon() {
                 worker::expire(&inner, &job, Some(seen));
             }
@@ -305,9 +298,8 @@ impl Node {
             inner.publisher.health(&inner.health());
             panicked
         });
-        let panicked = ended.await.map_err(NodeError::link("end the perception thread"))?;
-        if panicked {
-            tracing::error!("the perception thread panicked");
+        for thread in ended.await.map_err(NodeError::link("end the perception thread"))? {
+            tracing::error!("the {thread} thread panicked");
         }
         drop(self.threads.take());
         for task in std::mem::take(&mut self.tasks) {

@@ -1,4 +1,4 @@
-//! The perception thread: one frame after the other, every active query about each.
+//! The perception thread: one frame after the other, every active query about each; and how an outcome is finished.
 //!
 //! What is kept of queries that stand belongs to the model: it goes when another model is switched in, and stays when the
 //! same model's engine is opened anew.
@@ -13,9 +13,10 @@ use kestrel_perception::policy;
 use super::explaining;
 use super::mailbox::{Frame, Job, Wake};
 use super::owed::Owed;
+use super::stages::{Finished, Outgoing};
 use super::upkeep::Seen;
 use super::{Asker, Flying, Inner};
-use crate::pipeline::{Answer, Look, StandingQueries};
+use crate::pipeline::{Answer, Look, Prepared, StandingQueries};
 use crate::record::{Model, Recorder, Told};
 
 /// What the perception thread flies.
@@ -25,7 +26,7 @@ struct Craft {
     /// The model, on the last engine that flew it.
     about: Arc<Model>,
     /// Engine and provider as outcomes name them; the last ones while the engine is lost.
-    engine: String,
+    engine: Arc<str>,
     /// What is kept of queries that stand.
     standing: StandingQueries,
     /// Ids that they gave up in answers that came too late to be told.
@@ -36,7 +37,7 @@ impl Craft {
     fn new(flying: Flying, most_queries: usize) -> Self {
         Self {
             about: Arc::clone(&flying.about),
-            engine: flying.engine.clone(),
+            engine: flying.engine.as_str().into(),
             standing: flying.segmenter.standing(most_queries),
             owed: Owed::new(most_queries),
             flying: Some(flying),
@@ -46,13 +47,18 @@ impl Craft {
     /// The same model on an engine that was opened anew.
     fn mend(&mut self, flying: Flying) {
         self.about = Arc::clone(&flying.about);
-        self.engine.clone_from(&flying.engine);
+        self.engine = flying.engine.as_str().into();
         self.flying = Some(flying);
     }
 }
 
 /// Runs until the node stops; gives the record back, into which those who then still wait are yet to be written.
-pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>) -> Option<Recorder> {
+pub(super) fn run(
+    inner: &Inner,
+    flying: Flying,
+    mut recorder: Option<Recorder>,
+    outgoing: &Outgoing,
+) -> Option<Recorder> {
     let most_queries = inner.mailbox.limits().active_queries;
     let mut craft = Craft::new(flying, most_queries);
     let mut at_hand: Option<Arc<Frame>> = None;
@@ -75,11 +81,11 @@ pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>)
             }
             // Only a frame is looked at can a query wait for it, unless the model was switched in between.
             Wake::Ask => match at_hand.clone() {
-                Some(frame) => next = look(inner, &mut craft, &frame, recorder.as_mut()),
+                Some(frame) => next = look(inner, &mut craft, (&frame, None), recorder.as_mut(), outgoing),
                 None => next = inner.mailbox.wait(None),
             },
-            Wake::Frame(frame) => {
-                next = look(inner, &mut craft, &frame, recorder.as_mut());
+            Wake::Frame(frame, prepared) => {
+                next = look(inner, &mut craft, (&frame, Some(prepared)), recorder.as_mut(), outgoing);
                 at_hand = Some(frame);
             }
         }
@@ -87,15 +93,25 @@ pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>)
 }
 
 /// Looks at one frame and answers about it until something else is to be done.
-fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Option<&mut Recorder>) -> Wake<Flying> {
+fn look(
+    inner: &Inner,
+    craft: &mut Craft,
+    (frame, prepared): (&Arc<Frame>, Option<Box<Prepared>>),
+    mut recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
+) -> Wake<Flying> {
+    let mut prepared = prepared.unwrap_or_default();
     if let Some(mut flying) = craft.flying.take() {
         let before = flying.segmenter.gate_history();
-        let next = match flying.segmenter.look(&frame.image) {
+        let looked = flying.segmenter.look_prepared(&frame.image, &mut prepared);
+        inner.mailbox.give_back(prepared);
+        let next = match looked {
             Ok(mut look) => {
+                outgoing.sent().for_each(|outcome| look.recycle_outcome(outcome));
                 if let Some(recorder) = recorder.as_deref_mut() {
                     recorder.look(frame, &craft.about, before, &look);
                 }
-                answer_all(inner, &mut look, frame, craft, recorder)
+                answer_all(inner, &mut look, frame, craft, recorder, outgoing)
             }
             Err(error) => {
                 tracing::warn!("frame {} left out: {error}", frame.number);
@@ -114,8 +130,10 @@ fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Opti
                 inner.health_changed();
             }
         }
+    } else {
+        inner.mailbox.give_back(prepared);
     }
-    refuse_all(inner, frame, craft)
+    refuse_all(inner, frame, craft, outgoing)
 }
 
 /// Answers every query about the frame until something else is to be done; an error is what the engine did when it failed.
@@ -125,10 +143,11 @@ fn answer_all(
     frame: &Arc<Frame>,
     craft: &mut Craft,
     mut recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
 ) -> Result<Wake<Flying>, String> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            if let Some(why) = answer(inner, look, frame, job, craft, recorder.as_deref_mut()) {
+            if let Some(why) = answer(inner, look, (frame, job), craft, recorder.as_deref_mut(), outgoing) {
                 return Err(why);
             }
         }
@@ -142,15 +161,14 @@ fn answer_all(
 /// Refuses every query about the frame until something else is to be done: there is no engine to ask.
 ///
 /// In the record these refusals stand apart: nothing was perceived that could be perceived again.
-fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
+fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &Craft, outgoing: &Outgoing) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
-            let said = Said { outcome: Outcome::Refused(refusal), standing: None, perceived: false };
-            send(inner, frame, &job, job.start.elapsed(), said, craft);
-            explaining::give(inner, &job, Err((Unexplained::Unseen, Some(Seen::of(frame)))));
+            let said = Said { outcome: Outcome::Refused(refusal), standing: None, perceived: false, seen: false };
+            outgoing.send(inner, finished(frame, job, said, craft));
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -163,10 +181,10 @@ fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
 fn answer(
     inner: &Inner,
     look: &mut Look<'_>,
-    frame: &Arc<Frame>,
-    job: Job<Asker>,
+    (frame, job): (&Arc<Frame>, Job<Asker>),
     craft: &mut Craft,
     recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
 ) -> Option<String> {
     let (query, start, ends) = (job.query.clone(), job.start, job.ends);
     let begins = job.begins;
@@ -198,20 +216,27 @@ fn answer(
             recorder.answer(&query, &answer, turn, &Told { latency, late, untold: job.is_none(), pose });
         }
     }
-    // Who waited for too long was refused for lateness in the meantime.
+    let said = Said {
+        outcome: answer.outcome,
+        standing: answer.standing,
+        perceived: answer.failure.is_none(),
+        seen: answer.whole.is_some() && answer.failure.is_none(),
+    };
+    if let Some(whole) = answer.whole.take() {
+        look.recycle(whole);
+    }
     let Some(job) = job else {
-        craft.owed.keep(&query.id, answer.standing.as_ref().filter(|_| !ends));
+        // Who waited for too long was refused for lateness in the meantime.
+        craft.owed.keep(&query.id, said.standing.as_ref().filter(|_| !ends));
+        look.recycle_outcome(said.outcome);
         return answer.failure;
     };
-    craft.owed.pay(&query.id, answer.standing.as_mut());
+    let mut said = said;
+    craft.owed.pay(&query.id, said.standing.as_mut());
     if ends {
         craft.owed.forget(&query.id);
     }
-    let is_seen = answer.whole.is_some() && answer.failure.is_none() && latency <= inner.mailbox.limits().deadline;
-    let said = Said { outcome: answer.outcome, standing: answer.standing, perceived: answer.failure.is_none() };
-    send(inner, frame, &job, latency, said, craft);
-    let about = if is_seen { Ok(frame) } else { Err((Unexplained::Unseen, Some(Seen::of(frame)))) };
-    explaining::give(inner, &job, about);
+    outgoing.send(inner, finished(frame, job, said, craft));
     answer.failure
 }
 
@@ -233,28 +258,43 @@ fn ask(
 }
 
 /// What there is to say about a frame.
-struct Said {
+pub(super) struct Said {
     outcome: Outcome,
     standing: Option<Standing>,
     /// Whether perception answered, so that the recorder has it.
     perceived: bool,
+    /// Whether the model looked at the frame, so that reasons can be given.
+    seen: bool,
 }
 
-/// Sends an outcome about a frame, or that it came too late.
-fn send(inner: &Inner, frame: &Frame, job: &Job<Asker>, latency: Duration, said: Said, craft: &Craft) {
-    let Said { outcome, standing, perceived } = said;
-    let deadline = inner.mailbox.limits().deadline;
+/// What there is to say about a frame with all that is needed to send it.
+fn finished(frame: &Arc<Frame>, job: Job<Asker>, said: Said, craft: &Craft) -> Finished {
+    let (about, engine) = (Arc::clone(&craft.about), Arc::clone(&craft.engine));
+    Finished { job, frame: Arc::clone(frame), said, about, engine }
+}
+
+/// Sends an outcome about a frame, or that it came too late, and leaves the wish for its reasons; gives back what nobody
+/// needs any more.
+pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
+    let Finished { job, frame, said, about, engine } = finished;
+    let Said { outcome, standing, perceived, seen: explainable } = said;
+    let seen = Seen::of(&frame);
+    // With the time that it waited here: late is late, whatever it waited for.
+    let (latency, deadline) = (job.start.elapsed(), inner.mailbox.limits().deadline);
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
     // Told of a late answer too: what is given up is told only once.
     reply.standing = standing;
-    place(&mut reply, Seen::of(frame));
-    reply.model.clone_from(&craft.about.name);
-    reply.engine.clone_from(&craft.engine);
+    place(&mut reply, seen);
+    reply.model.clone_from(&about.name);
+    reply.engine.push_str(&engine);
     if !perceived {
-        record(inner, job, Some(frame.number), &reply);
+        record(inner, &job, Some(frame.number), &reply);
     }
-    inner.send(reply, job.asker.as_ref());
+    inner.send(&mut reply, job.asker.as_ref());
+    let is_seen = explainable && latency <= deadline;
+    explaining::give(inner, &job, if is_seen { Ok(&frame) } else { Err((Unexplained::Unseen, Some(seen))) });
+    reply.outcome
 }
 
 /// Records a refusal in which perception had no part, if there is a record.
@@ -276,7 +316,7 @@ pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
         None => reply.frame = inner.mailbox.frames().0,
     }
     record(inner, job, seen.map(|seen| seen.number), &reply);
-    inner.send(reply, job.asker.as_ref());
+    inner.send(&mut reply, job.asker.as_ref());
     // A query that stands and saw no frame yet may still see one.
     if job.ends || seen.is_some() {
         let why = if seen.is_some() { Unexplained::Unseen } else { Unexplained::NoFrame };

@@ -7,9 +7,11 @@
 //! [`Look::explain`] answers with reasons instead, token by token, where the bundle has the graph for it.
 
 mod answer;
+mod arena;
 mod budget;
 mod error;
 mod explain;
+mod prepare;
 mod shapes;
 mod standing;
 mod tiles;
@@ -20,6 +22,7 @@ mod words;
 use image::RgbImage;
 use kestrel_link::manifest::{GRAPH_FILES, TOKENIZER_FILE};
 use kestrel_link::{AnswerTokens, Hint, Outcome, Query, Refusal, Thresholds};
+use kestrel_perception::gate::{self, GateScratch, Measured};
 use kestrel_perception::{Decision, GateHistory, GateThresholds, TileOptions, Tiling, plan, policy};
 
 use crate::bundle::{Bundle, BundleError};
@@ -28,11 +31,13 @@ use crate::engine::{Engine, GraphBytes, Opener};
 pub use answer::{Answer, Whole, union};
 pub use error::SegmentError;
 pub use explain::{Concluded, Explanation, Written};
+pub use prepare::{Prepared, Preparer};
 pub use shapes::Shapes;
 pub use standing::{StandingOptions, StandingQueries, StandingQuery};
 pub use timings::{Millis, Timings};
 
-use answer::{Glance, engine_failure, failed, judged, not_finite, refused, segmented};
+use answer::{Glance, engine_failure, failed, judged, not_finite, refused, segmented, segmented_in};
+use arena::Arena;
 use budget::Budget;
 use explain::Explainer;
 use timings::timed;
@@ -78,8 +83,10 @@ pub struct Segmenter {
     model: String,
     options: SegmenterOptions,
     history: GateHistory,
+    gate: GateScratch,
     views: Views,
     budget: Budget,
+    arena: Arena,
     explainer: Option<Explainer>,
 }
 
@@ -102,8 +109,10 @@ impl Segmenter {
             model: manifest.model(),
             options,
             history: GateHistory::default(),
+            gate: GateScratch::default(),
             views: Views::new(shapes),
             budget: Budget::default(),
+            arena: Arena::default(),
             explainer: None,
         };
         let engine = segmenter.engine.as_mut();
@@ -178,13 +187,28 @@ impl Segmenter {
     /// # Errors
     /// When the frame has no pixel.
     pub fn look<'a>(&'a mut self, frame: &'a RgbImage) -> Result<Look<'a>, SegmentError> {
+        self.look_prepared(frame, &mut Prepared::default())
+    }
+
+    /// As [`Segmenter::look`], with what a [`Preparer`] with the same options made of the frame ahead; what it has not made
+    /// is made here. Memory that is not needed any more stays in `prepared` for another frame.
+    ///
+    /// # Errors
+    /// As [`Segmenter::look`].
+    pub fn look_prepared<'a>(
+        &'a mut self,
+        frame: &'a RgbImage,
+        prepared: &mut Prepared,
+    ) -> Result<Look<'a>, SegmentError> {
         check_frame(frame)?;
-        let mut timings = Timings::default();
-        let refusal = timed(&mut timings.gate, || self.gate(frame))?;
+        let mut timings = Timings { gate: prepared.gate, ..Timings::default() };
+        let ahead = prepared.measured.take();
+        let refusal = timed(&mut timings.gate, || self.judge(frame, ahead));
         let SegmenterOptions { tiling, tiles, .. } = &self.options;
         let most_views = self.budget.views(*tiling, tiles);
         let size = [frame.width(), frame.height()];
         self.views.begin(plan(size, self.views.input_size(), *tiling, tiles, most_views.unwrap_or(1)));
+        self.views.take_input(prepared);
         Ok(Look { segmenter: self, frame, refusal, timings, most_views })
     }
 
@@ -226,15 +250,13 @@ impl Segmenter {
         Ok(timings)
     }
 
-    fn gate(&mut self, frame: &RgbImage) -> Result<Option<Refusal>, SegmentError> {
-        let Some(thresholds) = &self.options.gate else { return Ok(None) };
-        let report = kestrel_perception::gate(frame, thresholds, &self.history);
+    /// What the gate says of a frame, of which `ahead` was read before.
+    fn judge(&mut self, frame: &RgbImage, ahead: Option<Measured>) -> Option<Refusal> {
+        let thresholds = self.options.gate.as_ref()?;
+        let measured = ahead.unwrap_or_else(|| gate::measure(frame, &mut self.gate));
+        let report = measured.judge(thresholds, &self.history);
         self.history = report.history;
-        Ok(report.verdict.map(|verdict| Refusal {
-            advice: policy::advice(&verdict),
-            evidence: report.evidence,
-            verdict,
-        }))
+        report.verdict.map(|verdict| Refusal { advice: policy::advice(&verdict), evidence: report.evidence, verdict })
     }
 }
 
@@ -289,6 +311,16 @@ impl Look<'_> {
     #[must_use]
     pub fn gate_history(&self) -> GateHistory {
         self.segmenter.history
+    }
+
+    /// Takes back what an answer was made in, so that the next one is made in it too.
+    pub fn recycle(&mut self, whole: Whole) {
+        self.segmenter.arena.take_whole(whole);
+    }
+
+    /// Takes back an outcome that nobody needs any more, as [`Look::recycle`] does.
+    pub fn recycle_outcome(&mut self, outcome: Outcome) {
+        self.segmenter.arena.take_outcome(outcome);
     }
 
     /// The outcome of one query that was checked at the door; a fault of ours is a refusal too, which the asker must see.
@@ -361,7 +393,8 @@ impl Look<'_> {
             Decision::Segment { presence, predicted_iou } => {
                 let refined = self.refined(query, whole, predicted_iou, tokens, timings)?;
                 let mask = refined.as_ref().unwrap_or(&whole.mask);
-                timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))
+                let arena = &mut self.segmenter.arena;
+                timed(&mut timings.postprocess, || segmented_in(mask, presence, predicted_iou, arena))
             }
             Decision::Refuse(mut refusal) => match self.tiles_instead(query, &mut refusal, tokens, timings)? {
                 Some(outcome) => Ok(outcome),
@@ -378,14 +411,16 @@ impl Look<'_> {
         hint: Option<&Hint>,
         timings: &mut Timings,
     ) -> Result<Glance, SegmentError> {
-        let Segmenter { engine, words, thresholds, answers, views, options, budget, .. } = &mut *self.segmenter;
+        let Segmenter { engine, words, thresholds, answers, views, options, budget, arena, .. } =
+            &mut *self.segmenter;
         let before = *timings;
         let layout = words.layout(tokens, hint);
         views.see(view, self.frame, engine.as_mut(), timings)?;
         let said = views.say(view, &layout, engine.as_mut(), timings)?;
         let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
-        let glance =
-            timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, levels))?;
+        let glance = timed(&mut timings.postprocess, || {
+            judged(&said, self.frame, (answers, thresholds), tokens, (levels, arena))
+        })?;
         budget.asked(&before, timings);
         Ok(glance)
     }

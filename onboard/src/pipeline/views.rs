@@ -2,16 +2,20 @@
 
 mod together;
 
+use std::time::Duration;
+
 use image::RgbImage;
 use kestrel_link::{AnswerTokens, Thresholds};
-use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, Proposal, ProposalInputs, SPOT};
+use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, PickScratch, Proposal, ProposalInputs, SPOT};
 use kestrel_perception::{
-    AnswerLogits, Bitmap, Letterbox, Observation, Scratch, TokenLayout, View, postprocess, preprocess, upsample,
-    word_doubts,
+    AnswerLogits, Bitmap, Letterbox, Observation, Scratch, TokenLayout, View, postprocess, preprocess, upsample_with,
+    word_doubts_into,
 };
 use ndarray::Array4;
 
 use super::SegmentError;
+use super::arena::Arena;
+use super::prepare::Prepared;
 use super::shapes::Shapes;
 use super::timings::{Timings, timed};
 use super::words::Tokens;
@@ -37,21 +41,23 @@ struct Proposed {
     /// Logits of names `[MOST, NAMES]`.
     names: Vec<f32>,
     boxes: Vec<[f32; 4]>,
+    scratch: PickScratch,
 }
 
 impl Proposed {
     /// Picks what stands out among `spots`.
     fn fill(&mut self, spots: &[f32], shapes: &Shapes) -> Result<(), kestrel_perception::Error> {
-        let picked = proposals::pick(spots, shapes.spot_side())?;
+        let picked = proposals::pick_with(spots, shapes.spot_side(), &mut self.scratch)?;
         self.boxes.clear();
         self.boxes.extend(picked.iter().map(|proposal| proposal.edges));
         self.inputs.fill(&self.boxes, &[shapes.size / 16, shapes.mask_side()]);
         self.names.clear();
         self.names.resize(MOST * NAMES, 0.0);
-        for (names, proposal) in self.names.chunks_exact_mut(NAMES).zip(&picked) {
+        for (names, proposal) in self.names.chunks_exact_mut(NAMES).zip(picked) {
             names.copy_from_slice(&spots[proposal.cell * SPOT + GEOMETRY..][..NAMES]);
         }
-        self.picked = picked;
+        self.picked.clear();
+        self.picked.extend_from_slice(picked);
         Ok(())
     }
 }
@@ -60,6 +66,8 @@ impl Proposed {
 pub(super) struct Views {
     shapes: Shapes,
     image: Array4<f32>,
+    /// Time that the input of the whole frame took, when `image` holds it already.
+    ahead: Option<Duration>,
     scratch: Scratch,
     slots: Vec<Slot>,
     /// Slots of the frame at hand; those behind it keep their memory.
@@ -89,6 +97,7 @@ impl Views {
         Self {
             shapes,
             image: Array4::zeros((1, 3, shapes.size, shapes.size)),
+            ahead: None,
             scratch: Scratch::default(),
             slots: Vec::new(),
             count: 0,
@@ -126,6 +135,7 @@ impl Views {
     pub(super) fn begin(&mut self, views: Vec<View>) {
         let size = self.shapes.size as u32;
         self.count = views.len();
+        self.ahead = None;
         for (index, view) in views.into_iter().enumerate() {
             let letterbox = Letterbox::new(view, size);
             match self.slots.get_mut(index) {
@@ -144,6 +154,11 @@ impl Views {
     /// Side of the model's input in pixels.
     pub(super) fn input_size(&self) -> u32 {
         self.shapes.size as u32
+    }
+
+    /// Takes the input of the whole frame at hand where it was prepared.
+    pub(super) fn take_input(&mut self, prepared: &mut Prepared) {
+        self.ahead = prepared.give_input(&mut self.image);
     }
 
     pub(super) fn letterbox(&self, view: usize) -> Letterbox {
@@ -178,10 +193,15 @@ impl Views {
         if slot.seen {
             return Ok(());
         }
-        let prepared = timed(&mut timings.preprocess, || {
-            preprocess(frame, &slot.letterbox.view, &mut self.image, &mut self.scratch)
-        })?;
-        slot.letterbox = prepared;
+        // Whatever is seen next is written over it.
+        match self.ahead.take().filter(|_| view == 0) {
+            Some(time) => timings.preprocess += time,
+            None => {
+                slot.letterbox = timed(&mut timings.preprocess, || {
+                    preprocess(frame, &slot.letterbox.view, &mut self.image, &mut self.scratch)
+                })?;
+            }
+        }
         let data = self.image.as_slice().unwrap_or_default();
         let inputs = [Input::F32(self.image.shape(), data)];
         run(engine, Graph::Vision, &inputs, &mut slot.features, timings)?;
@@ -280,9 +300,22 @@ fn run(
 impl Drawn<'_> {
     /// The mask in pixels of the frame, cut at a probability, without specks.
     pub(super) fn mask(&self, frame: &RgbImage, level: f32, thresholds: &Thresholds) -> Result<Bitmap, SegmentError> {
-        let mut mask = Bitmap::new(frame.width(), frame.height());
-        upsample(&self.mask[0].data, self.side, &self.letterbox, level, &mut mask)?;
-        mask.remove_specks((self.least_area(thresholds) * SPECK_SHARE).round() as u64);
+        self.mask_in(frame, level, thresholds, &mut Arena::default())
+    }
+
+    /// As [`Drawn::mask`], in memory of the arena.
+    fn mask_in(
+        &self,
+        frame: &RgbImage,
+        level: f32,
+        thresholds: &Thresholds,
+        arena: &mut Arena,
+    ) -> Result<Bitmap, SegmentError> {
+        let mut mask = arena.bitmap(frame.width(), frame.height());
+        let logits = self.mask[0].data.as_slice();
+        upsample_with((logits, self.side), &self.letterbox, level, &mut mask, &mut arena.upsample)?;
+        let least = (self.least_area(thresholds) * SPECK_SHARE).round() as u64;
+        mask.remove_specks_with(least, &mut arena.specks);
         Ok(mask)
     }
 
@@ -300,11 +333,14 @@ impl Said<'_> {
         ids: &AnswerTokens,
         thresholds: &Thresholds,
         tokens: &Tokens,
+        arena: &mut Arena,
     ) -> Result<(Observation, Bitmap), SegmentError> {
         let Self { language: [logits, _, doubt], drawn } = self;
         let [_, iou, object] = drawn.mask;
         let answers = AnswerLogits::read(&logits.data, ids)?;
-        let mask = drawn.mask(frame, thresholds.mask_threshold, thresholds)?;
+        let mask = drawn.mask_in(frame, thresholds.mask_threshold, thresholds, arena)?;
+        let mut doubts = arena.doubts();
+        word_doubts_into(&tokens.text, &tokens.offsets, &doubt.data, &mut doubts);
         let least = drawn.least_area(thresholds);
         // A scalar that is not there is as good as one that is not a number: the policy refuses both.
         let scalar = |tensor: &Tensor| tensor.data.first().copied().unwrap_or(f32::NAN);
@@ -312,7 +348,7 @@ impl Said<'_> {
             answers,
             object: scalar(object),
             iou: scalar(iou),
-            doubts: word_doubts(&tokens.text, &tokens.offsets, &doubt.data),
+            doubts,
             area_pixels: drawn.letterbox.area_to_model(mask.area()),
             candidates: Vec::new(),
         };

@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod accounts;
+mod ahead;
 mod authority;
 mod cameras;
 mod command_line;
+#[path = "../../perception/tests/counting/mod.rs"]
+mod counting;
 mod degraded;
 mod engines;
 #[cfg(unix)]
@@ -39,3 +42,4 @@ mod stalls;
 mod standing;
 mod tiles;
 mod twins;
+mod weighed;
