@@ -1,6 +1,7 @@
 //! The command line of `onboard`.
 
 mod bench;
+mod conform;
 mod doctor;
 mod fly;
 mod replay;
@@ -36,6 +37,8 @@ enum Command {
     Bench(bench::Bench),
     /// Check what is there: libraries, engines, the model bundle.
     Doctor(doctor::Doctor),
+    /// Hold an engine against a suite of graphs with known answers. Exit code 0: within every tolerance; 1: not, or an error.
+    Conform(conform::Conform),
 }
 
 impl Command {
@@ -63,6 +66,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Segment(segment) => segment.run(),
         Command::Bench(bench) => bench.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Conform(conform) => conform.run(),
     }
 }
 

@@ -36,6 +36,14 @@ pub enum EngineError {
         /// What the engine said.
         why: String,
     },
+    /// A graph outside the contract of a model that the engine cannot take or run.
+    #[error("{engine}: {why}")]
+    Plain {
+        /// The engine.
+        engine: String,
+        /// What the engine said.
+        why: String,
+    },
     /// A graph without the inputs or outputs of the contract.
     #[error("{engine}: the {graph} graph: expected {expected}, got {got}")]
     Names {
@@ -79,6 +87,15 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether another graph might have fared better: the engine is there, and this one it refused or failed on.
+    #[must_use]
+    pub fn is_of_the_graph(&self) -> bool {
+        matches!(
+            self,
+            Self::Load { .. } | Self::Plain { .. } | Self::Names { .. } | Self::Inputs { .. } | Self::Run { .. }
+        )
+    }
+
     /// One line on what to try.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -96,6 +113,7 @@ impl EngineError {
             Self::Missing { .. } => {
                 "answers with reasons need a bundle of `ground export … --explain`, opened to answer with them"
             }
+            Self::Plain { .. } => "try another engine; if one of them runs the graph, report which one does not",
             Self::Inputs { .. } | Self::Run { .. } => {
                 "run `onboard doctor`; if another engine runs the bundle, report which one fails"
             }

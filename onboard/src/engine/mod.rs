@@ -5,6 +5,7 @@
 
 mod error;
 pub mod library;
+mod plain;
 mod runtime;
 mod tract;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::EngineError;
+pub use plain::PlainGraph;
 pub use runtime::{RuntimeEngine, runtime_version};
 pub use tract::TractEngine;
 

@@ -91,6 +91,14 @@ impl RuntimeEngine {
     }
 }
 
+/// Why there is no session.
+enum Fault {
+    /// The provider asked for is not there.
+    NotActive(String),
+    /// The runtime does not take the graph.
+    NotTaken(String),
+}
+
 fn session(
     environment: &Environment,
     graph: Graph,
@@ -99,8 +107,28 @@ fn session(
     options: &EngineOptions,
     profile: Option<&Path>,
 ) -> Result<Session, EngineError> {
-    let engine = || format!("ort/{}", provider.name());
-    let failed = |why: String| EngineError::Load { engine: engine(), graph, why };
+    commit(environment, bytes, provider, options, profile).map_err(|fault| match fault {
+        Fault::NotActive(why) => EngineError::Provider { provider: provider.name(), why },
+        Fault::NotTaken(why) => EngineError::Load { engine: format!("ort/{}", provider.name()), graph, why },
+    })
+}
+
+/// A session of a graph outside the contract, see [`super::PlainGraph`].
+pub(super) fn plain(bytes: &[u8], provider: Provider, options: &EngineOptions) -> Result<Session, EngineError> {
+    commit(environment(options)?, bytes, provider, options, None).map_err(|fault| match fault {
+        Fault::NotActive(why) => EngineError::Provider { provider: provider.name(), why },
+        Fault::NotTaken(why) => EngineError::Plain { engine: format!("ort/{}", provider.name()), why },
+    })
+}
+
+fn commit(
+    environment: &Environment,
+    bytes: &[u8],
+    provider: Provider,
+    options: &EngineOptions,
+    profile: Option<&Path>,
+) -> Result<Session, Fault> {
+    let failed = Fault::NotTaken;
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -117,7 +145,7 @@ fn session(
     if let Some(profile) = profile {
         builder = builder.with_profiling(profile).map_err(|error| failed(error.to_string()))?;
     }
-    let not_active = |why: String| EngineError::Provider { provider: provider.name(), why };
+    let not_active = Fault::NotActive;
     let providers = match provider {
         Provider::Cpu => vec![],
         Provider::Cuda => vec![ep::CUDA::default().build().error_on_failure()],

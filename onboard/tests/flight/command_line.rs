@@ -209,7 +209,8 @@ fn bench_splits_the_time_and_doctor_checks_the_bundle() {
 fn the_reference_says_what_the_commands_say() {
     let mut page =
         String::from("# onboard\n\nWhat `onboard --help` and its commands say; a test holds this page to it.\n");
-    for command in [None, Some("run"), Some("replay"), Some("segment"), Some("bench"), Some("doctor")] {
+    for command in [None, Some("run"), Some("replay"), Some("segment"), Some("bench"), Some("doctor"), Some("conform")]
+    {
         let mut arguments: Vec<&str> = command.into_iter().collect();
         let name = ["onboard"].into_iter().chain(command).collect::<Vec<_>>().join(" ");
         arguments.push("--help");
