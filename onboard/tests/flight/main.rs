@@ -12,6 +12,7 @@ mod faulty;
 mod graphs;
 mod heat;
 mod network;
+mod peer;
 mod pipeline;
 #[cfg(unix)]
 mod played;
