@@ -2,7 +2,7 @@
 //!
 //! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
 //! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`calibrate`],
-//! [`bundle`].
+//! [`bundle`], [`estimate`].
 #![forbid(unsafe_code)]
 
 pub mod ablate;
@@ -14,6 +14,7 @@ pub mod demo;
 pub mod doctor;
 pub mod draft;
 pub mod engine;
+pub mod estimate;
 pub mod eval;
 pub mod export;
 pub mod follow;

@@ -5,8 +5,10 @@
 //! definition and the weights only.
 
 mod compose;
+pub mod count;
 mod interpret;
 mod proto;
+mod shapes;
 
 use std::collections::BTreeMap;
 
