@@ -7,7 +7,7 @@ use super::Graph;
 #[non_exhaustive]
 pub enum EngineError {
     /// A choice that names no engine.
-    #[error("engine: expected auto, ort/cpu, ort/cuda, ort/tensorrt or tract, got {got:?}")]
+    #[error("engine: expected auto, ort/cpu, ort/cuda, ort/tensorrt, ort/nv_tensorrt_rtx or tract, got {got:?}")]
     UnknownChoice {
         /// What was asked for.
         got: String,
@@ -24,6 +24,14 @@ pub enum EngineError {
         /// The provider.
         provider: &'static str,
         /// What the runtime said.
+        why: String,
+    },
+    /// Engines that had to be built before, and are not there as they are needed.
+    #[error("{provider}: no engines are ready for these graphs on this machine: {why}")]
+    NotPrepared {
+        /// The provider.
+        provider: &'static str,
+        /// What is there instead.
         why: String,
     },
     /// A graph that the engine cannot take.
@@ -106,6 +114,9 @@ impl EngineError {
             }
             Self::Provider { .. } => {
                 "set ORT_DYLIB_PATH to an ONNX Runtime built with this provider and put its libraries on LD_LIBRARY_PATH, or ask for ort/cpu"
+            }
+            Self::NotPrepared { .. } => {
+                "build them before the flight with `onboard engines build BUNDLE`: it takes minutes, so a start never does"
             }
             Self::Load { .. } | Self::Names { .. } => {
                 "the bundle does not fit this runtime: export it again with this version"
