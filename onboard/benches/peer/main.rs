@@ -2,7 +2,7 @@
 //! latency, throughput, processor time and memory as ratios.
 //!
 //! ```text
-//! cargo bench -p kestrel-onboard --bench peer -- --python venv/bin/python
+//! cargo bench -p kestrel-onboard --bench peer -- --python "$PWD/venv/bin/python"
 //! ```
 
 mod figures;
