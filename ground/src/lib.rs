@@ -2,8 +2,8 @@
 //!
 //! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
 //! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`quantise`],
-//! [`calibrate`], [`bundle`], [`reproduce`]. [`records`] go from evaluation to calibration, [`steps`] from every command into
-//! the bundle.
+//! [`calibrate`], [`bundle`], [`reproduce`], [`estimate`]. [`records`] go from evaluation to calibration, [`steps`] from every
+//! command into the bundle.
 #![forbid(unsafe_code)]
 
 pub mod ablate;
@@ -15,6 +15,7 @@ pub mod demo;
 pub mod doctor;
 pub mod draft;
 pub mod engine;
+pub mod estimate;
 pub mod eval;
 pub mod export;
 pub mod follow;

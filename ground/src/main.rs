@@ -34,6 +34,8 @@ enum Command {
     Export(ground::export::Arguments),
     /// Judge a bundle on a set, with the runtime that flies.
     Eval(ground::eval::Arguments),
+    /// Estimate, from counted work and published peaks, what a bundle could at best take on a Jetson.
+    Estimate(ground::estimate::Arguments),
     /// Film scenes and follow things in them: what standing queries save, and whether things keep their names.
     Follow(ground::follow::Arguments),
     /// Score answers in words and boxes against what is right, task by task.
@@ -66,6 +68,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ablate(a) => ground::ablate::run(&a),
         Command::Export(a) => ground::export::run(&a),
         Command::Eval(a) => ground::eval::run(&a),
+        Command::Estimate(a) => ground::estimate::run(&a),
         Command::Follow(a) => ground::follow::run(&a),
         Command::Score(a) => ground::score::run(&a),
         Command::Quantise(a) => ground::quantise::run(&a),

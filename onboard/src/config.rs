@@ -20,7 +20,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::camera::CameraOptions;
-use crate::engine::{EngineChoice, EngineOptions};
+use crate::engine::{Accelerator, EngineChoice, EngineOptions};
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
 use crate::record::RecordOptions;
@@ -74,6 +74,8 @@ struct Engine {
     threads: usize,
     library: PathBuf,
     fetch: bool,
+    prepared: PathBuf,
+    plugin: PathBuf,
     fallback: String,
     fallback_after_failures: u32,
     rebuild_first_millis: u64,
@@ -228,7 +230,11 @@ impl File {
         let wrong = |key, expected: &str, got: String| ConfigError::Value { key, expected: expected.to_owned(), got };
         let drone = DroneId::new(&self.drone).map_err(|error| wrong("drone", "an id", error.to_string()))?;
         let choice: EngineChoice = self.engine.name.parse().map_err(|_| {
-            wrong("engine.name", "ort/cpu, ort/cuda, ort/tensorrt or tract", format!("{:?}", self.engine.name))
+            wrong(
+                "engine.name",
+                "ort/cpu, ort/cuda, ort/tensorrt, ort/nv_tensorrt_rtx or tract",
+                format!("{:?}", self.engine.name),
+            )
         })?;
         if choice == EngineChoice::Auto {
             let expected = "the engine that is to fly: ort/cpu, ort/cuda, ort/tensorrt or tract";
@@ -262,6 +268,10 @@ impl File {
                     library: Some(self.engine.library).filter(|path| !path.as_os_str().is_empty()),
                     fetch: self.engine.fetch,
                     progress: false,
+                    accelerator: Accelerator {
+                        prepared: Some(self.engine.prepared).filter(|path| !path.as_os_str().is_empty()),
+                        plugin: Some(self.engine.plugin).filter(|path| !path.as_os_str().is_empty()),
+                    },
                 },
                 segmenter: SegmenterOptions {
                     tiling: self.perception.tiling,

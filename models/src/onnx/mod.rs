@@ -6,10 +6,12 @@
 //! weights and the scheme only.
 
 mod compose;
+pub mod count;
 mod interpret;
 mod proto;
 pub mod read;
 mod rounded;
+mod shapes;
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use kestrel_perception::decoding::{Cache, Row};
 use kestrel_perception::proposals::{MOST, NAMES, THING, thing};
 
 use super::runtimes::{Data, Feed, Outputs, has_onnx_runtime, onnx_runtime, tract};
-use super::{TOLERANCE, difference, noises};
+use super::{TOLERANCE, difference, moved, noises};
 
 const QUESTION: usize = 5;
 /// The question, then an answer with two `[SEG]`.
@@ -131,13 +131,8 @@ fn row_by_row(config: &Config) {
     let tokens = noises(3, config.token_side().pow(2) * config.language_width, 1.7);
     let made = Params::new(&Device::Cpu, 11);
     reference(config, &made, &tokens);
-    let mut weights = Weights::new();
-    for (index, (name, (shape, data))) in Weights::from_params(&made).unwrap().into_iter().enumerate() {
-        // As in `graphs`: biases that are not zero, and words as loud as image tokens.
-        let moved = data.iter().zip(noises(index as u64, data.len(), 0.1)).map(|(v, n)| v + n).collect();
-        weights.insert(name, shape, moved).unwrap();
-    }
-    weights.round_f16().unwrap();
+    // Words as loud as image tokens.
+    let weights = moved(&made, 0.1);
 
     let expected = reference(config, &weights.to_params(&Device::Cpu).unwrap(), &tokens);
     let graph = explain(config, &weights, &ROOM).unwrap();

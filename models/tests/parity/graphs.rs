@@ -10,7 +10,7 @@ use kestrel_onboard::engine::{Engine, Graph, GraphBytes, Input, TractEngine};
 use kestrel_perception::proposals::{CODE, MOST, NAMES, ProposalInputs};
 
 use super::runtimes::{Data, Feed, Outputs, has_onnx_runtime, onnx_runtime, tract};
-use super::{TOLERANCE, difference, noises};
+use super::{TOLERANCE, difference, moved, noises};
 
 const QUERY: [u32; 7] = [40, 41, 300, 7, 20, 1, 2];
 
@@ -112,14 +112,7 @@ fn compare(runtime: &str, expected: &Outputs, got: &Outputs) {
 pub(super) fn weights(config: &Config, image: &Tensor) -> Weights {
     let made = Params::new(&Device::Cpu, 11);
     reference(config, Candle::evaluating(&made), image);
-    // Biases begin at zero, which would hide a bias that is lost.
-    let mut weights = Weights::new();
-    for (index, (name, (shape, data))) in Weights::from_params(&made).unwrap().into_iter().enumerate() {
-        let moved = data.iter().zip(noises(index as u64, data.len(), 0.03)).map(|(v, n)| v + n).collect();
-        weights.insert(name, shape, moved).unwrap();
-    }
-    weights.round_f16().unwrap();
-    weights
+    moved(&made, 0.03)
 }
 
 #[test]

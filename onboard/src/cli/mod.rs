@@ -1,7 +1,9 @@
 //! The command line of `onboard`.
 
 mod bench;
+mod conform;
 mod doctor;
+mod engines;
 mod fly;
 mod replay;
 mod segment;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use kestrel_onboard::bundle::Bundle;
-use kestrel_onboard::engine::{EngineChoice, EngineOptions};
+use kestrel_onboard::engine::{Accelerator, EngineChoice, EngineOptions};
 use kestrel_onboard::released;
 
 /// Answers, in the air, what an operator asks for in plain words: with a mask, or with the reason why not.
@@ -41,6 +43,11 @@ enum Command {
     Soak(soak::Soak),
     /// Check what is there: libraries, engines, the model bundle.
     Doctor(doctor::Doctor),
+    /// Prepare the engines of TensorRT before the flight, or say what is there.
+    #[command(subcommand)]
+    Engines(engines::Engines),
+    /// Hold an engine against a suite of graphs with known answers. Exit code 0: within every tolerance; 1: not, or an error.
+    Conform(conform::Conform),
 }
 
 /// Logs go to stderr; `RUST_LOG` chooses what.
@@ -68,6 +75,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Bench(bench) => bench.run(),
         Command::Soak(soak) => soak.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Engines(engines) => engines.run(),
+        Command::Conform(conform) => conform.run(),
     }
 }
 
@@ -114,7 +123,7 @@ struct ModelArguments {
     /// Folder of the model bundle [default: the released one].
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// auto, ort/cpu, ort/cuda, ort/tensorrt or tract.
+    /// auto, ort/cpu, ort/cuda, ort/tensorrt or tract. For ort/tensorrt, see `onboard engines`.
     #[arg(long, default_value = "auto", value_parser = choice)]
     engine: EngineChoice,
     /// Threads within one operation of ONNX Runtime; 0 means one per core.
@@ -148,6 +157,7 @@ impl ModelArguments {
             library: None,
             fetch: !self.offline,
             progress: !json && std::io::stderr().is_terminal(),
+            accelerator: Accelerator::default(),
         }
     }
 }

@@ -115,6 +115,7 @@ impl Replay {
             library: None,
             fetch: !self.offline,
             progress: !self.json && std::io::stderr().is_terminal(),
+            ..EngineOptions::default()
         }
     }
 }

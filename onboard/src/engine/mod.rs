@@ -5,6 +5,8 @@
 
 mod error;
 pub mod library;
+mod plain;
+pub mod prepared;
 mod runtime;
 mod tract;
 
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::EngineError;
+pub use plain::PlainGraph;
 pub use runtime::{EXACT_INTEGERS, RuntimeEngine, runtime_version};
 pub use tract::TractEngine;
 
@@ -179,8 +182,10 @@ pub enum Provider {
     Cpu,
     /// NVIDIA CUDA.
     Cuda,
-    /// NVIDIA TensorRT.
+    /// NVIDIA TensorRT, with engines that were [`prepared`].
     TensorRt,
+    /// NVIDIA TensorRT for RTX, a plugin of ONNX Runtime, with what it compiled before the flight.
+    NvTensorRtRtx,
 }
 
 impl Provider {
@@ -191,11 +196,12 @@ impl Provider {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
             Self::TensorRt => "tensorrt",
+            Self::NvTensorRtRtx => "nv_tensorrt_rtx",
         }
     }
 }
 
-/// Which engine is asked for: `auto`, `ort/cpu` (or `ort`), `ort/cuda`, `ort/tensorrt` or `tract`.
+/// Which engine is asked for: `auto`, `ort/cpu` (or `ort`), `ort/cuda`, `ort/tensorrt`, `ort/nv_tensorrt_rtx` or `tract`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum EngineChoice {
@@ -227,6 +233,7 @@ impl FromStr for EngineChoice {
             "ort" | "ort/cpu" => Self::Ort(Provider::Cpu),
             "ort/cuda" => Self::Ort(Provider::Cuda),
             "ort/tensorrt" => Self::Ort(Provider::TensorRt),
+            "ort/nv_tensorrt_rtx" => Self::Ort(Provider::NvTensorRtRtx),
             "tract" => Self::Tract,
             _ => return Err(EngineError::UnknownChoice { got: text.chars().take(40).collect() }),
         })
@@ -260,11 +267,30 @@ pub struct EngineOptions {
     pub fetch: bool,
     /// Whether a progress bar may be drawn on stderr.
     pub progress: bool,
+    /// What the providers of a GPU need besides.
+    pub accelerator: Accelerator,
+}
+
+/// What the providers of a GPU need besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accelerator {
+    /// Folder below which [`prepared`] engines lie; `None` means [`prepared::default_root`].
+    pub prepared: Option<PathBuf>,
+    /// Library of a plugin provider: the one of the Python package `onnxruntime-ep-nv-tensorrt-rtx-cu13`, for
+    /// [`Provider::NvTensorRtRtx`].
+    pub plugin: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { choice: EngineChoice::Auto, threads: 0, library: None, fetch: true, progress: false }
+        Self {
+            choice: EngineChoice::Auto,
+            threads: 0,
+            library: None,
+            fetch: true,
+            progress: false,
+            accelerator: Accelerator::default(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tract_onnx::tract_hir::internal::TractError;
 
 use super::{Engine, EngineError, Graph, GraphBytes, Input, Tensor, check_inputs, each};
 
-const NAME: &str = "tract";
+pub(super) const NAME: &str = "tract";
 
 /// One optimised plan per graph.
 pub struct TractEngine {
@@ -135,7 +135,7 @@ fn close_batch(model: &mut InferenceModel) -> TractResult<()> {
 }
 
 /// The error and its causes on one line, not longer than a log line should be.
-fn chain(error: &TractError) -> String {
+pub(super) fn chain(error: &TractError) -> String {
     let text = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
     text.replace('\n', " ").chars().take(400).collect()
 }

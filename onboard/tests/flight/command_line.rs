@@ -209,14 +209,50 @@ fn bench_splits_the_time_and_doctor_checks_the_bundle() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("thresholds.json"));
 }
 
+/// Setup: a machine without TensorRT. Fault: engines are asked for, or checked, or asked of an engine that has none.
+/// Expected: one clear error that names what is missing. Invariant: nothing is built, and nothing is left behind.
+#[test]
+fn engines_that_cannot_be_built_are_one_clear_error() {
+    if std::path::Path::new("/proc/device-tree/compatible").exists() || std::env::var_os("LD_LIBRARY_PATH").is_some() {
+        eprintln!("SKIPPED: this machine may have TensorRT");
+        return;
+    }
+    let bench = Bench::new();
+    let (bundle, prepared) = (bench.path("bundle"), bench.path("engines"));
+    for action in ["build", "check"] {
+        let output = bench.onboard(&["engines", action, &bundle, "--prepared", &prepared]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        // Without ONNX Runtime that is what is missing, else the provider.
+        let words = if stderr.contains("no usable library") { "no usable library" } else { "provider tensorrt" };
+        assert_clear(&output, 1, words);
+        let plain = bench.onboard(&["engines", action, &bundle, "--engine", "tract"]);
+        assert_clear(&plain, 1, "expected ort/tensorrt");
+    }
+    assert!(!Path::new(&prepared).exists());
+}
+
 /// What would break: documentation of flags that are no more. `KESTREL_WRITE=1` writes the page anew.
 #[test]
 fn the_reference_says_what_the_commands_say() {
     let mut page =
         String::from("# onboard\n\nWhat `onboard --help` and its commands say; a test holds this page to it.\n");
-    for command in [None, Some("run"), Some("replay"), Some("segment"), Some("bench"), Some("soak"), Some("doctor")] {
-        let mut arguments: Vec<&str> = command.into_iter().collect();
-        let name = ["onboard"].into_iter().chain(command).collect::<Vec<_>>().join(" ");
+    let commands = [
+        "",
+        "run",
+        "replay",
+        "segment",
+        "bench",
+        "soak",
+        "doctor",
+        "engines",
+        "engines build",
+        "engines check",
+        "conform",
+    ];
+    for command in commands {
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        let name = format!("onboard {command}");
+        let name = name.trim_end();
         arguments.push("--help");
         let output =
             Command::new(env!("CARGO_BIN_EXE_onboard")).args(arguments).env_remove("KESTREL_BUNDLE").output().unwrap();

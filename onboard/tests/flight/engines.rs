@@ -194,7 +194,7 @@ fn a_provider_that_is_not_there_stops_the_start() {
 
 #[test]
 fn choices_are_read_and_written_alike() {
-    for text in ["auto", "ort/cpu", "ort/cuda", "ort/tensorrt", "tract"] {
+    for text in ["auto", "ort/cpu", "ort/cuda", "ort/tensorrt", "ort/nv_tensorrt_rtx", "tract"] {
         assert_eq!(text.parse::<EngineChoice>().unwrap().to_string(), text);
     }
     assert!("cuda".parse::<EngineChoice>().is_err());

@@ -8,6 +8,7 @@ mod ahead;
 mod authority;
 mod cameras;
 mod command_line;
+mod conformance;
 #[path = "../../perception/tests/counting/mod.rs"]
 mod counting;
 mod degraded;
@@ -24,6 +25,7 @@ mod killed;
 mod ledger;
 mod lost_link;
 mod network;
+mod peer;
 mod pipeline;
 #[cfg(unix)]
 mod played;
