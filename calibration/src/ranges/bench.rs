@@ -150,7 +150,7 @@ pub(super) fn say(
     seen: &Seen<Tensor>,
 ) -> Result<(Said<Tensor>, Masks<Tensor>)> {
     let count = frame.questions.len();
-    let packed = pack(&[frame.questions.clone()], config.token_side().pow(2), pad, None);
+    let packed = pack(std::slice::from_ref(&frame.questions), config.token_side().pow(2), pad, None);
     let packed = packed.tensors(config.language_width / config.heads, frame.image.device())?;
     let said = language(&mut ops, config, &seen.tokens, &packed)?;
     let seg = said.seg.reshape((count, 1, config.mask_width))?;

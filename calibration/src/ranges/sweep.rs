@@ -42,15 +42,14 @@ pub fn group(layer: &str) -> String {
     words[..end].join(".")
 }
 
-/// Looks for layers to keep wide, until rounding the others stays within the bound. `measure` rounds the layers it is given
-/// and gives the share of the bound that this uses up; its second argument says what is measured.
+/// Rounds layers and gives the share of the bound that this uses up; told what is measured.
+pub type Measure<'a, E> = dyn FnMut(&BTreeSet<String>, &str) -> Result<f64, E> + 'a;
+
+/// Looks for layers to keep wide, until rounding the others stays within the bound. see [`Measure`].
 ///
 /// # Errors
 /// As `measure`.
-pub fn sweep<E>(
-    layers: &BTreeSet<String>,
-    measure: &mut dyn FnMut(&BTreeSet<String>, &str) -> Result<f64, E>,
-) -> Result<Sweep, E> {
+pub fn sweep<E>(layers: &BTreeSet<String>, measure: &mut Measure<'_, E>) -> Result<Sweep, E> {
     let all = measure(layers, "all layers")?;
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for layer in layers {
@@ -80,7 +79,7 @@ fn keep<E>(
     layers: &BTreeSet<String>,
     all: f64,
     leaves: Vec<(f64, Vec<String>)>,
-    measure: &mut dyn FnMut(&BTreeSet<String>, &str) -> Result<f64, E>,
+    measure: &mut Measure<'_, E>,
 ) -> Result<(Vec<String>, f64), E> {
     let (mut kept, mut left, mut rest, mut next) = (Vec::new(), all, layers.clone(), 1);
     let mut candidates = leaves.into_iter().filter(|(used, _)| *used > 0.0).map(|(_, members)| members).peekable();

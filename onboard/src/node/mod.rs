@@ -257,7 +257,15 @@ impl Node {
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self { inner, stages: Some(stages), tasks, threads: Some(threads), _poses: poses, _alive: alive, _twins: twins })
+        Ok(Self {
+            inner,
+            stages: Some(stages),
+            tasks,
+            threads: Some(threads),
+            _poses: poses,
+            _alive: alive,
+            _twins: twins,
+        })
     }
 
     /// Where frames are handed over.

@@ -79,8 +79,7 @@ impl Stages {
         let start = || {
             let preparing = spawn(inner, "preparing", |inner| prepare(inner, preparer))?;
             let finishing = spawn(inner, "finishing", move |inner| finish(inner, &waiting, &giving_back))?;
-            let perception =
-                spawn(inner, "perception", move |inner| worker::run(inner, flying, recorder, &outgoing))?;
+            let perception = spawn(inner, "perception", move |inner| worker::run(inner, flying, recorder, &outgoing))?;
             Ok(Self { perception, others: [("preparing", preparing), ("finishing", finishing)] })
         };
         // Threads that run already end when the mailbox stops.

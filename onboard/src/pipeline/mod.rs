@@ -411,8 +411,7 @@ impl Look<'_> {
         hint: Option<&Hint>,
         timings: &mut Timings,
     ) -> Result<Glance, SegmentError> {
-        let Segmenter { engine, words, thresholds, answers, views, options, budget, arena, .. } =
-            &mut *self.segmenter;
+        let Segmenter { engine, words, thresholds, answers, views, options, budget, arena, .. } = &mut *self.segmenter;
         let before = *timings;
         let layout = words.layout(tokens, hint);
         views.see(view, self.frame, engine.as_mut(), timings)?;

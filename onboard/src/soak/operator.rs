@@ -114,7 +114,8 @@ impl Operator {
             books.asked += 1;
             books.asked
         };
-        let query = Query { id: format!("soak-{number}"), text: self.text.clone(), hint: None, frames: 1, explain: false };
+        let query =
+            Query { id: format!("soak-{number}"), text: self.text.clone(), hint: None, frames: 1, explain: false };
         let (session, key, patience) = (self.session.clone(), self.drone.query(), self.patience);
         self.waiting.spawn(async move {
             let Ok(query) = encode(&query) else { return 0 };
