@@ -62,7 +62,8 @@ fn a_table_is_of_one_model() {
 
 #[test]
 fn promises_that_the_numbers_do_not_keep_are_refused() {
-    let wrongs: [(&str, fn(&mut Table)); 9] = [
+    type Damage = fn(&mut Table);
+    let wrongs: [(&str, Damage); 9] = [
         ("upper of scenes: noise", |t| t.strata[1].upper = 0.051),
         ("scenes of mixture", |t| t.mixture.scenes = 100),
         ("risk of mixture", |t| t.mixture.risk = f64::NAN),

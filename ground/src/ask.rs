@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         let reply = ask(&session, &drone, &query, arguments.link.timeout()).await?;
         print(&reply, arguments.json)?;
         if let Some(reasons) = &mut reasons {
-            reasons.to_end(arguments.link.timeout()).await?;
+            reasons.follow_to_end(arguments.link.timeout()).await?;
         }
         Ok(exit(&reply))
     })

@@ -43,9 +43,9 @@ pub fn group(layer: &str) -> String {
 }
 
 /// Rounds layers and gives the share of the bound that this uses up; told what is measured.
-pub type Measure<'a, E> = dyn FnMut(&BTreeSet<String>, &str) -> Result<f64, E> + 'a;
+pub(super) type Measure<'a, E> = dyn FnMut(&BTreeSet<String>, &str) -> Result<f64, E> + 'a;
 
-/// Looks for layers to keep wide, until rounding the others stays within the bound. see [`Measure`].
+/// Looks for layers to keep wide, until rounding the others stays within the bound; see [`Measure`].
 ///
 /// # Errors
 /// As `measure`.

@@ -38,7 +38,7 @@ impl Listener {
     }
 
     /// Prints what comes until the end; an end that does not come within `patience` of the part before is told.
-    pub(super) async fn to_end(&mut self, patience: Duration) -> Result<()> {
+    pub(super) async fn follow_to_end(&mut self, patience: Duration) -> Result<()> {
         loop {
             match tokio::time::timeout(patience, self.next()).await {
                 Ok(Ok(true)) => {}

@@ -144,7 +144,7 @@ fn an_open_vision_graph_sees_one_view_or_several() {
         tensor.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap()
     };
     // All graphs are loaded together, so all parameters are needed.
-    reference(&config, &made, &channel_last(&pictures[0]));
+    reference(&config, Candle::evaluating(&made), &channel_last(&pictures[0]));
     let mut weights = Weights::from_params(&made).unwrap();
     weights.round_f16().unwrap();
     let params = weights.to_params(&Device::Cpu).unwrap();

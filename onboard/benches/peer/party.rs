@@ -76,7 +76,7 @@ impl Party {
 
     /// Asks until the program takes the question and has answered once; frames come all the while.
     fn ask(&mut self, text: &str, frame: &RgbImage) -> anyhow::Result<()> {
-        let query = Query { id: QUERY_ID.into(), text: text.into(), hint: None, frames: 0 };
+        let query = Query { id: QUERY_ID.into(), text: text.into(), hint: None, frames: 0, explain: false };
         let give_up = Instant::now() + START;
         while Instant::now() < give_up {
             if let Some(status) = self.running.0.try_wait()? {

@@ -105,7 +105,7 @@ impl Tensors {
             expected: "tensors whose shapes fit their values".into(),
             got: error.to_string(),
         };
-        let kept: Vec<(String, &[usize], (Dtype, Vec<u8>))> = [(INPUT, &self.inputs), (OUTPUT, &self.outputs)]
+        let kept: Vec<_> = [(INPUT, &self.inputs), (OUTPUT, &self.outputs)]
             .into_iter()
             .flat_map(|(prefix, all)| all.iter().map(move |named| (prefix, named)))
             .map(|(prefix, named)| (format!("{prefix}{}", named.name), named.shape.as_slice(), named.bytes()))

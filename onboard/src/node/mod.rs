@@ -33,7 +33,7 @@ use zenoh::query::Query as Asker;
 use crate::camera::unix_nanos;
 use crate::engine::EngineOptions;
 use crate::pipeline::SegmenterOptions;
-use crate::record::{Model, RecordOptions, RecordState, Recorder, Totals};
+use crate::record::{Model, RecordOptions, RecordState, Totals};
 
 pub use error::NodeError;
 pub use explaining::ExplainOptions;

@@ -127,7 +127,7 @@ fn mask_case(config: &Config, params: &Params) -> Tensors {
 /// One run in the middle of an answer: an image token, a word, and a row that is not used.
 fn explain_case(config: &Config, params: &Params) -> Tensors {
     let sizes = ROOM.sizes(config);
-    let decoding::Sizes { rows: count, length, width, planes, kv_width } = sizes;
+    let decoding::Sizes { rows: count, length, width, planes, kv_width, .. } = sizes;
     let (words, spoken, positions) = ([13_u32, 40, 0], [0.0_f32, 1.0, 0.0], [0_u32, 4, 0]);
     let tokens = noises(8, count * width, 1.7);
     let visible = decoding::mask(USED, length, 2, count);
@@ -153,6 +153,7 @@ fn explain_case(config: &Config, params: &Params) -> Tensors {
         mask: tensor(&visible, &[1, count, length + count]),
         cos: tensor(&cos, &[1, count, half]),
         sin: tensor(&sin, &[1, count, half]),
+        places: None,
     };
     let stepped = step(&mut ops, config, &next, &layers).unwrap();
     let new: Vec<Tensor> = stepped.new.into_iter().flat_map(|layer| [layer.keys, layer.values]).collect();
