@@ -159,8 +159,7 @@ fn reasoned_rollouts_are_improved_by_the_probabilities_they_were_sampled_with() 
 fn chains_are_taught_beside_supervision_on_kept_features() {
     let runs = tempfile::tempdir().unwrap();
     let start = begun(runs.path());
-    let alone =
-        "steps = 2\n[terms]\npolicy = 0.0\nsupervised = 1.0\n[loss]\nchain = 0.5\n[reasoning]\nthought_tokens = 200";
+    let alone = "steps = 2\nupdates = 1\n[terms]\npolicy = 0.0\nsupervised = 1.0\n[loss]\nchain = 0.5\n[reasoning]\nthought_tokens = 200";
     let beside = format!("name = \"beside\"\n{alone}\n[questions]\nchains = 3");
     let entries = |changes: &str| log(&run(&smoke(changes), runs.path(), Some(&start), usize::MAX).unwrap().folder);
     let (with, without) = (entries(&beside), entries(&format!("name = \"alone\"\n{alone}")));

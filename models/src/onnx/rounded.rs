@@ -68,12 +68,12 @@ impl<'a> Onnx<'a> {
     }
 
     /// The name of a kernel as f32, stored as int8 in the arrangement that the node needs.
+    ///
+    /// Every node that reads a kernel gets codes of its own: where two share them, ONNX Runtime (1.31, with exact integer
+    /// products on AVX2) turns the codes into uint8 twice and does not load the graph.
     pub(super) fn integer_kernel(&mut self, name: &str, shape: &[usize], order: Order) -> Result<String> {
-        let stored = order.stored_name(name);
+        let stored = self.unique(&order.stored_name(name));
         let back = format!("{stored}/f32");
-        if self.initialisers.contains_key(&stored) {
-            return Ok(back);
-        }
         let data = self.weights.expect(name, shape)?;
         let (target, index) = order.arrange(shape);
         let arranged: Vec<f32> = (0..data.len()).map(|i| data[index(i)]).collect();

@@ -14,9 +14,13 @@ use super::graphs::{chain, config, reference, weights};
 use super::runtimes::{Feed, Outputs, has_onnx_runtime, onnx_runtime, tract};
 use super::{difference, noises};
 
-/// Where a value lies on the edge of two codes, the order of a sum decides: that moves it by one step, 1/127 of the range,
-/// and what follows by a part of that.
+/// How far results may be apart where one layer is rounded: a value on the edge of two codes falls to one or the other by the
+/// order of a sum, which moves it by one step, 1/127 of the range, and what follows by a part of that.
 const APART: f32 = 1e-2;
+/// How far they may be apart where all layers are rounded, as a part of what rounding itself moves, root mean square. Each
+/// layer makes more values fall to another side, so that after some forty of them two readings have rounding noise of their
+/// own (apart by the square root of 2); a wrong scale or kernel would be apart by much more than the noise.
+const NOISE: f32 = 1.5;
 
 fn picture(config: &Config, seed: u64) -> (Vec<f32>, Tensor) {
     let image = noises(seed, config.image * config.image * 3, 2.0);
@@ -40,36 +44,61 @@ fn overlap(a: &[f32], b: &[f32]) -> f64 {
     count(&|a, b| a && b) as f64 / count(&|a, b| a || b).max(1) as f64
 }
 
+const NAMES: [&str; 10] = ["tokens", "embed", "fine", "spots", "logits", "seg", "doubt", "mask", "iou", "object"];
+
 fn agree(runtime: &str, expected: &Outputs, got: &Outputs) {
-    // Tokens, embed, fine, spots, logits, seg, doubt, mask, IoU, object.
-    for (at, name) in [(4, "logits"), (5, "seg"), (6, "doubt"), (8, "iou"), (9, "object")] {
+    for (at, name) in NAMES.iter().enumerate() {
         let apart = difference(&expected[at], &got[at]);
-        println!("{runtime} {name}: {apart:e}");
         assert!(apart < APART, "{runtime}: {name} is {apart} apart");
     }
     let overlap = overlap(&expected[7], &got[7]);
-    println!("{runtime} masks: {overlap}");
     assert!(overlap >= 0.98, "{runtime}: the masks overlap by {overlap}");
+}
+
+/// Root mean square of the difference.
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    let sum: f32 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+    (sum / a.len() as f32).sqrt()
+}
+
+fn readings(config: &Config, weights: &Weights, scheme: &Scheme, seed: u64) -> (Outputs, Vec<(&'static str, Outputs)>) {
+    let (image, tensor) = picture(config, seed);
+    let params = weights.to_params(&Device::Cpu).unwrap();
+    let places = FakeQuant(scheme);
+    let rounded = reference(config, Candle::evaluating(&params).with_places(&places), &tensor);
+    let graphs = export_quantised(config, weights, scheme).unwrap();
+    assert_eq!(graphs, export_quantised(config, weights, scheme).unwrap(), "export is not reproducible");
+    let mut all = vec![("tract", chain(&graphs, config, &image, tract))];
+    if has_onnx_runtime() {
+        let run = |model: &[u8], feeds: &[Feed]| onnx_runtime(model, feeds).unwrap();
+        all.push(("ONNX Runtime", chain(&graphs, config, &image, run)));
+    }
+    (rounded, all)
 }
 
 fn parity(target: Target) {
     let config = config();
-    let (image, tensor) = picture(&config, 3);
+    let (_, tensor) = picture(&config, 3);
     let weights = weights(&config, &tensor);
     let scheme = scheme(&config, &weights, target, &BTreeSet::new());
-    let params = weights.to_params(&Device::Cpu).unwrap();
-    let whole = reference(&config, Candle::evaluating(&params), &tensor);
-    let places = FakeQuant(&scheme);
-    let rounded = reference(&config, Candle::evaluating(&params).with_places(&places), &tensor);
-    // Otherwise agreement would prove nothing.
-    assert!(difference(&whole[4], &rounded[4]) > 1e-4, "nothing was rounded");
-
-    let graphs = export_quantised(&config, &weights, &scheme).unwrap();
-    assert_eq!(graphs, export_quantised(&config, &weights, &scheme).unwrap(), "export is not reproducible");
-    agree("tract", &rounded, &chain(&graphs, &config, &image, tract));
-    if has_onnx_runtime() {
-        let run = |model: &[u8], feeds: &[Feed]| onnx_runtime(model, feeds).unwrap();
-        agree("ONNX Runtime", &rounded, &chain(&graphs, &config, &image, run));
+    let whole = reference(&config, Candle::evaluating(&weights.to_params(&Device::Cpu).unwrap()), &tensor);
+    let (rounded, all) = readings(&config, &weights, &scheme, 3);
+    for (runtime, got) in all {
+        for (at, name) in NAMES.iter().enumerate().take(6) {
+            let (noise, apart) = (apart(&whole[at], &rounded[at]), apart(&rounded[at], &got[at]));
+            println!("{runtime} {name}: rounding moves it by {noise:e}, the runtime is {apart:e} apart");
+            assert!(noise > 1e-5, "nothing was rounded");
+            assert!(apart < NOISE * noise, "{runtime}: {name} is {apart} apart where rounding moves it by {noise}");
+        }
+    }
+    // Every thirteenth layer alone, so that what is compared is that layer and not noise.
+    let layers: Vec<&String> = scheme.layers.keys().step_by(13).collect();
+    assert!(layers.len() > 6, "{layers:?}");
+    for layer in layers {
+        let (rounded, all) = readings(&config, &weights, &scheme.only(&BTreeSet::from([layer.clone()])), 3);
+        for (runtime, got) in all {
+            agree(&format!("{runtime}, {layer} alone"), &rounded, &got);
+        }
     }
 }
 

@@ -85,7 +85,7 @@ mod tests {
     fn what_is_kept_is_bounded_and_clean() {
         let mut arena = Arena::default();
         for _ in 0..20 {
-            let mut masks = arena.segments();
+            let mut masks = Vec::new();
             let set = Bitmap::from_fn(40, 30, |x, _| x % 2 == 0);
             masks.push(kestrel_perception::segment(&set, 0.5, 0.5).unwrap().unwrap());
             arena.take_outcome(Outcome::Segmented { masks });
