@@ -107,15 +107,19 @@ impl<'a> Onnx<'a> {
         Ok(name.to_owned())
     }
 
-    /// The name of a constant, stored once, and in half precision where that loses nothing.
+    /// The name of a constant, stored once, and in half precision where that can hold it: beside values of eight bits the
+    /// eleven of half precision are many.
     pub(super) fn compact(&mut self, data: &[f32], shape: &[usize]) -> String {
         let halves: Vec<f16> = data.iter().map(|value| f16::from_f32(*value)).collect();
-        let exact = data.iter().zip(&halves).all(|(value, half)| half.to_f32() == *value);
-        let raw: Vec<u8> = match exact {
+        let fits = |value: f32, half: f16| {
+            (half.to_f32() - value).abs() <= value.abs() / 2048.0 + f32::from(f16::MIN_POSITIVE)
+        };
+        let holds = data.iter().zip(&halves).all(|(value, half)| fits(*value, *half));
+        let raw: Vec<u8> = match holds {
             true => halves.iter().flat_map(|half| half.to_le_bytes()).collect(),
             false => data.iter().flat_map(|value| value.to_le_bytes()).collect(),
         };
-        let kind = if exact { DataType::Float16 } else { DataType::Float };
+        let kind = if holds { DataType::Float16 } else { DataType::Float };
         let dims: Vec<i64> = shape.iter().map(|side| *side as i64).collect();
         let same = |tensor: &&tract_onnx::pb::TensorProto| {
             tensor.name.starts_with("constant")
@@ -129,14 +133,14 @@ impl<'a> Onnx<'a> {
             None => {
                 let name = self.unique("constant");
                 self.initialisers.insert(name.clone(), proto::tensor(&name, shape, kind, raw));
-                if exact {
+                if holds {
                     let to = [("to", Attribute::Int(DataType::Float as i64))];
                     self.nodes.push(node("Cast", &format!("{name}/f32"), &[&name], &to));
                 }
                 name
             }
         };
-        if exact { format!("{stored}/f32") } else { stored }
+        if holds { format!("{stored}/f32") } else { stored }
     }
 
     /// The name of the zero point.
