@@ -1,12 +1,13 @@
 //! Bounds of observed shares.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// 97.5th percentile of the normal distribution.
 const Z: f64 = 1.959_963_985;
 
-/// An observed share with its 95 % Wilson interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// An observed share with its 95 % interval: Wilson's, or resampled by scene where it says so.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Share {
     /// Observed share; 0 of nothing is not a number.
     pub value: f64,

@@ -39,7 +39,7 @@ const MASK_THRESHOLD: f32 = 0.5;
 /// Doubt threshold where no question was nonsense.
 const DOUBT_THRESHOLD: f32 = 0.9;
 /// Masks smaller than this, in pixels of the 512-pixel view, are noise.
-const MIN_AREA_PIXELS: u32 = 8;
+pub(crate) const MIN_AREA_PIXELS: u32 = 8;
 
 /// Fitted numbers and what they do on the records they were fitted on.
 #[derive(Debug, Clone, Serialize)]
@@ -77,12 +77,20 @@ pub fn fit(records: &[Record]) -> Result<Fitted, CalibrationError> {
 /// # Errors
 /// As [`fit`].
 pub fn fit_with(records: &[Record], rules: &Rules) -> Result<Fitted, CalibrationError> {
+    fit_of(&records.iter().collect::<Vec<_>>(), rules)
+}
+
+/// As [`fit_with`], of records that belong to someone else.
+pub(crate) fn fit_of(records: &[&Record], rules: &Rules) -> Result<Fitted, CalibrationError> {
     if let Some(record) = records.iter().find(|r| r.set.ends_with("-test") || r.set == "scenes") {
         return Err(CalibrationError::TestSet { set: record.set.clone() });
     }
     // A frame that the gate refused reached no network: its features say nothing.
-    let seen: Vec<&Record> =
-        records.iter().filter(|r| r.features != [0.0; 3] && r.features.iter().all(|f| f.is_finite())).collect();
+    let seen: Vec<&Record> = records
+        .iter()
+        .copied()
+        .filter(|r| r.features != [0.0; 3] && r.features.iter().all(|f| f.is_finite()))
+        .collect();
     let (there, missing) =
         (seen.iter().filter(|r| r.present()).count(), seen.iter().filter(|r| r.hard_negative()).count());
     for (kind, got) in [("present-target", there), ("absent-target", missing)] {
@@ -175,7 +183,7 @@ fn mask_threshold(records: &[&Record]) -> f32 {
     candidates.max_by(|a, b| a.1.total_cmp(&b.1)).map_or(MASK_THRESHOLD, |best| best.0).clamp(0.05, 0.95)
 }
 
-fn sigmoid(x: f32) -> f32 {
+pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 

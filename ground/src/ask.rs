@@ -1,9 +1,12 @@
 //! `ground ask`: a question to a drone, and its answers.
 
+mod explain;
+
 use crate::session::{Link, block_on};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use kestrel_link::{DroneId, Outcome, Query, Reply, Track, TrackEvent, codec};
+use explain::Listener;
+use kestrel_link::{DroneId, Hint, Outcome, Query, Refusal, Reply, Segment, Track, TrackEvent, Verdict, codec};
 use std::process::ExitCode;
 use zenoh::Session;
 
@@ -20,7 +23,16 @@ pub struct Arguments {
     /// Keep asking every frame until interrupted.
     #[arg(long)]
     watch: bool,
-    /// Print one JSON object per answer.
+    /// Print the reasons for the first answer too, word by word as the drone writes them.
+    #[arg(long)]
+    explain: bool,
+    /// A point on the target: fractions of width and height.
+    #[arg(long, value_name = "X,Y", value_parser = numbers::<2>, conflicts_with = "bounding_box")]
+    point: Option<[f32; 2]>,
+    /// A box around the target, for example a candidate of an ambiguous answer: fractions of width and height.
+    #[arg(long = "box", value_name = "X0,Y0,X1,Y1", value_parser = numbers::<4>)]
+    bounding_box: Option<[f32; 4]>,
+    /// Print one JSON object per answer, and per part of an explanation.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -33,20 +45,43 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let query = Query {
         id: format!("ask-{}", std::process::id()),
         text: arguments.query.clone(),
-        hint: None,
+        hint: arguments.hint(),
         frames: u32::from(!arguments.watch),
+        explain: arguments.explain,
     };
     // Checked here, so that a typing mistake needs no drone to be told.
     query.validate()?;
     block_on(async {
         let session = arguments.link.open().await?;
+        // Before the question, so that no reason is missed.
+        let mut reasons = match arguments.explain {
+            true => Some(Listener::start(&session, &drone, &query.id, arguments.json).await?),
+            false => None,
+        };
         if arguments.watch {
-            return watch(&session, &drone, &query, arguments).await;
+            return watch(&session, &drone, &query, arguments, reasons).await;
         }
         let reply = ask(&session, &drone, &query, arguments.link.timeout()).await?;
         print(&reply, arguments.json)?;
+        if let Some(reasons) = &mut reasons {
+            reasons.follow_to_end(arguments.link.timeout()).await?;
+        }
         Ok(exit(&reply))
     })
+}
+
+impl Arguments {
+    fn hint(&self) -> Option<Hint> {
+        let point = self.point.map(|[x, y]| Hint::Point { x, y });
+        point.or(self.bounding_box.map(|[x0, y0, x1, y1]| Hint::Box { x0, y0, x1, y1 }))
+    }
+}
+
+fn numbers<const N: usize>(text: &str) -> Result<[f32; N], String> {
+    let wrong = || format!("expected {N} numbers between 0 and 1 with commas between them");
+    let values: Vec<f32> =
+        text.split(',').map(|part| part.trim().parse().map_err(|_| wrong())).collect::<Result<_, _>>()?;
+    values.try_into().map_err(|_| wrong())
 }
 
 /// Asks and waits for the first answer.
@@ -67,7 +102,13 @@ pub async fn ask(session: &Session, drone: &DroneId, query: &Query, timeout: std
     }
 }
 
-async fn watch(session: &Session, drone: &DroneId, query: &Query, arguments: &Arguments) -> Result<ExitCode> {
+async fn watch(
+    session: &Session,
+    drone: &DroneId,
+    query: &Query,
+    arguments: &Arguments,
+    mut reasons: Option<Listener>,
+) -> Result<ExitCode> {
     let outcomes = session
         .declare_subscriber(drone.outcome(&query.id)?)
         .await
@@ -78,11 +119,25 @@ async fn watch(session: &Session, drone: &DroneId, query: &Query, arguments: &Ar
             sample = outcomes.recv_async() => {
                 let sample = sample.map_err(|error| anyhow!("the link closed: {error}"))?;
                 let reply: Reply = codec::decode(&sample.payload().to_bytes()).context("an outcome")?;
+                reasons.iter_mut().for_each(Listener::end_line);
                 print(&reply, arguments.json)?;
                 last = exit(&reply);
             }
+            more = more(&mut reasons) => {
+                if !more? {
+                    reasons = None;
+                }
+            }
             _ = tokio::signal::ctrl_c() => return Ok(last),
         }
+    }
+}
+
+/// The next part of an explanation; waits without end where none is listened to.
+async fn more(reasons: &mut Option<Listener>) -> Result<bool> {
+    match reasons {
+        Some(reasons) => reasons.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -98,8 +153,29 @@ fn print(reply: &Reply, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(reply)?);
     } else {
         println!("{}", line(reply));
+        candidates(reply).iter().for_each(|line| println!("{line}"));
     }
     Ok(())
+}
+
+/// The candidates of an ambiguous query by their numbers, and how each is asked for.
+fn candidates(reply: &Reply) -> Vec<String> {
+    let Outcome::Refused(Refusal { verdict: Verdict::TargetAmbiguous { candidates }, .. }) = &reply.outcome else {
+        return Vec::new();
+    };
+    let (width, height) = (reply.frame_width.max(1) as f32, reply.frame_height.max(1) as f32);
+    let line = |(index, candidate): (usize, &Segment)| {
+        let [x, y, across, down] = candidate.bounding_box.map(|pixels| pixels as f32);
+        let [x0, y0, x1, y1] = [x / width, y / height, (x + across) / width, (y + down) / height];
+        let position = candidate.positions.first().map(|position| format!(", {position}")).unwrap_or_default();
+        format!(
+            "  {}: {} pixels around {:?}{position}; ask again with --box={x0:.3},{y0:.3},{x1:.3},{y1:.3}",
+            index + 1,
+            candidate.area_pixels,
+            candidate.bounding_box
+        )
+    };
+    candidates.iter().enumerate().map(line).collect()
 }
 
 /// One line for a person.
@@ -146,18 +222,10 @@ fn identities(reply: &Reply) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use kestrel_link::{Mask, Segment, Standing};
+    use kestrel_link::{Mask, Standing};
 
-    /// What would break: a watching operator who cannot tell which of two cars is lost.
-    #[test]
-    fn a_line_names_every_thing_and_what_becomes_of_it() {
-        let mask = Mask::from_fn(8, 6, |x, y| x > 2 && y > 2).unwrap();
-        let named = |id, event, age_frames| {
-            let track = Some(Track { id, event, age_frames });
-            Segment { track, ..Segment::of(mask.clone(), 0.9, 0.8).unwrap() }
-        };
-        let masks = vec![named(3, TrackEvent::Update, 12), named(5, TrackEvent::New, 0)];
-        let mut reply = Reply {
+    fn reply(outcome: Outcome) -> Reply {
+        Reply {
             drone: "d".into(),
             query_id: "q".into(),
             query_text: "all cars".into(),
@@ -169,9 +237,38 @@ mod tests {
             latency_micros: 0,
             model: "m@1".into(),
             engine: "tract".into(),
-            outcome: Outcome::Segmented { masks },
-            standing: Some(Standing { verified_frames_ago: Some(7), refused: vec![1], lost: vec![2] }),
+            outcome,
+            standing: None,
+        }
+    }
+
+    /// What would break: an operator who is told that it is ambiguous, and cannot say which one is meant.
+    #[test]
+    fn candidates_have_numbers_and_boxes_to_ask_with() {
+        let mask = |left: u32| {
+            let mask = Mask::from_fn(8, 4, |x, y| (left..left + 2).contains(&x) && y < 2).unwrap();
+            Segment::of(mask, 0.4, 0.8).unwrap()
         };
+        let verdict = Verdict::TargetAmbiguous { candidates: vec![mask(0), mask(6)] };
+        let refusal = Refusal { verdict, evidence: vec![], advice: "say which".into() };
+        let asked = Reply { frame_width: 8, frame_height: 4, ..reply(Outcome::Refused(refusal)) };
+        let told = candidates(&asked);
+        assert_eq!(told[0], "  1: 4 pixels around [0, 0, 2, 2]; ask again with --box=0.000,0.000,0.250,0.500");
+        assert_eq!(told[1], "  2: 4 pixels around [6, 0, 2, 2]; ask again with --box=0.750,0.000,1.000,0.500");
+        assert!(candidates(&reply(Outcome::Segmented { masks: vec![mask(0)] })).is_empty());
+    }
+
+    /// What would break: a watching operator who cannot tell which of two cars is lost.
+    #[test]
+    fn a_line_names_every_thing_and_what_becomes_of_it() {
+        let mask = Mask::from_fn(8, 6, |x, y| x > 2 && y > 2).unwrap();
+        let named = |id, event, age_frames| {
+            let track = Some(Track { id, event, age_frames });
+            Segment { track, ..Segment::of(mask.clone(), 0.9, 0.8).unwrap() }
+        };
+        let masks = vec![named(3, TrackEvent::Update, 12), named(5, TrackEvent::New, 0)];
+        let mut reply = reply(Outcome::Segmented { masks });
+        reply.standing = Some(Standing { verified_frames_ago: Some(7), refused: vec![1], lost: vec![2] });
         let wanted = "  [#3 since 12 frames, #5 new, #1 not seen, #2 lost, words read 7 frames ago]";
         assert!(line(&reply).ends_with(wanted), "{}", line(&reply));
         reply.standing = None;

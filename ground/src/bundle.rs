@@ -1,5 +1,6 @@
 //! `ground bundle`: canary frames, manifest and signature of a bundle.
 
+use crate::steps::{self, BUNDLE, Step};
 use crate::{draft, keys};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -52,12 +53,25 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !arguments.keep_canaries {
         canaries(dir)?;
     }
+    note(arguments)?;
     let manifest = seal(dir, draft::read(dir)?, key.as_ref())?.manifest;
     println!("{}: {} files, {} bytes", manifest.model(), manifest.files.len(), manifest.total_bytes());
     if let Some(key) = key {
         println!("signed with key {}", signature::key_id(&key.verifying_key()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Notes what was done; the key and the signature stay out of it.
+fn note(arguments: &Arguments) -> Result<()> {
+    let dir = &arguments.bundle;
+    let canaries = draft::read(dir)?;
+    let canaries = canaries.files.keys().map(String::as_str).filter(|name| name.starts_with("canary/"));
+    let step = Step::new("bundle").word(BUNDLE).flag("--keep-canaries", arguments.keep_canaries);
+    // Canaries that were there before are no work of this step.
+    let made = canaries.filter(|name| !arguments.keep_canaries && dir.join(name).is_file());
+    let step = Step { seed: Some(FIRST_SEED), ..step };
+    steps::note(dir, step.gives(dir, made)?)
 }
 
 /// Replaces the canaries by frames and what this model answers on them. The old ones stay until all new ones are found.
@@ -76,6 +90,7 @@ fn canaries(dir: &Path) -> Result<()> {
         frame.save(stem.with_extension("png"))?;
         std::fs::write(stem.with_extension("json"), serde_json::to_string_pretty(spec)? + "\n")?;
     }
+    seal(dir, draft::read(dir)?, None)?;
     Ok(())
 }
 
@@ -96,7 +111,7 @@ fn find(segmenter: &mut Segmenter) -> Result<Vec<(RgbImage, CanarySpec)>> {
             if !mask && !refusal {
                 continue;
             }
-            let query = Query { id, text: ask.text, hint: ask.hint, frames: 1 };
+            let query = Query { id, text: ask.text, hint: ask.hint, frames: 1, explain: false };
             let expected = union(&segmenter.segment(&picture.image, &query)?.outcome)?;
             match &expected {
                 Some(shown) if mask && shown.area() > LEAST_AREA => masks += 1,

@@ -1,8 +1,8 @@
-//! The beginning of a bundle's manifest, and its date.
+//! The beginning of a bundle: its manifest, thresholds that mean nothing yet, and the date.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use kestrel_link::manifest::{FORMAT, MANIFEST_FILE, RUNTIME_VERSION};
-use kestrel_link::{AnswerTokens, Manifest};
+use kestrel_link::{AnswerTokens, Manifest, Presence, Thresholds};
 use kestrel_models::kestrel::Config;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,11 +40,53 @@ pub fn read(dir: &Path) -> Result<Manifest> {
     Ok(Manifest::from_json(&bytes)?)
 }
 
-/// The day, as `YYYY-MM-DD` in UTC.
+/// Thresholds that mean nothing yet, so that graphs can be evaluated: equal trust in the three signs of presence, and the
+/// middle of every scale.
+pub fn uncalibrated(model_hash: &str) -> Thresholds {
+    Thresholds {
+        model_hash: model_hash.to_owned(),
+        presence: Presence { weights: [-1.0, 1.0, 0.0], bias: 0.0 },
+        presence_threshold: 0.5,
+        mask_threshold: 0.5,
+        doubt_threshold: 0.5,
+        min_area_pixels: 4,
+        data: "not calibrated".to_owned(),
+        seed: 0,
+        date: today(),
+    }
+}
+
+/// Seconds since 1970 that count as now, for builds that must come out the same (reproducible-builds.org).
+pub const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// The day, as `YYYY-MM-DD` in UTC; that of [`EPOCH`] where it is set.
 pub fn today() -> String {
-    let days =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
-    date(days as i64)
+    let fixed = std::env::var(EPOCH).ok().and_then(|seconds| seconds.parse::<u64>().ok());
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = fixed.unwrap_or_else(now);
+    // A year of more than four digits is no date of ours.
+    date((seconds / 86_400).min(2_932_896) as i64)
+}
+
+/// The day counted from 1970-01-01 of a date `YYYY-MM-DD`.
+pub fn days(text: &str) -> Result<i64> {
+    let wrong =
+        || anyhow!("expected a date YYYY-MM-DD from 1970 on, got {:?}", text.chars().take(20).collect::<String>());
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts[..] else { return Err(wrong()) };
+    if (year.len(), month.len(), day.len()) != (4, 2, 2) {
+        return Err(wrong());
+    }
+    let number = |part: &str| part.parse::<u16>().map(i64::from).map_err(|_| wrong());
+    let (year, month, day) = (number(year)?, number(month)?, number(day)?);
+    // The inverse of `date`, by the same source.
+    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let era = shifted_year.div_euclid(400);
+    let year_of_era = shifted_year - 400 * era;
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    // What is no day of the calendar comes back as another one.
+    if days >= 0 && date(days) == text { Ok(days) } else { Err(wrong()) }
 }
 
 /// Civil date of a day counted from 1970-01-01 (H. Hinnant, "chrono-compatible low-level date algorithms").
@@ -63,7 +105,8 @@ fn date(days: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::date;
+    #![allow(clippy::unwrap_used)]
+    use super::{date, days};
 
     #[test]
     fn days_become_dates() {
@@ -71,5 +114,17 @@ mod tests {
         assert_eq!(date(11_016), "2000-02-29");
         assert_eq!(date(19_782), "2024-02-29");
         assert_eq!(date(20_783), "2026-11-26");
+        assert_eq!(date(2_932_896), "9999-12-31");
+    }
+
+    #[test]
+    fn dates_become_days() {
+        for day in (0..40_000).step_by(13) {
+            assert_eq!(days(&date(day)).unwrap(), day);
+        }
+        for wrong in ["2026-02-30", "2026-13-01", "2026-1-01", "1969-12-31", "2026-01-01T00", "+026-01-01", "", "é-é-é"]
+        {
+            assert!(days(wrong).unwrap_err().to_string().contains("YYYY-MM-DD"), "{wrong}");
+        }
     }
 }

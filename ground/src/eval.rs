@@ -1,8 +1,11 @@
 //! `ground eval`: judges a bundle on a set, with the runtime that flies.
 
+mod large;
 mod reasoned;
 
+use crate::draft;
 use crate::engine::EngineArguments;
+use crate::records::{self, Header};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,7 +21,6 @@ use kestrel_training::metrics::published::{Benchmark, as_boxes};
 use kestrel_training::metrics::{Figure, Kind, Masks, NO_DOUBT, Record, Report, Swept, report};
 use kestrel_training::sample::{Ask, Sample, Target};
 use reasoned::Reasons;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -65,6 +67,8 @@ pub struct Arguments {
     #[arg(long)]
     salient: bool,
     #[command(flatten)]
+    large: large::LargeArguments,
+    #[command(flatten)]
     engine: EngineArguments,
 }
 
@@ -73,8 +77,12 @@ const SWEEP: [f32; 8] = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5];
 
 /// Runs `ground eval`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let open = || anyhow::Ok(Bundle::open(&crate::engine::bundle_folder(arguments.bundle.as_deref())?)?);
+    if arguments.large.large {
+        return large::run(arguments, &open()?);
+    }
     let subject = Subject::of(arguments)?;
-    let bundle = Bundle::open(&crate::engine::bundle_folder(arguments.bundle.as_deref())?)?;
+    let bundle = open()?;
     let mut options = SegmenterOptions { explain: arguments.reasoned > 0, ..SegmenterOptions::default() };
     if arguments.without_gate {
         options.gate = None;
@@ -94,7 +102,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         bail!("the set `{name}` holds no question, and {left_out} pictures that do not open");
     }
     if let Some(path) = &arguments.records {
-        write_records(path, &records)?;
+        records::write(path, &header(arguments, &name, &bundle, segmenter.engine()), &records)?;
     }
     let report = report(&records, arguments.seed);
     let published = benchmark.map(|benchmark| (benchmark, benchmark.figures(&written, arguments.seed)));
@@ -119,6 +127,22 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the records say of themselves.
+fn header(arguments: &Arguments, set: &str, bundle: &Bundle, engine: &str) -> Header {
+    Header {
+        records: records::FORMAT,
+        model: bundle.manifest.model(),
+        model_hash: bundle.thresholds.model_hash.clone(),
+        set: set.to_owned(),
+        seed: arguments.seed,
+        // What lies in a folder counts as photographs.
+        real: !(benchmark::NAMES.contains(&set) && set.starts_with("scenes")),
+        gate: !arguments.without_gate,
+        engine: engine.to_owned(),
+        date: draft::today(),
+    }
 }
 
 /// What is judged.
@@ -198,7 +222,8 @@ fn judge(
         };
         let mut look = segmenter.look_still(&sample.picture.image)?;
         for ask in &sample.asks {
-            let query = Query { id: "eval".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1 };
+            let query =
+                Query { id: "eval".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1, explain: false };
             let mut answer = look.ask(&query).with_context(|| format!("asking “{}”", ask.text))?;
             if arguments.salient {
                 crate::salient::replace(&mut answer, &sample.picture.image)?;
@@ -313,16 +338,6 @@ fn given(outcome: &Outcome) -> Kind {
             _ => Kind::Other,
         },
     }
-}
-
-fn write_records(path: &Path, records: &[Record]) -> Result<()> {
-    let file = std::fs::File::create(path).with_context(|| format!("writing {}", path.display()))?;
-    let mut out = std::io::BufWriter::new(file);
-    for record in records {
-        serde_json::to_writer(&mut out, record)?;
-        out.write_all(b"\n")?;
-    }
-    out.flush().with_context(|| format!("writing {}", path.display()))
 }
 
 fn print(set: &str, model: &str, engine: &str, report: &Report) {

@@ -1,11 +1,12 @@
 //! `ground export`: a checkpoint becomes the graphs of a bundle.
 
 use crate::draft;
+use crate::steps::{self, BUNDLE, INPUTS, Step};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
-use kestrel_link::{AnswerTokens, Presence, Thresholds};
-use kestrel_models::export::{Room, explain, export};
+use kestrel_link::{AnswerTokens, Thresholds};
+use kestrel_models::export::{Room, explain, export, open_vision};
 use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::{self, QueryTokenizer};
 use kestrel_models::weights::{Weights, checkpoint};
@@ -32,9 +33,18 @@ pub struct Arguments {
     /// Also write explain.onnx, the graph that answers with reasons: `onboard segment --explain`, `ground eval --reasoned`.
     #[arg(long)]
     explain: bool,
+    /// Leave the batch axis of vision.onnx open, so that an engine that gains by it sees several tiles of a frame in one run.
+    #[arg(long, requires = "checkpoint")]
+    open_batch: bool,
     /// Version of the model in the manifest.
     #[arg(long, default_value = "0.1.0")]
     model_version: String,
+    /// The recipe that trained the checkpoint, for the record of steps.
+    #[arg(long, requires = "checkpoint")]
+    recipe: Option<PathBuf>,
+    /// The folder that the training began from, for the record of steps.
+    #[arg(long, requires = "recipe")]
+    trained_from: Option<PathBuf>,
     /// Free text for the manifest, `key=value`; may be given several times.
     #[arg(long, value_parser = pair)]
     provenance: Vec<(String, String)>,
@@ -46,6 +56,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Runs `ground export`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    steps::begin(&arguments.out)?;
     match &arguments.checkpoint {
         Some(path) => {
             let (config, weights, tokenizer) = trained(path)?;
@@ -54,15 +65,51 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             let provenance = arguments.provenance.iter().cloned().collect();
             lay_explain(&arguments.out, &config, &weights, arguments.explain)?;
-            write(&arguments.out, &config, weights, &tokenizer, &arguments.model_version, provenance)?;
+            let naming = Naming { version: &arguments.model_version, provenance };
+            write(&arguments.out, &config, weights, &tokenizer, naming, arguments.open_batch)?;
         }
         None => write_untrained(&arguments.out, arguments.explain)?,
     }
+    note(arguments)?;
     println!("{}", arguments.out.display());
     Ok(ExitCode::SUCCESS)
 }
 
-fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
+/// Notes what was done, and what trained it where that is told; seals again.
+fn note(arguments: &Arguments) -> Result<()> {
+    let out = &arguments.out;
+    if let Some(recipe) = &arguments.recipe {
+        let mut step = Step::new("train").input(recipe)?;
+        if let Some(from) = &arguments.trained_from {
+            step = step.option("--from", INPUTS);
+            for name in [sft::checkpoint::MODEL, TOKENIZER] {
+                step = step.beside(&from.join(name))?;
+            }
+        }
+        let text = std::fs::read_to_string(recipe).with_context(|| format!("reading {}", recipe.display()))?;
+        let seed = toml::from_str::<toml::Table>(&text)?.get("seed").and_then(toml::Value::as_integer);
+        steps::note(out, Step { recipe: Some(text), seed: seed.and_then(|seed| seed.try_into().ok()), ..step })?;
+    }
+    let mut step = Step::new("export");
+    step = match &arguments.checkpoint {
+        Some(checkpoint) => step.input(checkpoint)?.beside(&checkpoint.with_file_name(TOKENIZER))?,
+        None => step.word("--untrained"),
+    };
+    step = step.option("--out", BUNDLE).flag("--explain", arguments.explain);
+    step = step.flag("--open-batch", arguments.open_batch);
+    step = step.option("--model-version", &arguments.model_version);
+    for (key, value) in &arguments.provenance {
+        step = step.option("--provenance", format!("{key}={value}"));
+    }
+    let explain = arguments.explain.then_some(EXPLAIN_FILE);
+    step = step.gives(out, GRAPH_FILES.into_iter().chain([TOKENIZER_FILE, THRESHOLDS_FILE]).chain(explain))?;
+    steps::note(out, step)?;
+    kestrel_onboard::bundle::seal(out, draft::read(out)?, None)?;
+    Ok(())
+}
+
+/// Weights, configuration and tokenizer of a run.
+pub(crate) fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
     let (weights, metadata) = checkpoint::load(path)?;
     let Some(config) = metadata.get("config") else {
         bail!(
@@ -88,7 +135,8 @@ pub fn write_untrained(out: &Path, explain: bool) -> Result<()> {
     let (config, weights, tokenizer) = untrained()?;
     lay_explain(out, &config, &weights, explain)?;
     let provenance = [("training".to_owned(), "none".to_owned())];
-    write(out, &config, weights, &tokenizer, "0.0.0-untrained", provenance.into())
+    let naming = Naming { version: "0.0.0-untrained", provenance: provenance.into() };
+    write(out, &config, weights, &tokenizer, naming, false)
 }
 
 /// A model with the parameters that training would begin with, but for the trunk's.
@@ -119,46 +167,45 @@ fn lay_explain(out: &Path, config: &Config, weights: &Weights, wanted: bool) -> 
     }
 }
 
+/// What a manifest says of where a model comes from.
+struct Naming<'a> {
+    version: &'a str,
+    provenance: BTreeMap<String, String>,
+}
+
 /// Writes graphs, tokenizer, thresholds that answer everything, and the manifest.
 fn write(
     out: &Path,
     config: &Config,
     mut weights: Weights,
     tokenizer: &QueryTokenizer,
-    version: &str,
-    provenance: BTreeMap<String, String>,
+    naming: Naming<'_>,
+    open_batch: bool,
 ) -> Result<()> {
     weights.round_f16()?;
-    let graphs = export(config, &weights)?;
+    let mut graphs = export(config, &weights)?;
+    if open_batch {
+        graphs.vision = open_vision(config, &weights)?;
+    }
     std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     let bytes = [graphs.vision, graphs.language, graphs.mask];
     for (name, graph) in GRAPH_FILES.iter().zip(&bytes) {
         std::fs::write(out.join(name), graph).with_context(|| format!("writing {}", out.join(name).display()))?;
     }
     tokenizer.save(&out.join(TOKENIZER_FILE))?;
-    let thresholds = uncalibrated(&Thresholds::hash_graphs(&bytes[0], &bytes[1], &bytes[2]));
+    let thresholds = draft::uncalibrated(&Thresholds::hash_graphs(&bytes[0], &bytes[1], &bytes[2]));
     std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
-    let special = tokenizer.special();
-    let [absent, ambiguous, not_understood, unseeable] = special.none;
-    let (seg, answer, pad) = (special.seg, special.answer, special.pad);
-    let answers = AnswerTokens { seg, absent, ambiguous, not_understood, unseeable, answer, pad };
-    kestrel_onboard::bundle::seal(out, draft::draft(config, answers, version, provenance), None)?;
+    let draft = draft::draft(config, answer_tokens(tokenizer), naming.version, naming.provenance);
+    kestrel_onboard::bundle::seal(out, draft, None)?;
     Ok(())
 }
 
-/// Equal trust in the three signs of presence, and the middle of every scale.
-fn uncalibrated(model_hash: &str) -> Thresholds {
-    Thresholds {
-        model_hash: model_hash.to_owned(),
-        presence: Presence { weights: [-1.0, 1.0, 0.0], bias: 0.0 },
-        presence_threshold: 0.5,
-        mask_threshold: 0.5,
-        doubt_threshold: 0.5,
-        min_area_pixels: 4,
-        data: "not calibrated".to_owned(),
-        seed: 0,
-        date: draft::today(),
-    }
+/// The ids that the runtime must know, by the tokenizer's own table.
+pub(crate) fn answer_tokens(tokenizer: &QueryTokenizer) -> AnswerTokens {
+    let special = tokenizer.special();
+    let [absent, ambiguous, not_understood, unseeable] = special.none;
+    let (seg, answer, pad) = (special.seg, special.answer, special.pad);
+    AnswerTokens { seg, absent, ambiguous, not_understood, unseeable, answer, pad }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
 //! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
-//! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`calibrate`],
-//! [`bundle`].
+//! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`quantise`],
+//! [`calibrate`], [`bundle`], [`reproduce`], [`estimate`]. [`records`] go from evaluation to calibration, [`steps`] from every
+//! command into the bundle.
 #![forbid(unsafe_code)]
 
 pub mod ablate;
@@ -14,6 +15,7 @@ pub mod demo;
 pub mod doctor;
 pub mod draft;
 pub mod engine;
+pub mod estimate;
 pub mod eval;
 pub mod export;
 pub mod follow;
@@ -21,10 +23,14 @@ pub mod grpo;
 mod html;
 pub mod keys;
 pub mod push;
+pub mod quantise;
+pub mod records;
+pub mod reproduce;
 mod salient;
 
 pub mod score;
 pub mod session;
 pub mod simulate;
+pub mod steps;
 mod teller;
 pub mod train;

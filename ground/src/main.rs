@@ -34,14 +34,20 @@ enum Command {
     Export(ground::export::Arguments),
     /// Judge a bundle on a set, with the runtime that flies.
     Eval(ground::eval::Arguments),
+    /// Estimate, from counted work and published peaks, what a bundle could at best take on a Jetson.
+    Estimate(ground::estimate::Arguments),
     /// Film scenes and follow things in them: what standing queries save, and whether things keep their names.
     Follow(ground::follow::Arguments),
     /// Score answers in words and boxes against what is right, task by task.
     Score(ground::score::Arguments),
-    /// Fit a bundle's thresholds to evaluation records from data disjoint from training and test.
+    /// Turn a model in half precision into a bundle of eight-bit integers.
+    Quantise(ground::quantise::Arguments),
+    /// Set a bundle's thresholds so that they keep a promise about hallucinated masks, from evaluation records.
     Calibrate(ground::calibrate::Arguments),
     /// Finish a bundle: canaries, manifest, signature.
     Bundle(ground::bundle::Arguments),
+    /// Run the steps that made a bundle again and compare what comes out, file by file.
+    Reproduce(ground::reproduce::Arguments),
     /// Make or show signing keys.
     Keys(ground::keys::Arguments),
     /// Push a signed bundle to a drone.
@@ -62,10 +68,13 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ablate(a) => ground::ablate::run(&a),
         Command::Export(a) => ground::export::run(&a),
         Command::Eval(a) => ground::eval::run(&a),
+        Command::Estimate(a) => ground::estimate::run(&a),
         Command::Follow(a) => ground::follow::run(&a),
         Command::Score(a) => ground::score::run(&a),
+        Command::Quantise(a) => ground::quantise::run(&a),
         Command::Calibrate(a) => ground::calibrate::run(&a),
         Command::Bundle(a) => ground::bundle::run(&a),
+        Command::Reproduce(a) => ground::reproduce::run(&a),
         Command::Keys(a) => ground::keys::run(&a),
         Command::Push(a) => ground::push::run(&a),
         Command::Simulate(a) => ground::simulate::run(&a),

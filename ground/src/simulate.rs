@@ -4,7 +4,7 @@ use crate::session::{Link, block_on};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use kestrel_link::DroneId;
-use kestrel_onboard::camera::{Captured, Network, unix_nanos};
+use kestrel_onboard::camera::{CameraError, Captured, Network, unix_nanos};
 use kestrel_perception::geo::{Attitude, Camera, Distortion, Geodetic, GimbalReference, Ground, Pose, PoseSigma};
 use kestrel_training::scenes::{Viewpoint, render_moment};
 use std::path::{Path, PathBuf};
@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Send PNG instead of raw pixels: fewer bytes for more work at both ends.
     #[arg(long)]
     png: bool,
+    /// Publish each pose on a key of its own, as a bridge to an autopilot does, instead of with its picture.
+    #[arg(long)]
+    poses_apart: bool,
     /// Write the calibration of the scene's camera into this file, for position.camera of the drone.
     #[arg(long)]
     calibration: Option<PathBuf>,
@@ -99,11 +102,12 @@ struct Film {
     frames: u64,
     span_seconds: f64,
     png: bool,
+    poses_apart: bool,
 }
 
 impl Film {
     fn new(arguments: &Arguments) -> Result<Self> {
-        let Arguments { seed, size, frames_per_second, frames, span_seconds, png, .. } = *arguments;
+        let Arguments { seed, size, frames_per_second, frames, span_seconds, png, poses_apart, .. } = *arguments;
         for (name, value, most) in
             [("--frames-per-second", frames_per_second, 1000.0), ("--span-seconds", span_seconds, 3600.0)]
         {
@@ -112,7 +116,7 @@ impl Film {
                 bail!("{name}: expected above 0 and at most {most}, got {value}");
             }
         }
-        Ok(Self { seed, size, frames_per_second, frames, span_seconds, png })
+        Ok(Self { seed, size, frames_per_second, frames, span_seconds, png, poses_apart })
     }
 
     /// Draws and publishes one frame after the other; gives how many.
@@ -134,8 +138,12 @@ impl Film {
             while !stopping.load(Ordering::Relaxed) && Instant::now() < due {
                 std::thread::sleep(due.saturating_duration_since(Instant::now()).min(LOOK_EVERY));
             }
-            let frame = Captured { image, capture_unix_nanos: unix_nanos(), pose: Some(pose(&view)) };
-            network.publish(None, &frame, self.png).map_err(|error| anyhow!("{error}\nhint: {}", error.hint()))?;
+            let mut frame = Captured { image, capture_unix_nanos: unix_nanos(), pose: Some(pose(&view)) };
+            let hinted = |error: CameraError| anyhow!("{error}\nhint: {}", error.hint());
+            if let Some(pose) = frame.pose.take_if(|_| self.poses_apart) {
+                network.publish_pose(frame.capture_unix_nanos, &pose).map_err(hinted)?;
+            }
+            network.publish(None, &frame, self.png).map_err(hinted)?;
         }
         Ok(0)
     }
@@ -203,7 +211,7 @@ mod tests {
     use std::net::TcpListener;
 
     fn film() -> Film {
-        Film { seed: 3, size: 64, frames_per_second: 4.0, frames: 2, span_seconds: 1.0, png: false }
+        Film { seed: 3, size: 64, frames_per_second: 4.0, frames: 2, span_seconds: 1.0, png: false, poses_apart: false }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["demo"],
     &["ask"],
@@ -16,10 +16,16 @@ const COMMANDS: [&[&str]; 21] = [
     &["ablate"],
     &["export"],
     &["eval"],
+    &["estimate"],
     &["follow"],
     &["score"],
+    &["quantise"],
     &["calibrate"],
+    &["calibrate", "begin"],
+    &["calibrate", "apply"],
+    &["calibrate", "gate"],
     &["bundle"],
+    &["reproduce"],
     &["keys"],
     &["keys", "new"],
     &["keys", "show"],
@@ -56,4 +62,30 @@ fn the_reference_says_what_the_commands_say() {
     }
     let held = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(held == page, "docs/reference/ground.md is out of date: run this test once with KESTREL_WRITE=1");
+}
+
+/// What would break: a figure that a reader takes for a measurement, or one of a graph that is not the bundle's.
+#[test]
+fn an_estimate_is_labelled_as_one_and_counts_the_released_graphs() {
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let bundle = Path::new(&manifest).join("../models/released/kestrel-s");
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_ground")).arg("estimate").arg(&bundle).args(arguments).output().unwrap()
+    };
+    let told = run(&["--device", "agx-orin", "--json"]);
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(report["kind"], "estimate");
+    assert!(report["assumptions"].as_array().unwrap().len() > 3);
+    // EfficientNet-Lite0's trunk has 0.39 G at 224 pixels (see models/src/cost.rs), so 2 G at 512; the pyramid adds to it.
+    let vision = &report["graphs"][0];
+    let macs = vision["dense_macs"].as_f64().unwrap() + vision["grouped_macs"].as_f64().unwrap();
+    assert!(vision["graph"] == "vision" && (1.9e9..6e9).contains(&macs), "{vision}");
+    let question = &report["question_millis"];
+    let (at_best, by_layer) = (question["at_best"].as_f64().unwrap(), question["by_layer"].as_f64().unwrap());
+    assert!(0.0 < at_best && at_best < by_layer, "{question}");
+
+    let table = String::from_utf8(run(&["--device", "orin-nano"]).stdout).unwrap();
+    assert!(table.starts_with("ESTIMATE") && table.contains("not a measurement"), "{table}");
+    assert_eq!(run(&["--device", "toaster"]).status.code(), Some(2));
 }

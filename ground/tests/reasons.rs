@@ -24,6 +24,7 @@ use kestrel_training::reasoning::{Asked, judge, reasoned_ids};
 use kestrel_training::sample::{Ask, Sample};
 use kestrel_training::sft::example::{Maker, special};
 use kestrel_training::sft::explain::{Model, explain};
+use kestrel_training::sft::propose;
 use kestrel_training::sft::{self, Recipe, TOKENIZER};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -68,7 +69,7 @@ fn exported(dir: &Path, config: &Config, weights: &Weights, tokenizer: &QueryTok
 }
 
 fn flown(look: &mut Look<'_>, ask: &Ask, limits: Limits) -> (Kind, Written) {
-    let query = Query { id: "reasons".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1 };
+    let query = Query { id: "reasons".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1, explain: false };
     let fast = look.ask(&query).unwrap().whole.unwrap().observation.answers.likeliest();
     let explanation = look.explain(&query, limits, &mut |_, _| true).unwrap();
     (Kind::ANSWERS[fast], explanation.written.unwrap())
@@ -76,11 +77,13 @@ fn flown(look: &mut Look<'_>, ask: &Ask, limits: Limits) -> (Kind, Written) {
 
 /// The tokens that candle writes.
 fn written(model: &Model<'_>, seen: &Seen<Tensor>, ask: &Ask, grammar: Grammar) -> Vec<u32> {
+    let things = propose::things(model.config, seen, &propose::found(seen, model.config).unwrap()).unwrap();
+    assert_eq!(things.is_some(), model.config.things);
     let words: Vec<u32> = model.tokenizer.encode(&ask.text).unwrap().into_iter().map(|(id, _)| id).collect();
     let laid = layout(&words, ask.hint.as_ref(), &special(model.tokenizer), model.config.max_tokens);
     let request: Vec<u32> = laid.ids[..laid.used()].iter().map(|&id| id as u32).collect();
     let ids = prompt(&request, &reasoned_ids(model.tokenizer));
-    let asked = Prompt { tokens: &seen.tokens, ids: &ids };
+    let asked = Prompt { tokens: &seen.tokens, things: things.as_ref(), ids: &ids };
     let seg = model.tokenizer.special().seg;
     let sampling = Sampling { choice: Choice::Greedy, most: model.limits.tokens, seg };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -98,23 +101,32 @@ fn seen(params: &Params, config: &Config, tokenizer: &QueryTokenizer, sample: &S
 /// What would break: a model that says one thing where it is trained and another where it flies.
 #[test]
 fn every_engine_writes_what_candle_writes() {
+    writes_alike(&Config::kestrel_s(), &[EngineChoice::Tract, EngineChoice::Ort(Provider::Cpu)]);
+}
+
+/// What would break: a model that is told of other things, or of things in another order, where it flies.
+#[test]
+fn a_model_that_is_told_of_things_hears_of_the_same_where_it_flies() {
+    writes_alike(&Config { things: true, ..Config::kestrel_s() }, &[EngineChoice::Tract]);
+}
+
+fn writes_alike(config: &Config, engines: &[EngineChoice]) {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config::kestrel_s();
-    let weights = weights(&config);
+    let weights = weights(config);
     let tokenizer = tokenizer::train(corpus(1, 300), config.vocabulary).unwrap();
-    let bundle = exported(dir.path(), &config, &weights, &tokenizer);
+    let bundle = exported(dir.path(), config, &weights, &tokenizer);
     let params = weights.to_params(&Device::Cpu).unwrap();
     let limits = Limits::roomy(24, 2);
-    let model = Model { params: &params, config: &config, tokenizer: &tokenizer, limits };
+    let model = Model { params: &params, config, tokenizer: &tokenizer, limits };
     let sample = benchmark::set("scenes-tune", 0, Some(1), None).unwrap().next().unwrap().unwrap();
-    let seen = seen(&params, &config, &tokenizer, &sample);
+    let seen = seen(&params, config, &tokenizer, &sample);
     let expected = explain(&model, &sample, &seen, QUESTIONS, SEED).unwrap();
     assert_eq!(expected.len(), QUESTIONS);
     assert!(expected.iter().all(|answer| answer.given.is_some()), "{expected:?}");
 
     let facts = Facts::of(&sample.picture);
     let asked = Asked::of(&sample, &facts, QUESTIONS, SEED);
-    for choice in [EngineChoice::Tract, EngineChoice::Ort(Provider::Cpu)] {
+    for &choice in engines {
         let engine = EngineOptions { fetch: false, ..EngineOptions::of(choice) };
         let options = SegmenterOptions { explain: true, gate: None, ..SegmenterOptions::default() };
         let mut segmenter = match Segmenter::open(&bundle, &engine, options) {

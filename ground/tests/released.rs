@@ -12,6 +12,7 @@ use kestrel_onboard::engine::{EngineChoice, EngineError, EngineOptions};
 use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::{SegmentError, Segmenter, SegmenterOptions, union};
 use kestrel_onboard::released::RELEASED;
+use kestrel_perception::geo::PosesOptions;
 use kestrel_training::expressions::{Options, generate};
 use kestrel_training::scenes;
 use rand::SeedableRng;
@@ -26,6 +27,7 @@ fn released() -> PathBuf {
     Path::new(&manifest).parent().unwrap().join(RELEASED)
 }
 
+/// Promise: P3
 #[test]
 fn both_engines_draw_the_same_masks() {
     let folder = released();
@@ -46,7 +48,8 @@ fn both_engines_draw_the_same_masks() {
         let asked =
             generate(&picture, &Options { count: 1, ..Options::default() }, &mut ChaCha8Rng::seed_from_u64(seed));
         let Some(proposed) = asked.into_iter().next() else { continue };
-        let query = Query { id: "engines".into(), text: proposed.ask.text, hint: proposed.ask.hint, frames: 1 };
+        let query =
+            Query { id: "engines".into(), text: proposed.ask.text, hint: proposed.ask.hint, frames: 1, explain: false };
         let mask =
             |segmenter: &mut Segmenter| union(&segmenter.segment(&picture.image, &query).unwrap().outcome).unwrap();
         match (mask(&mut runtime), mask(&mut tract)) {
@@ -73,6 +76,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// Setup: a drone that flies the released model and trusts a key. What is done: the operator's command pushes a newer
 /// one, signed. Expected: committed, and the drone says that it flies it. Invariant: one model flies all along.
+///
+/// Promise: P6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_model_is_pushed_and_flies() {
     let folder = released();
@@ -98,6 +103,8 @@ async fn a_signed_model_is_pushed_and_flies() {
         engine: EngineOptions::of(EngineChoice::Auto),
         segmenter: SegmenterOptions::default(),
         georeferencer: None,
+        poses: PosesOptions::default(),
+        explain: None,
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits::default(),
         upkeep: UpkeepOptions::of(Limits::default().deadline),

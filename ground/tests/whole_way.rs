@@ -14,6 +14,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Promise: P1, P4, P12
 #[test]
 fn every_question_gets_one_outcome_and_the_gate_refuses_degraded_frames() {
     let dir = tempfile::tempdir().unwrap();

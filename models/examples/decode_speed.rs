@@ -56,7 +56,7 @@ fn main() -> Result<(), Failure> {
 
     println!("{images} image tokens, {} words, {answer} tokens of answer", QUESTION.len());
     println!("{:34} {:>12} {:>12} {:>16}", "", "prefill ms", "step ms", "ms a token");
-    let prompt = Prompt { tokens: &picture, ids: &QUESTION };
+    let prompt = Prompt { tokens: &picture, things: None, ids: &QUESTION };
     for rollouts in [1, 8, 32] {
         row(&format!("candle, {rollouts} rollouts"), in_candle(&params, &config, &prompt, rollouts, answer)?, rollouts);
     }

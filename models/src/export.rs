@@ -1,14 +1,15 @@
 //! The three graphs that fly, and the one that decodes, from one set of weights.
 //!
-//! Names and shapes are the contract with the runtime; batch is 1 and every shape is static.
+//! Names and shapes are the contract with the runtime; batch is 1 and every shape is static, but for [`open_vision`].
 
 use kestrel_perception::decoding::Sizes;
 use kestrel_perception::proposals::{CODE, MOST, NAMES};
 
 use crate::error::{Error, Result};
-use crate::kestrel::{self, Config, KeyValue, Next, PackedTensors, Proposals, Seen, pack};
+use crate::kestrel::{self, Config, KeyValue, Next, PackedTensors, Proposals, Seen, Told, pack};
 use crate::onnx::{Onnx, Value};
 use crate::ops::Ops as _;
+use crate::quantise::Scheme;
 use crate::weights::Weights;
 
 /// Serialised ONNX models.
@@ -43,10 +44,11 @@ impl Room {
     pub fn sizes(&self, config: &Config) -> Sizes {
         Sizes {
             rows: self.rows,
-            length: config.token_side().pow(2) + self.words(),
+            length: config.token_side().pow(2) + self.words() + if config.things { MOST } else { 0 },
             width: config.language_width,
-            planes: 2 * config.language_layers,
+            planes: config.planes(),
             kv_width: config.kv_width(),
+            things: config.things,
         }
     }
 
@@ -57,11 +59,35 @@ impl Room {
 
 /// Emits the graphs. `weights` are stored in half precision; round them first to compare numbers.
 pub fn export(config: &Config, weights: &Weights) -> Result<Graphs> {
-    Ok(Graphs { vision: vision(config, weights)?, language: language(config, weights)?, mask: mask(config, weights)? })
+    graphs(config, || Ok(Onnx::new(weights)))
 }
 
-fn vision(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
-    let mut onnx = Onnx::new(weights);
+/// The vision graph with an open batch axis: `image [N,3,S,S]` → `tokens [N,…]` and so on, so that the tiles of a frame can be
+/// seen in one run. It takes the place of [`Graphs::vision`]; a runtime that runs one view at a time takes it too.
+///
+/// # Errors
+/// When a parameter is missing.
+pub fn open_vision(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
+    vision(config, Onnx::with_open_batch(weights))
+}
+
+/// Emits the graphs, rounded where the scheme says so.
+///
+/// # Errors
+/// As [`export`]; also when a weight is not finite or the scheme's numbers are none that a runtime takes.
+pub fn export_quantised(config: &Config, weights: &Weights, scheme: &Scheme) -> Result<Graphs> {
+    graphs(config, || Onnx::quantised(weights, scheme))
+}
+
+fn graphs<'a>(config: &Config, empty: impl Fn() -> Result<Onnx<'a>>) -> Result<Graphs> {
+    Ok(Graphs {
+        vision: vision(config, empty()?)?,
+        language: language(config, empty()?)?,
+        mask: mask(config, empty()?)?,
+    })
+}
+
+fn vision(config: &Config, mut onnx: Onnx<'_>) -> Result<Vec<u8>> {
     let image = onnx.input_map("image", &[1, config.image, config.image, 3])?;
     let seen = kestrel::vision(&mut onnx, config, &image)?;
     for (name, value) in
@@ -73,9 +99,8 @@ fn vision(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
     Ok(onnx.finish("kestrel_vision"))
 }
 
-fn language(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
+fn language(config: &Config, mut onnx: Onnx<'_>) -> Result<Vec<u8>> {
     let (images, text) = (config.token_side().pow(2), config.max_tokens);
-    let mut onnx = Onnx::new(weights);
     let tokens = onnx.input_rows("tokens", &[1, images, config.language_width]);
     let ids = onnx.input_integers("ids", &[1, text]);
     let index = onnx.input_integers("index", &[1, 1]);
@@ -101,11 +126,25 @@ fn language(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
 /// Emits the graph that decodes an answer behind a fixed cache, [`kestrel_perception::decoding::Cache`]. For T rows and
 /// L places: `tokens [1,T,W]`, `ids [1,T]`, `spoken [1,T,1]`, `positions [1,T]`, `mask [1,T,L+T]`, `past [2·layers,L,K]`
 /// → `logits [T,V]`, `seg [T,C]`, `new [2·layers,T,K]`. Planes 2i and 2i+1 are keys and values of layer i.
+/// Of a model that is told of things, `spoken` is `[1,T,2]`, and there are two planes more, for pointing.
 ///
 /// # Errors
 /// When there is no room, or a parameter is missing.
 pub fn explain(config: &Config, weights: &Weights, room: &Room) -> Result<Vec<u8>> {
-    let Sizes { rows, length, width, planes, kv_width } = room.sizes(config);
+    decoding(config, Onnx::new(weights), room)
+}
+
+/// The same graph, rounded where the scheme says so.
+///
+/// # Errors
+/// As [`explain`] and [`export_quantised`].
+pub fn explain_quantised(config: &Config, weights: &Weights, room: &Room, scheme: &Scheme) -> Result<Vec<u8>> {
+    decoding(config, Onnx::quantised(weights, scheme)?, room)
+}
+
+fn decoding(config: &Config, mut onnx: Onnx<'_>, room: &Room) -> Result<Vec<u8>> {
+    let sizes = room.sizes(config);
+    let Sizes { rows, length, width, planes, kv_width, .. } = sizes;
     if rows == 0 || room.words() == 0 {
         return Err(Error::Request {
             operation: "export explain",
@@ -113,22 +152,27 @@ pub fn explain(config: &Config, weights: &Weights, room: &Room) -> Result<Vec<u8
             got: format!("{room:?}"),
         });
     }
-    let mut onnx = Onnx::new(weights);
     let tokens = onnx.input_rows("tokens", &[1, rows, width]);
     let ids = onnx.input_integers("ids", &[1, rows]);
-    let spoken = onnx.input_rows("spoken", &[1, rows, 1]);
+    let spoken = onnx.input_rows("spoken", &[1, rows, sizes.kinds()]);
     let positions = onnx.input_integers("positions", &[1, rows]);
     let mask = onnx.input_rows("mask", &[1, rows, length + rows]);
     let past = onnx.input_rows("past", &[planes, length, kv_width]);
 
     let (cos, sin) = angles(&mut onnx, config, &positions, room)?;
-    let x = kestrel::rows(&mut onnx, config, &tokens, &ids, &spoken)?;
-    let mut layers = Vec::with_capacity(config.language_layers);
-    for layer in 0..config.language_layers {
+    let (x, places) = match config.things {
+        true => {
+            let Told { rows, places } = kestrel::mixed(&mut onnx, config, &tokens, &ids, &spoken)?;
+            (rows, Some(places))
+        }
+        false => (kestrel::rows(&mut onnx, config, &tokens, &ids, &spoken)?, None),
+    };
+    let mut layers = Vec::with_capacity(planes / 2);
+    for layer in 0..planes / 2 {
         let keys = onnx.narrow(&past, 0, 2 * layer, 1)?;
         layers.push(KeyValue { keys, values: onnx.narrow(&past, 0, 2 * layer + 1, 1)? });
     }
-    let stepped = kestrel::step(&mut onnx, config, &Next { rows: x, mask, cos, sin }, &layers)?;
+    let stepped = kestrel::step(&mut onnx, config, &Next { rows: x, mask, cos, sin, places }, &layers)?;
     let new: Vec<Value> = stepped.new.into_iter().flat_map(|layer| [layer.keys, layer.values]).collect();
     let new = onnx.concat(&new, 0)?;
     onnx.output("logits", &stepped.logits, &[rows, config.vocabulary])?;
@@ -150,9 +194,8 @@ fn angles(onnx: &mut Onnx<'_>, config: &Config, positions: &Value, room: &Room) 
     Ok((look_up(&cos)?, look_up(&sin)?))
 }
 
-fn mask(config: &Config, weights: &Weights) -> Result<Vec<u8>> {
+fn mask(config: &Config, mut onnx: Onnx<'_>) -> Result<Vec<u8>> {
     let (embed, side) = (config.embed_side().pow(2), config.mask_side());
-    let mut onnx = Onnx::new(weights);
     let embed = onnx.input_rows("embed", &[1, embed, config.mask_width]);
     let seen = Seen {
         // The decoder never reads the image tokens nor the spots; any tensor may stand in their place.

@@ -12,5 +12,6 @@ pub mod kestrel;
 pub mod onnx;
 pub mod ops;
 pub mod pickle;
+pub mod quantise;
 pub mod tokenizer;
 pub mod weights;

@@ -101,6 +101,11 @@ pub trait Ops {
     fn activate(&mut self, x: &Self::T, act: Act) -> Result<Self::T>;
     /// Sum; axes of length 1 broadcast. Both maps or both rows.
     fn add(&mut self, a: &Self::T, b: &Self::T) -> Result<Self::T>;
+    /// What the layer `name` gave, and beside it what it was made from: `branch + identity`. A quantised graph rounds the
+    /// identity, so that a runtime can add it within the layer's integer kernel.
+    fn residual(&mut self, branch: &Self::T, identity: &Self::T, _name: &str) -> Result<Self::T> {
+        self.add(branch, identity)
+    }
     /// Product; axes of length 1 broadcast. Both maps or both rows.
     fn mul(&mut self, a: &Self::T, b: &Self::T) -> Result<Self::T>;
     /// `x · factor`.

@@ -95,7 +95,7 @@ fn drawn(
     most: usize,
     seed: u64,
 ) -> Vec<Rollout> {
-    let prompt = Prompt { tokens: &tokens(config), ids: &PROMPT };
+    let prompt = Prompt { tokens: &tokens(config), things: None, ids: &PROMPT };
     let sampling = Sampling { choice, most, seg: SEG };
     generate(params, config, &prompt, grammars, sampling, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap()
 }
@@ -215,7 +215,7 @@ fn a_cut_rollout_still_has_its_last_state() {
             self.0 == 0
         }
     }
-    let prompt = Prompt { tokens: &tokens(&config), ids: &PROMPT };
+    let prompt = Prompt { tokens: &tokens(&config), things: None, ids: &PROMPT };
     let sampling = Sampling { choice: WARM, most: 2, seg: SEG };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut pointers = [Pointer(0), Pointer(1), Pointer(9)];
@@ -234,7 +234,7 @@ fn what_cannot_be_continued_is_an_error() {
     let attempt = |tokens: &Tensor, ids: &[u32], choice, grammars: &mut [Grammar]| {
         let sampling = Sampling { choice, most: 4, seg: SEG };
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        generate(&params, &config, &Prompt { tokens, ids }, grammars, sampling, &mut rng)
+        generate(&params, &config, &Prompt { tokens, things: None, ids }, grammars, sampling, &mut rng)
     };
     let tokens = tokens(&config);
     let one = || [Grammar::of(3)];
@@ -255,7 +255,7 @@ fn what_cannot_be_continued_is_an_error() {
         }
     }
     let sampling = Sampling { choice: Choice::Greedy, most: 4, seg: SEG };
-    let prompt = Prompt { tokens: &tokens, ids: &PROMPT };
+    let prompt = Prompt { tokens: &tokens, things: None, ids: &PROMPT };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let error = generate(&params, &config, &prompt, &mut [Mute], sampling, &mut rng).unwrap_err().to_string();
     assert!(error.contains("constraint allows"), "{error}");

@@ -44,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
         .declare_subscriber(arguments.drone.outcome(&id)?)
         .await
         .map_err(|error| anyhow!("subscribe: {error}"))?;
-    let query = Query { id, text: arguments.query.clone(), hint: None, frames: 0 };
+    let query = Query { id, text: arguments.query.clone(), hint: None, frames: 0, explain: false };
     query.validate().context("the query")?;
     let asked = session
         .get(arguments.drone.query())

@@ -239,11 +239,7 @@ fn thresholds(dir: &Path, checked: &Checked) -> Result<Thresholds, BundleError> 
     let [vision, language, mask] = GRAPH_FILES.map(|name| bytes_of(checked, name));
     let graphs = Thresholds::hash_graphs(vision, language, mask);
     if thresholds.model_hash != graphs {
-        return Err(BundleError::Mismatch {
-            path,
-            expected: format!("model_hash {graphs}, of the graphs beside it"),
-            got: thresholds.model_hash,
-        });
+        return Err(BundleError::ForeignThresholds { path, expected: graphs, got: thresholds.model_hash });
     }
     Ok(thresholds)
 }

@@ -1,10 +1,13 @@
 //! The configuration of `onboard run`: one TOML file, environment and flags, unknown keys refused.
 
 mod camera;
+mod explain;
 mod keys;
+mod position;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod tiling;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -12,16 +15,14 @@ use std::time::Duration;
 
 use kestrel_link::DroneId;
 use kestrel_link::signature::{VerifyingKey, parse_public_key};
-use kestrel_perception::geo::Bounds;
-use kestrel_perception::{GateThresholds, Georeferencer, Tiling};
+use kestrel_perception::{GateThresholds, Tiling};
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::camera::CameraOptions;
-use crate::engine::{EngineChoice, EngineOptions};
+use crate::engine::{Accelerator, EngineChoice, EngineOptions};
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
-use crate::position::read_camera;
 use crate::record::RecordOptions;
 
 use keys::{keys, merge, put, unknown};
@@ -38,7 +39,8 @@ struct File {
     engine: Engine,
     camera: camera::Camera,
     perception: Perception,
-    position: Position,
+    tiling: tiling::TilingSection,
+    position: position::Position,
     link: Link,
     limits: LimitsSection,
     watchdog: upkeep::Watchdog,
@@ -46,6 +48,7 @@ struct File {
     metrics: upkeep::MetricsSection,
     record: Record,
     standing: standing::StandingSection,
+    explain: explain::ExplainSection,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -71,6 +74,8 @@ struct Engine {
     threads: usize,
     library: PathBuf,
     fetch: bool,
+    prepared: PathBuf,
+    plugin: PathBuf,
     fallback: String,
     fallback_after_failures: u32,
     rebuild_first_millis: u64,
@@ -84,15 +89,6 @@ struct Engine {
 struct Perception {
     tiling: Tiling,
     gate: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Position {
-    camera: PathBuf,
-    pixel_sigma: f64,
-    most_sigma_metres: f64,
-    most_range_metres: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -234,7 +230,11 @@ impl File {
         let wrong = |key, expected: &str, got: String| ConfigError::Value { key, expected: expected.to_owned(), got };
         let drone = DroneId::new(&self.drone).map_err(|error| wrong("drone", "an id", error.to_string()))?;
         let choice: EngineChoice = self.engine.name.parse().map_err(|_| {
-            wrong("engine.name", "ort/cpu, ort/cuda, ort/tensorrt or tract", format!("{:?}", self.engine.name))
+            wrong(
+                "engine.name",
+                "ort/cpu, ort/cuda, ort/tensorrt, ort/nv_tensorrt_rtx or tract",
+                format!("{:?}", self.engine.name),
+            )
         })?;
         if choice == EngineChoice::Auto {
             let expected = "the engine that is to fly: ort/cpu, ort/cuda, ort/tensorrt or tract";
@@ -247,6 +247,7 @@ impl File {
         let millis = Duration::from_millis;
         let source = self.model.source()?;
         let georeferencer = self.position.georeferencer()?;
+        let poses = self.position.poses()?;
         let deadline = millis(self.limits.deadline_millis);
         let upkeep = UpkeepOptions {
             fallback: self.engine.fallback(choice)?,
@@ -267,14 +268,21 @@ impl File {
                     library: Some(self.engine.library).filter(|path| !path.as_os_str().is_empty()),
                     fetch: self.engine.fetch,
                     progress: false,
+                    accelerator: Accelerator {
+                        prepared: Some(self.engine.prepared).filter(|path| !path.as_os_str().is_empty()),
+                        plugin: Some(self.engine.plugin).filter(|path| !path.as_os_str().is_empty()),
+                    },
                 },
                 segmenter: SegmenterOptions {
                     tiling: self.perception.tiling,
+                    tiles: self.tiling.options()?,
                     gate: self.perception.gate.then(GateThresholds::default),
                     standing: self.standing.options()?,
                     ..SegmenterOptions::default()
                 },
                 georeferencer,
+                poses,
+                explain: self.explain.options()?,
                 link: LinkOptions {
                     listen: self.link.listen,
                     connect: self.link.connect,
@@ -293,33 +301,6 @@ impl File {
                 }),
             },
             camera,
-        })
-    }
-}
-
-impl Position {
-    fn georeferencer(&self) -> Result<Option<Georeferencer>, ConfigError> {
-        let bounds = Bounds {
-            pixel_sigma: self.pixel_sigma,
-            most_sigma_metres: self.most_sigma_metres,
-            most_range_metres: self.most_range_metres,
-        };
-        bounds.check().map_err(|error| ConfigError::Value {
-            key: match error.field {
-                "pixel_sigma" => "position.pixel_sigma",
-                "most_sigma_metres" => "position.most_sigma_metres",
-                _ => "position.most_range_metres",
-            },
-            expected: error.expected.to_owned(),
-            got: error.got.to_string(),
-        })?;
-        if self.camera.as_os_str().is_empty() {
-            return Ok(None);
-        }
-        read_camera(&self.camera, bounds).map(Some).map_err(|error| ConfigError::Value {
-            key: "position.camera",
-            expected: "the calibration of the camera".to_owned(),
-            got: error.to_string(),
         })
     }
 }

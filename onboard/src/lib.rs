@@ -3,13 +3,16 @@
 //! The way of a frame: a [`node`] takes it from the [`camera`], the [`pipeline`] looks at it and answers what was asked
 //! with an [`engine`], and the node publishes the outcome, with its [`position`] on the earth where camera and pose are known.
 //! A [`bundle`] holds the model, [`slots`] hold bundles. A [`record`] keeps a flight so that it can be flown again, bit for bit.
-//! [`health`] is how a drone watches itself.
+//! [`health`] is how a drone watches itself, [`flight`] the whole of it as a process, and a [`soak`] finds out whether it
+//! holds; a [`conformance`] suite is how an engine is held against the one that trained.
 #![deny(unsafe_code)]
 
 pub mod bundle;
 pub mod camera;
 pub mod config;
+pub mod conformance;
 pub mod engine;
+pub mod flight;
 pub mod health;
 pub mod node;
 pub mod pipeline;
@@ -18,3 +21,4 @@ pub mod record;
 pub mod registry;
 pub mod released;
 pub mod slots;
+pub mod soak;

@@ -85,6 +85,15 @@ pub fn pose_beside(picture: &Path) -> Result<Option<Pose>, PositionError> {
     }
 }
 
+/// The pose in a text that came over the link, whose length was checked.
+pub(crate) fn parse_pose(text: &str) -> Result<Pose, String> {
+    // Serde's texts quote the offending value; a hostile one must not fill the log.
+    let malformed = |why: String| why.chars().take(200).collect::<String>();
+    let pose: Pose = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    pose.check().map_err(|error| malformed(error.to_string()))?;
+    Ok(pose)
+}
+
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, PositionError> {
     let failed = |source| PositionError::Read { path: path.to_owned(), source };
     let malformed = |why| PositionError::Malformed { path: path.to_owned(), why };

@@ -1,8 +1,13 @@
 //! The frozen benchmark: sets that are the same for everyone, with seeds and scenes that training never sees.
 //!
-//! Rendered scenes: training uses seeds below 1,000,000, threshold tuning 2,000,000 and on, tests 3,000,000 and on.
+//! Rendered scenes: training uses seeds below 1,000,000, threshold tuning 2,000,000 and on, tests 3,000,000 and on, large
+//! scenes 4,000,000 and on.
 //! Real images: the frozen scene splits of [`crate::datasets::Record::split`].
 //! `docs/benchmark.json` (example `freeze_benchmark`) lists counts, strata, sizes and a hash of every set.
+
+mod large;
+
+pub use large::{HEIGHT, LARGE_SCENES, LARGE_SEED, WIDTH, large_scenes};
 
 use std::path::Path;
 
@@ -28,6 +33,8 @@ pub const TEST_SEED: u64 = 3_000_000;
 pub const TEST_SCENES: usize = 300;
 /// Scenes of the tuning set when no limit is given.
 pub const TUNE_SCENES: usize = 200;
+/// Seeds of a rendered set that share no scene; seed `n` draws the scenes of seed `n + SEEDS` again.
+pub const SEEDS: u64 = 40;
 /// The names of [`set`].
 pub const NAMES: [&str; 10] = [
     "scenes",
@@ -95,7 +102,7 @@ pub(crate) fn options() -> Options {
 /// Scenes, degraded by the families in turn (severities 0.2, 0.4, … 1.0) when there are any.
 fn from_scenes(base: u64, seed: u64, count: usize, families: Vec<Family>) -> Samples {
     // Ten thousand scenes apart, so that sets of different seeds share none.
-    let first = base + (seed % 40) * 10_000;
+    let first = base + (seed % SEEDS) * 10_000;
     Box::new((0..count as u64).map(move |n| {
         let mut rng = ChaCha8Rng::seed_from_u64(first + n);
         let picture = scenes::render(first + n, SIZE);

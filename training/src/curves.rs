@@ -145,6 +145,53 @@ fn svg(points: &[Point], curves: &[Curve]) -> String {
     out
 }
 
+/// Name, colour and points of a line in the unit square.
+pub type Line<'a> = (&'a str, &'a str, Vec<(f64, f64)>);
+
+/// An SVG of lines over a share from 0 to 1, each value a share too; what is not finite is left out.
+pub fn square(across: &str, lines: &[Line<'_>]) -> String {
+    let x = |share: f64| MARGIN + share * (WIDTH - 2.0 * MARGIN - LEGEND);
+    let y = |share: f64| HEIGHT - MARGIN - share * (HEIGHT - 2.0 * MARGIN);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
+         font-size=\"11\"><rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>"
+    );
+    for tenth in 0..=10 {
+        let share = f64::from(tenth) / 10.0;
+        let _ = write!(
+            out,
+            "<line x1=\"{0:.1}\" x2=\"{1:.1}\" y1=\"{2:.1}\" y2=\"{2:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{3:.1}\" y=\"{2:.1}\" text-anchor=\"end\">{share:.1}</text>\
+             <text x=\"{4:.1}\" y=\"{5:.1}\" text-anchor=\"middle\">{share:.1}</text>",
+            x(0.0),
+            x(1.0),
+            y(share),
+            x(0.0) - 4.0,
+            x(share),
+            HEIGHT - MARGIN + 14.0,
+        );
+    }
+    for (k, (name, colour, points)) in lines.iter().enumerate() {
+        let finite = points.iter().filter(|point| point.0.is_finite() && point.1.is_finite());
+        let drawn: Vec<String> = finite.map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1))).collect();
+        let _ = write!(
+            out,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>",
+            drawn.join(" "),
+            WIDTH - LEGEND,
+            MARGIN + 16.0 * k as f64,
+        );
+    }
+    let _ = write!(
+        out,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{across}</text></svg>",
+        x(1.0),
+        HEIGHT - MARGIN / 4.0
+    );
+    out
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -171,5 +218,12 @@ mod tests {
         log.plot().unwrap();
         let svg = std::fs::read_to_string(folder.path().join("curves.svg")).unwrap();
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>") && svg.contains("polyline points=\"2"));
+    }
+
+    #[test]
+    fn lines_stay_in_the_square_and_leave_out_what_is_no_number() {
+        let svg = square("coverage", &[("risk", "#444444", vec![(0.0, 0.0), (0.5, f64::NAN), (1.0, 1.0)])]);
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>") && svg.contains("coverage"), "{svg}");
+        assert!(svg.contains("points=\"46.0,374.0 684.0,46.0\"") && !svg.contains("NaN"), "{svg}");
     }
 }

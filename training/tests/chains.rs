@@ -8,24 +8,32 @@ use std::ops::ControlFlow;
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::generate::{Constraint, Prompt, Sampling, generate};
-use kestrel_models::kestrel::{Choice, Config, Seen, vision};
-use kestrel_models::tokenizer::{self, QueryTokenizer};
+use kestrel_models::kestrel::{Choice, Config, Seen, location_codes, vision};
+use kestrel_models::tokenizer::{self, FIRST_LOCATION, LOCATIONS, QueryTokenizer};
 use kestrel_training::cache::{Kind, Sources, Spec, make};
 use kestrel_training::expressions::corpus;
 use kestrel_training::grpo;
 use kestrel_training::sample::Sample;
-use kestrel_training::sft::chain::Laid;
+use kestrel_training::sft::chain::{Before, Laid};
 use kestrel_training::sft::example::{Chain, Example, Maker};
 use kestrel_training::sft::explain::{Model, explain};
 use kestrel_training::sft::measured::Times;
 use kestrel_training::sft::pass::{Setup, pass};
+use kestrel_training::sft::propose;
 use kestrel_training::sft::recipe::Weights;
-use kestrel_training::sft::{Options, Phase, Recipe, checkpoint, train, untrained};
+use kestrel_training::sft::{Options, Phase, Recipe, checkpoint, locate, train, untrained};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 fn recipe() -> Recipe {
     toml::from_str(include_str!("../recipes/smoke.toml")).unwrap()
+}
+
+/// The same of a model that is told of what stands out.
+fn told() -> Recipe {
+    let mut recipe = recipe();
+    recipe.model = Config { language_width: 128, things: true, ..recipe.model };
+    recipe
 }
 
 fn taught(recipe: &Recipe) -> Phase {
@@ -86,8 +94,16 @@ fn near(a: &[f32], b: &[f32]) -> bool {
 /// What would break: training on a layout that no answer is ever decoded in.
 #[test]
 fn a_chain_is_taught_by_the_logits_that_it_is_decoded_with() {
-    let recipe = recipe();
-    let phase = taught(&recipe);
+    decodes_as_taught(&recipe());
+}
+
+#[test]
+fn so_is_one_behind_things() {
+    decodes_as_taught(&told());
+}
+
+fn decodes_as_taught(recipe: &Recipe) {
+    let phase = taught(recipe);
     let config = recipe.model_of(&phase);
     let tokenizer = words(&config);
     let params = untrained(&recipe.model, 5).unwrap();
@@ -95,8 +111,12 @@ fn a_chain_is_taught_by_the_logits_that_it_is_decoded_with() {
     let seen = look(&params, &config, &example.pixels);
     let (chains, special) = (&example.reasons.chains, tokenizer.special());
 
-    let laid = Laid::of(chains, &config, special.seg, special.pad).unwrap();
-    let said = laid.say(&mut Candle::evaluating(&params), &config, &seen.tokens).unwrap();
+    let picked = propose::found(&seen, &config).unwrap();
+    let things = propose::things(&config, &seen, &picked).unwrap();
+    assert_eq!(things.is_some(), config.things, "an untrained model finds something everywhere");
+    let before = Before { tokens: &seen.tokens, things: things.as_ref() };
+    let laid = Laid::of(chains, &config, &before, special.seg, special.pad).unwrap();
+    let said = laid.say(&mut Candle::evaluating(&params), &config, &before).unwrap();
     let logits: Vec<f32> = said.logits.flatten_all().unwrap().to_vec1().unwrap();
     let states: Vec<Vec<f32>> = laid.states(&said).unwrap().squeeze(0).unwrap().to_vec2().unwrap();
 
@@ -106,7 +126,7 @@ fn a_chain_is_taught_by_the_logits_that_it_is_decoded_with() {
         assert_eq!(prompt.last(), Some(&special.think));
         let mut dictated = [Dictated { ids: written, at: 0, heard: RefCell::default() }];
         let sampling = Sampling { choice: Choice::Greedy, most: written.len(), seg: special.seg };
-        let prompt = Prompt { tokens: &seen.tokens, ids: prompt };
+        let prompt = Prompt { tokens: &seen.tokens, things: things.as_ref(), ids: prompt };
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let told = generate(&params, &config, &prompt, &mut dictated, sampling, &mut rng).unwrap();
         let mut grammar = *grammar;
@@ -126,16 +146,47 @@ fn a_chain_is_taught_by_the_logits_that_it_is_decoded_with() {
     assert!(open.next().is_none() && shown.next().is_none());
 }
 
+const MOVED: [&str; 8] = [
+    "language.embed_tokens.weight",
+    "language.layers.0.self_attn.v_proj.weight",
+    "language.layers.0.mlp.down_proj.weight",
+    "projector.in.weight",
+    "seg.out.weight",
+    "mask.likeness.seg_fine.weight",
+    "compare.choice.weight",
+    "mask.prompt.weight",
+];
+
 #[test]
 fn what_chains_teach_is_the_derivative_of_their_loss() {
-    let recipe = recipe();
-    let phase = taught(&recipe);
+    teaches_the_derivative(&recipe(), &Weights::default(), &MOVED);
+}
+
+#[test]
+fn so_is_what_they_teach_of_things_and_near_misses() {
+    let weights = Weights { location: 2.0, location_spread: 1.0, ..Weights::default() };
+    let moved = [
+        "language.embed_tokens.weight",
+        "language.things.plain.weight",
+        "language.things.in.weight",
+        "language.things.out.weight",
+        "language.things.norm.weight",
+        "language.point.key.weight",
+        "language.point.place.weight",
+        "language.point.query.weight",
+        "language.point.edge.weight",
+    ];
+    teaches_the_derivative(&told(), &weights, &moved);
+}
+
+fn teaches_the_derivative(recipe: &Recipe, weights: &Weights, moved: &[&str]) {
+    let phase = taught(recipe);
     let config = recipe.model_of(&phase);
     let tokenizer = words(&config);
     let params = untrained(&recipe.model, 5).unwrap();
     let example = example(&mut Maker::new(&config, &phase, &tokenizer));
     // Predicted IoU has a target that jumps; everything but chains is taught elsewhere and weighs little here.
-    let little = Weights { answer: 0.01, doubt: 0.01, auxiliary: 0.01, anchor: 0.01, ..Weights::default() };
+    let little = Weights { answer: 0.01, doubt: 0.01, auxiliary: 0.01, anchor: 0.01, ..weights.clone() };
     let weights = Weights { proposals: 0.01, reading: 0.01, iou: 0.0, chain: 2.0, ..little };
     let special = tokenizer.special();
     let setup =
@@ -144,18 +195,10 @@ fn what_chains_teach_is_the_derivative_of_their_loss() {
     let (grads, values) = run();
     let chains = values.chains;
     assert_eq!(chains.taught as usize, example.reasons.chains.len());
+    assert!(chains.nats > 1.0 && (0.0..=1.0).contains(&(chains.near / chains.taught)), "{chains:?}");
     assert!(chains.loss > 1.0 && chains.shown > 0.0 && chains.loss + chains.shown < values.total, "{values:?}");
     let vars: HashMap<_, _> = params.vars().into_iter().collect();
-    for name in [
-        "language.embed_tokens.weight",
-        "language.layers.0.self_attn.v_proj.weight",
-        "language.layers.0.mlp.down_proj.weight",
-        "projector.in.weight",
-        "seg.out.weight",
-        "mask.likeness.seg_fine.weight",
-        "compare.choice.weight",
-        "mask.prompt.weight",
-    ] {
+    for &name in moved {
         let grad: Vec<f32> = grads.get(vars[name].as_tensor()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         let norm = grad.iter().map(|g| g * g).sum::<f32>().sqrt();
         let original = params.tensors()[name].copy().unwrap();
@@ -170,6 +213,51 @@ fn what_chains_teach_is_the_derivative_of_their_loss() {
         params.insert(name, &original).unwrap();
         assert!((slope - norm).abs() < 0.08 * norm + 2e-3, "{name}: differences give {slope}, the gradient {norm}");
     }
+}
+
+/// What would break: a reasoned answer whose `[SEG]` shows less than the fast answer to the same question.
+#[test]
+fn states_of_reasoned_answers_are_drawn_to_those_of_fast_ones() {
+    let recipe = told();
+    let phase = taught(&recipe);
+    let config = recipe.model_of(&phase);
+    let tokenizer = words(&config);
+    let params = untrained(&recipe.model, 5).unwrap();
+    let mut maker = Maker::new(&config, &phase, &tokenizer);
+    let alone = |e: &Example| e.reasons.chains.iter().any(|chain| chain.shown.len() == 1);
+    let example = scenes(0.0, 0..20).iter().map(|s| maker.draw(s, 5).unwrap()).find(alone).expect("one thing is shown");
+    assert_eq!(example.reasons.about.len(), example.reasons.chains.len());
+    let special = tokenizer.special();
+    let run = |weights: &Weights| {
+        let (answers, pad) = (special.answers(), special.pad);
+        let setup = Setup { params: &params, config: &config, weights, answers, pad };
+        pass(&setup, &example, 3, &mut Times::default()).unwrap().1
+    };
+    let plain = Weights { chain: 1.0, ..Weights::default() };
+    let (without, with) = (run(&plain), run(&Weights { agreement: 3.0, ..plain.clone() }));
+    assert!(without.chains.apart == 0.0 && with.chains.apart > 0.0, "{with:?}");
+    assert!((with.total - without.total - with.chains.apart).abs() < 1e-3 * with.total, "{with:?}");
+    assert_eq!((with.chains.loss, with.chains.shown), (without.chains.loss, without.chains.shown));
+}
+
+/// What would break: locations that begin as anything but places, or words that change with them.
+#[test]
+fn locations_begin_as_places_and_words_stay() {
+    let recipe = recipe();
+    let params = untrained(&recipe.model, 5).unwrap();
+    let width = recipe.model.language_width;
+    let name = "language.embed_tokens.weight";
+    let values = |name: &str| params.tensors()[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let before = values(name);
+    locate(&params, &recipe.model).unwrap();
+    let after = values(name);
+    let locations = FIRST_LOCATION as usize * width..(FIRST_LOCATION + LOCATIONS) as usize * width;
+    let size = (before[locations.clone()].iter().map(|v| v * v).sum::<f32>() / locations.len() as f32).sqrt();
+    assert_eq!(after[locations.clone()], location_codes(&values("projector.place.weight"), width, size));
+    assert_eq!(after[..locations.start], before[..locations.start]);
+    assert_eq!(after[locations.end..], before[locations.end..]);
+    let tiny = Params::new(&Device::Cpu, 1);
+    assert!(locate(&tiny, &recipe.model).unwrap_err().to_string().contains("embed_tokens"));
 }
 
 /// What would break: results of recipes that were made before there were chains.

@@ -154,6 +154,22 @@ fn reasoned_rollouts_are_improved_by_the_probabilities_they_were_sampled_with() 
     assert!(moved("language.layers.0.mlp.up_proj.weight") && !moved("seg.in.weight"));
 }
 
+/// What would break: the ablation's arm that teaches reasons beside fast answers, which would teach none.
+#[test]
+fn chains_are_taught_beside_supervision_on_kept_features() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    let alone = "steps = 2\nupdates = 1\n[terms]\npolicy = 0.0\nsupervised = 1.0\n[loss]\nchain = 0.5\n[reasoning]\nthought_tokens = 200";
+    let beside = format!("name = \"beside\"\n{alone}\n[questions]\nchains = 3");
+    let entries = |changes: &str| log(&run(&smoke(changes), runs.path(), Some(&start), usize::MAX).unwrap().folder);
+    let (with, without) = (entries(&beside), entries(&format!("name = \"alone\"\n{alone}")));
+    let first = |entries: &[serde_json::Value], key: &str| entries[0]["measured"]["improved"][key].as_f64();
+    assert!(first(&with, "chains") > Some(0.0), "{}", with[0]);
+    assert_eq!(first(&without, "chains"), None, "without chains the log is as it was");
+    assert_eq!(first(&with, "supervised"), first(&without, "supervised"), "the same fast questions");
+    assert!(with.iter().all(|entry| entry["norm"].as_f64().unwrap() > 0.0));
+}
+
 #[test]
 fn reinforcement_raises_the_reward() {
     let runs = tempfile::tempdir().unwrap();
@@ -180,10 +196,12 @@ fn a_hidden_target_is_asked_for_in_the_clean_view_too() {
         progress: &|_, _| {},
     };
     let episodes = baker.training(&smoke("").data).unwrap();
-    let (mut hidden, mut degraded) = (0, 0);
+    let (mut hidden, mut degraded, mut chains) = (0, 0, [0; 2]);
     for index in 0..episodes.len() {
         let episode = episodes.get(index, &start.config).unwrap();
         assert!(episode.sights[0].degradation.is_none());
+        let why = |sight: &grpo::episode::Sight| sight.asked.iter().filter(|posed| posed.chain.is_some()).count();
+        chains = [chains[0] + why(&episode.sights[0]), chains[1] + episode.sights[1..].iter().map(why).sum::<usize>()];
         for sight in &episode.sights[1..] {
             degraded += usize::from(sight.degradation.is_some());
             for posed in &sight.asked {
@@ -197,6 +215,7 @@ fn a_hidden_target_is_asked_for_in_the_clean_view_too() {
         }
     }
     assert!(degraded == episodes.len() && hidden > 0, "{degraded} degraded views hide {hidden} targets");
+    assert!(chains.iter().all(|count| *count > 0), "clear and degraded views have answers with reasons: {chains:?}");
 }
 
 #[test]

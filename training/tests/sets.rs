@@ -6,16 +6,20 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use image::{GrayImage, Luma, Rgb, RgbImage};
-use kestrel_training::cache::{Cache, Own, Sources, Spec, make};
+use image::{Rgb, RgbImage};
+use kestrel_training::cache::{Cache, Sources, Spec, make};
+use kestrel_training::datasets::Split;
 use kestrel_training::datasets::folder::Folder;
 use kestrel_training::datasets::formats::{Annotations, Format, read, write_coco};
-use kestrel_training::datasets::{Record, Split};
-use kestrel_training::metrics::published::Benchmark;
-use kestrel_training::sample::{Category, Stratum, Target};
+use kestrel_training::sample::Category;
 use kestrel_training::sft::{self, Options, Progress, Recipe, TrainError, train};
-use kestrel_training::{benchmark, grpo, scenes};
+use kestrel_training::{grpo, scenes};
 use tempfile::TempDir;
+
+mod sets {
+    pub(crate) mod refused;
+    pub(crate) mod words;
+}
 
 /// Seeds that nothing else uses.
 const FIRST_SEED: u64 = 7_100_000;
@@ -131,95 +135,6 @@ fn no_picture_is_in_two_parts() {
     }
 }
 
-/// Sets that split expressions put one picture into two splits: it is kept from training whole.
-#[test]
-fn a_picture_with_words_of_two_splits_is_kept_from_training() {
-    let folder = tempfile::tempdir().unwrap();
-    for place in ["Annotations", "JPEGImages"] {
-        std::fs::create_dir(folder.path().join(place)).unwrap();
-    }
-    let object = |x: u32, text: &str| {
-        format!(
-            "<object><name>ship</name><bndbox><xmin>{x}</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>9</ymax></bndbox>\
-             <description>{text}</description></object>",
-            x + 8
-        )
-    };
-    for (name, objects) in
-        [("1", [object(2, "the left ship"), object(20, "the right ship")].concat()), ("2", object(5, "the ship"))]
-    {
-        RgbImage::new(40, 40).save(folder.path().join(format!("JPEGImages/{name}.jpg"))).unwrap();
-        let text = format!("<annotation><filename>{name}.jpg</filename>{objects}</annotation>");
-        std::fs::write(folder.path().join(format!("Annotations/{name}.xml")), text).unwrap();
-    }
-    std::fs::write(folder.path().join("train.txt"), "0\n2\n").unwrap();
-    std::fs::write(folder.path().join("test.txt"), "1\n").unwrap();
-    let set = Folder::new(Format::DiorRsvg, folder.path());
-    let said = |part: &Annotations| -> Vec<String> {
-        part.records.iter().flat_map(|r: &Record| r.expressions.iter().map(|e| e.text.clone())).collect()
-    };
-    let (train, test) = (set.part(None, Split::Train).unwrap(), set.part(None, Split::Test).unwrap());
-    assert_eq!((said(&train), said(&test)), (vec!["the ship".to_owned()], vec!["the right ship".to_owned()]));
-    let own = Folder { split: Some("train".into()), ..set.clone() }.part(None, Split::Test).unwrap();
-    assert_eq!(files(&own), files(&train));
-    let everything = Folder { split: Some("all".into()), ..set }.part(None, Split::Train).unwrap();
-    assert_eq!(said(&everything).len(), 3);
-    // What is said comes first, and a box is no mask.
-    let sample = benchmark::from_records(test.records, 0, None).next().unwrap().unwrap();
-    let ask = &sample.asks[0];
-    assert_eq!((&*ask.text, ask.written, ask.stratum), ("the right ship", true, Stratum::Position));
-    assert_eq!(ask.target, Target::Boxes(vec![1]));
-    assert!(sample.asks[1..].iter().all(|ask| !ask.written));
-    assert_eq!(Benchmark::of(Format::DiorRsvg), Some(Benchmark::Rsvg));
-}
-
-/// RefSegRS's form: pictures, mask pictures and a line of words each.
-fn masks() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for place in ["images", "masks"] {
-        std::fs::create_dir(folder.path().join(place)).unwrap();
-    }
-    for id in 1..=3 {
-        let inside = |x: u32, y: u32| (10..50).contains(&x) && (20..60).contains(&y);
-        let picture = RgbImage::from_fn(120, 120, |x, y| Rgb(if inside(x, y) { [200, 30, 30] } else { [90, 110, 90] }));
-        picture.save(folder.path().join(format!("images/{id}.png"))).unwrap();
-        let mask = GrayImage::from_fn(120, 120, |x, y| Luma([if inside(x, y) { 255 } else { 0 }]));
-        mask.save(folder.path().join(format!("masks/{id}.png"))).unwrap();
-    }
-    std::fs::write(folder.path().join("output_phrase_train.txt"), "1 the red car on the left\n2 the red car\n")
-        .unwrap();
-    std::fs::write(folder.path().join("output_phrase_test.txt"), "3 the red car on the left\n").unwrap();
-    folder
-}
-
-#[test]
-fn written_words_are_asked_as_they_are_and_only_where_they_hold() {
-    let folder = masks();
-    let part = Folder::new(Format::Refsegrs, folder.path()).part(None, Split::Train).unwrap();
-    let own = Own::new(part.records);
-    let spec = Spec { size: 128, ..Spec::default() };
-    let (mut placed, mut plain) = (0, 0);
-    for seed in 0..60 {
-        let sample = own.sample(&spec, seed).unwrap();
-        for ask in sample.asks.iter().filter(|ask| ask.written) {
-            let Target::Masks(of) = &ask.target else { panic!("{ask:?}") };
-            let mask = sample.picture.instances[of[0]].mask.as_ref().unwrap();
-            let [x, y, ..] = sample.picture.instances[of[0]].bounding_box;
-            match &*ask.text {
-                // Words about a place hold in the whole picture alone, upright: it lies at 10, 20 of 120.
-                "the red car on the left" => {
-                    placed += 1;
-                    assert_eq!([x, y].map(|v| (v * 120.0 / 128.0).round()), [10.0, 20.0]);
-                    assert!((mask.area().unwrap() as f32 / (40.0 * 128.0 / 120.0_f32).powi(2) - 1.0).abs() < 0.06);
-                }
-                "the red car" => plain += 1,
-                other => panic!("{other}"),
-            }
-        }
-    }
-    assert!(placed > 10 && plain > placed / 2, "{placed} and {plain}");
-}
-
 #[test]
 fn a_folder_of_coco_trains_and_is_told_before_it_does() {
     let folder = coco(14, 320);
@@ -297,87 +212,6 @@ fn shares_and_numbers_say_how_much_of_an_epoch_a_set_is() {
         let sample = make(&spec, &sources, kind, seed).unwrap();
         assert!(["a.png", "b.png"].contains(&&*sample.picture.origin.frame), "only what trains");
     }
-}
-
-/// What a person may write in a recipe, and what the error must say. Settings are refused when the recipe is read.
-#[test]
-fn garbage_in_a_recipe_is_one_clear_error() {
-    let sets = [
-        ("format = \"cocoo\"\nfolder = \"x\"", "unknown variant `cocoo`"),
-        ("folder = \"x\"", "missing field `format`"),
-        ("format = \"coco\"", "missing field `folder`"),
-        ("format = \"coco\"\nfolder = \"\"", "data.sets[0].folder"),
-        ("format = \"coco\"\nfolder = \"x\"\nsplitt = \"train\"", "unknown field `splitt`"),
-        ("format = \"coco\"\nfolder = 7", "invalid type"),
-        ("format = \"coco\"\nfolder = \"x\"\npictures = 0", "data.sets[0].pictures"),
-        ("format = \"coco\"\nfolder = \"x\"\npictures = -4", "invalid value"),
-        ("format = \"coco\"\nfolder = \"x\"\nshare = 1.0", "data.sets[0].share"),
-        ("format = \"coco\"\nfolder = \"x\"\nshare = nan", "data.sets[0].share"),
-        ("format = \"coco\"\nfolder = \"x\"\nshare = 0.5", "something beside it"),
-        ("format = \"coco\"\nfolder = \"x\"\nshare = 0.5\npictures = 3", "either `pictures` or `share`"),
-        (
-            "format = \"coco\"\nfolder = \"x\"\n[[sets]]\nformat = \"coco\"\nfolder = \"y\"\nshare = -0.5",
-            "data.sets[1].share",
-        ),
-    ];
-    for (text, wanted) in sets {
-        let error = with_sets(&format!("[[sets]]\n{text}\n")).unwrap_err().to_string();
-        assert!(error.contains(wanted), "{text}: {error}");
-    }
-}
-
-/// Folders that are not what the recipe says. They are refused before anything is made.
-#[test]
-fn a_folder_that_nothing_can_be_learnt_from_is_one_clear_error() {
-    let nothing = tempfile::tempdir().unwrap();
-    let broken = tempfile::tempdir().unwrap();
-    std::fs::write(broken.path().join("annotations.json"), "{\"images\": [").unwrap();
-    let good = cars(&[("train", "a.png"), ("valid", "b.png")]);
-    let gone = cars(&[("train", "a.png")]);
-    std::fs::remove_file(gone.path().join("images/a.png")).unwrap();
-    let unknown = cars(&[("train", "a.png")]);
-    let file = unknown.path().join("train/_annotations.coco.json");
-    let text = std::fs::read_to_string(&file).unwrap().replace("\"car\"", "\"wind turbine\"");
-    std::fs::write(&file, text).unwrap();
-    let cases = [
-        (set(Path::new("/nowhere/at all"), ""), "/nowhere/at all"),
-        (set(Path::new("somewhere"), ""), "KESTREL_DATA"),
-        (set(nothing.path(), ""), "annotations/instances_SPLIT.json"),
-        (set(nothing.path(), "annotations = \"mine.json\""), "mine.json"),
-        (set(broken.path(), ""), "not valid JSON"),
-        (set(gone.path(), ""), "picture that is missing"),
-        (set(unknown.path(), ""), "`wind turbine`"),
-        (
-            set(good.path(), "split = \"tset\""),
-            "expected a split among train, valid, or train, tune, test, or all, got `tset`",
-        ),
-        (set(good.path(), "split = \"test\""), "its splits: train, valid"),
-        (set(good.path(), "content = \"0123\""), "the content 0123"),
-    ];
-    for (text, wanted) in cases {
-        let runs = tempfile::tempdir().unwrap();
-        let recipe = with_sets(&text).unwrap();
-        let options = Options { runs: runs.path().to_path_buf(), ..Options::default() };
-        let error = train(&recipe, &options, &|_| ControlFlow::Continue(())).unwrap_err().to_string();
-        assert!(error.contains(wanted), "{text}: {error}");
-        assert!(std::fs::read_dir(runs.path()).unwrap().next().is_none(), "{text}: something was made");
-    }
-}
-
-/// A picture whose header is fine and whose pixels are not is found when it is decoded: another one takes its place.
-#[test]
-fn a_picture_that_does_not_decode_costs_nothing_but_itself() {
-    let folder = coco(12, 96);
-    let train = Folder::new(Format::Coco, folder.path()).part(None, Split::Train).unwrap();
-    let cut = &train.records[0].path;
-    let bytes = std::fs::read(cut).unwrap();
-    std::fs::write(cut, &bytes[..bytes.len() / 2]).unwrap();
-    let spec = Spec { size: 96, ..Spec::default() };
-    let frames: BTreeSet<String> =
-        (0..40).map(|seed| Own::new(train.records.clone()).sample(&spec, seed).unwrap().picture.origin.frame).collect();
-    assert!(!frames.contains(&train.records[0].frame()) && frames.len() > 2, "{frames:?}");
-    assert!(Own::new(train.records[..1].to_vec()).sample(&spec, 1).is_err());
-    assert!(Own::new(Vec::new()).sample(&spec, 1).is_err());
 }
 
 #[test]

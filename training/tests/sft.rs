@@ -119,6 +119,51 @@ fn a_run_begins_from_a_trained_model_and_not_from_another() {
     assert!(error.contains("[model]"), "{error}");
 }
 
+/// What would break: released weights could not be taught where things are, and a fast answer would change by being told.
+#[test]
+fn a_model_is_told_of_things_from_one_that_was_not() {
+    let runs = tempfile::tempdir().unwrap();
+    let mut first = smoke();
+    first.model.language_width = 128;
+    run(&first, runs.path(), false, 2).unwrap();
+    let mut second = Recipe { name: "told".into(), seed: 9, location_codes: true, ..first.clone() };
+    second.model.things = true;
+    second.phases = vec![Phase { learning_rate: 1e-9, warm_up_steps: 0, ..first.phases[0].clone() }];
+    second.optimiser.weight_decay = 0.0;
+    let from = Options { from: Some(runs.path().join(&first.name)), ..options(runs.path(), false) };
+    train(&second, &from, &|_| ControlFlow::Break(())).unwrap();
+    let (was, is) = (model(runs.path(), &first), model(runs.path(), &second));
+    let new: Vec<&String> = is.keys().filter(|name| !was.contains_key(*name)).collect();
+    assert!(new.len() > 8 && new.iter().all(|name| name.starts_with("language.things.") || name.contains(".point.")));
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    let words = "language.embed_tokens.weight";
+    for (name, values) in was.iter().filter(|(name, _)| *name != words) {
+        assert!(near(values, &is[name]), "{name} did not come along");
+    }
+    // Nothing but the 64 locations, behind 12 other tokens, begins anew.
+    let (locations, end) = (12 * 128, (12 + 64) * 128);
+    let (before, after) = (&was[words], &is[words]);
+    assert!(near(&before[..locations], &after[..locations]) && near(&before[end..], &after[end..]));
+    assert!(!near(&before[locations..end], &after[locations..end]));
+}
+
+/// What would break: a run whose results depend on what is kept of what its frozen vision part sees.
+#[test]
+fn keeping_what_frozen_vision_sees_changes_no_number() {
+    let runs = tempfile::tempdir().unwrap();
+    let of = |name: &str, kept: usize| {
+        let mut recipe = Recipe { name: name.into(), ..smoke() };
+        recipe.data.scenes = 3;
+        let frozen = ["trunk.", "neck.", "projector.", "proposals."].map(str::to_owned).to_vec();
+        recipe.phases = vec![Phase { steps: 4, kept, frozen, ..recipe.phases[1].clone() }];
+        run(&recipe, runs.path(), false, usize::MAX).unwrap();
+        recipe
+    };
+    let (without, with) = (of("without", 0), of("with", 2));
+    assert_eq!(losses(runs.path(), &without), losses(runs.path(), &with));
+    assert!(model(runs.path(), &without) == model(runs.path(), &with), "the exported parameters differ");
+}
+
 #[test]
 fn a_pretrained_trunk_is_demanded_when_the_recipe_says_so() {
     let runs = tempfile::tempdir().unwrap();

@@ -101,7 +101,7 @@ fn whatever_is_sampled_is_an_answer() {
         let grammar = TextGrammar::new(&tokenizer, limits);
         let choice = Choice::Sampled { temperature: 1.0 };
         let sampling = Sampling { choice, most: limits.most(), seg: special.seg };
-        let prompt = Prompt { tokens: &seen.tokens, ids: &[80, 81, special.answer] };
+        let prompt = Prompt { tokens: &seen.tokens, things: None, ids: &[80, 81, special.answer] };
         let drawn = generate(&params, &config, &prompt, &mut [grammar; 4], sampling, &mut rng).unwrap();
         assert_eq!(drawn.len(), 4);
         for rollout in drawn {

@@ -171,7 +171,8 @@ impl Experiment<'_> {
 
     fn records(&self, path: &Path, start: &Start, sets: &[Set]) -> Result<Vec<Record>> {
         if path.is_file() {
-            return crate::calibrate::read_records(path);
+            let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            return crate::records::lines(path, &text, 1);
         }
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let tell = |done: usize, all: usize| self.teller.samples(done, all);

@@ -8,11 +8,12 @@ use crate::session::{Link, block_on};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use kestrel_link::{DroneId, Outcome, Query, Reply, Verdict};
+use kestrel_link::{DroneId, Query, Reply, Verdict};
 use kestrel_onboard::camera;
 use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::SegmenterOptions;
-use kestrel_perception::{Bitmap, Style, draw};
+use kestrel_perception::geo::PosesOptions;
+use kestrel_perception::overlay::draw_outcome;
 use script::{Item, LEAST_PRESENT_SHARE};
 use serde::Serialize;
 use std::net::TcpListener;
@@ -142,6 +143,8 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
         engine: arguments.engine.options(arguments.json),
         segmenter: SegmenterOptions::default(),
         georeferencer: None,
+        poses: PosesOptions::default(),
+        explain: None,
         link: LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() },
         limits: Limits { deadline: ANSWER_TIMEOUT, reuse_frame: ANSWER_TIMEOUT, ..Limits::default() },
         upkeep: UpkeepOptions::of(ANSWER_TIMEOUT),
@@ -159,7 +162,8 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
         if number == 0 || items[number - 1].frame != item.frame {
             frame = node.frames().put(item.frame.clone(), unix_nanos()).context("the drone has stopped")?;
         }
-        let query = Query { id: format!("demo-{number:02}"), text: item.text.clone(), hint: None, frames: 1 };
+        let query =
+            Query { id: format!("demo-{number:02}"), text: item.text.clone(), hint: None, frames: 1, explain: false };
         let reply = crate::ask::ask(&session, drone, &query, ANSWER_TIMEOUT).await?;
         if reply.frame != frame {
             bail!("asked about frame {frame}, answered about {}", reply.frame);
@@ -204,7 +208,9 @@ fn row(out: &Path, number: usize, item: &Item, reply: Reply) -> Result<Row> {
     let frame_file = format!("{number:02}-frame.png");
     let overlay_file = format!("{number:02}-answer.png");
     item.frame.save(out.join(&frame_file)).with_context(|| format!("writing {frame_file}"))?;
-    overlay(item, &reply.outcome)?.save(out.join(&overlay_file)).with_context(|| format!("writing {overlay_file}"))?;
+    let mut overlay = item.frame.clone();
+    draw_outcome(&mut overlay, &reply.outcome)?;
+    overlay.save(out.join(&overlay_file)).with_context(|| format!("writing {overlay_file}"))?;
     let judgement = item.judge(Some(&reply.outcome))?;
     Ok(Row {
         kind: item.kind.clone(),
@@ -216,22 +222,6 @@ fn row(out: &Path, number: usize, item: &Item, reply: Reply) -> Result<Row> {
         right: judgement.map(|j| j.right),
         reply: Some(reply),
     })
-}
-
-/// The frame with its masks; candidates of an ambiguous question are outlined too.
-fn overlay(item: &Item, outcome: &Outcome) -> Result<image::RgbImage> {
-    let mut picture = item.frame.clone();
-    let segments = match outcome {
-        Outcome::Segmented { masks } => masks.as_slice(),
-        Outcome::Refused(refusal) => match &refusal.verdict {
-            Verdict::TargetAmbiguous { candidates } => candidates.as_slice(),
-            _ => &[],
-        },
-    };
-    for segment in segments {
-        draw(&mut picture, &Bitmap::from_mask(&segment.mask)?, &Style::default())?;
-    }
-    Ok(picture)
 }
 
 fn checks(rows: &[Row]) -> Vec<Check> {

@@ -74,6 +74,7 @@ fn answer(html: &mut String, reply: &Reply) {
 mod tests {
     use super::*;
 
+    /// Promise: P13
     #[test]
     fn an_operators_words_cannot_become_markup() {
         let row = Row {

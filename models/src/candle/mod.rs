@@ -14,14 +14,17 @@ mod linear;
 pub mod lora;
 mod norm;
 mod params;
+mod rounding;
 mod simd;
 mod spatial;
 mod storage;
 
 pub use params::{Params, sum_grads};
+pub(crate) use rounding::{round_activation, round_kernel};
 
 use crate::error::{Error, Result};
 use crate::ops::{Act, Conv, Init, Ops};
+use crate::quantise::residual;
 use activation::{Activation, fuses};
 use candle_core::{DType, Device, Tensor};
 
@@ -37,6 +40,21 @@ pub fn free_memory(device: &Device) -> Result<Option<u64>> {
     }
 }
 
+/// What happens to tensors at the places where a quantised graph rounds, see [`crate::quantise`].
+pub trait Places: std::fmt::Debug + Sync {
+    /// The tensor that is read at `place`, as the layer shall have it.
+    ///
+    /// # Errors
+    /// When the tensor cannot be taken.
+    fn activation(&self, place: &str, x: &Tensor) -> Result<Tensor>;
+
+    /// The kernel of `layer`, whose output channels lie along `axis`, as the layer shall have it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be taken.
+    fn kernel(&self, layer: &str, weight: &Tensor, axis: usize) -> Result<Tensor>;
+}
+
 /// An interpreter for one pass; cheap to make. Several may share the same [`Params`] from several threads.
 #[derive(Debug, Clone)]
 pub struct Candle<'a> {
@@ -44,13 +62,14 @@ pub struct Candle<'a> {
     detach: bool,
     frozen_prefixes: Vec<String>,
     composed: bool,
+    places: Option<&'a dyn Places>,
 }
 
 impl<'a> Candle<'a> {
     /// For training: results remember how they came about, as far as they depend on a parameter that is not frozen.
     pub fn new(params: &'a Params) -> Self {
         let composed = !params.device().is_cpu();
-        Self { params, detach: false, frozen_prefixes: Vec::new(), composed }
+        Self { params, detach: false, frozen_prefixes: Vec::new(), composed, places: params.places() }
     }
 
     /// For evaluation: nothing is kept for a backward pass.
@@ -67,6 +86,23 @@ impl<'a> Candle<'a> {
     /// data, the stage leaves no graph and costs no backward pass.
     pub fn set_frozen_prefixes(&mut self, prefixes: Vec<String>) {
         self.frozen_prefixes = prefixes;
+    }
+
+    /// The same, watched or rounded where a quantised graph rounds; in the place of what the parameters say of it.
+    #[must_use]
+    pub fn with_places(self, places: &'a dyn Places) -> Self {
+        Self { places: Some(places), ..self }
+    }
+
+    /// A tensor as it is read at a place.
+    fn at(&self, place: &str, x: &Tensor) -> Result<Tensor> {
+        self.places.map_or_else(|| Ok(x.clone()), |places| places.activation(place, x))
+    }
+
+    /// The kernel of a layer, with its output channels along `axis`.
+    fn kernel(&self, layer: &str, shape: &[usize], axis: usize, init: Init) -> Result<Tensor> {
+        let weight = self.weight(layer, shape, init)?;
+        self.places.map_or_else(|| Ok(weight.clone()), |places| places.kernel(layer, &weight, axis))
     }
 
     fn get(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
@@ -146,10 +182,11 @@ impl Ops for Candle<'_> {
         let Conv { kernel, stride, act } = conv;
         let channels = last(x);
         let init = deviation(kernel * kernel * channels, act);
-        let weight = self.weight(name, &[out, kernel, kernel, channels], init)?;
+        let weight = self.kernel(name, &[out, kernel, kernel, channels], 0, init)?;
+        let x = self.at(name, x)?;
         let bias = self.bias(name, out)?;
         let patches = match self.composed {
-            true => composed::patches(x, kernel, stride)?,
+            true => composed::patches(&x, kernel, stride)?,
             false => x.contiguous()?.apply_op1(spatial::Patches { kernel, stride })?,
         };
         self.affine(&patches, &weight, Some(&bias), act)
@@ -159,7 +196,8 @@ impl Ops for Candle<'_> {
         expect_rank("depthwise", name, x, 4)?;
         let Conv { kernel, act, .. } = conv;
         let channels = last(x);
-        let weight = self.weight(name, &[kernel, kernel, channels], deviation(kernel * kernel, act))?;
+        let weight = self.kernel(name, &[kernel, kernel, channels], 2, deviation(kernel * kernel, act))?;
+        let x = self.at(name, x)?;
         let bias = self.bias(name, channels)?;
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
@@ -168,7 +206,7 @@ impl Ops for Candle<'_> {
             return Ok(composed::activate(&y, act)?);
         }
         if self.composed {
-            return Ok(composed::depthwise(x, &weight, &bias, conv)?);
+            return Ok(composed::depthwise(&x, &weight, &bias, conv)?);
         }
         let fused = Conv { act: if fuses(act) { act } else { Act::None }, ..conv };
         let y = x.contiguous()?.apply_op3(&weight, &bias, depthwise::Depthwise(fused))?;
@@ -177,9 +215,9 @@ impl Ops for Candle<'_> {
 
     fn linear(&mut self, x: &Tensor, name: &str, out: usize, bias: bool, act: Act) -> Result<Tensor> {
         let inner = last(x);
-        let weight = self.weight(name, &[out, inner], deviation(inner, act))?;
+        let weight = self.kernel(name, &[out, inner], 0, deviation(inner, act))?;
         let bias = if bias { Some(self.bias(name, out)?) } else { None };
-        self.affine(x, &weight, bias.as_ref(), act)
+        self.affine(&self.at(name, x)?, &weight, bias.as_ref(), act)
     }
 
     fn upsample_nearest(&mut self, x: &Tensor, factor: usize) -> Result<Tensor> {
@@ -201,7 +239,7 @@ impl Ops for Candle<'_> {
     }
 
     fn embedding(&mut self, ids: &Tensor, name: &str, vocabulary: usize, dim: usize) -> Result<Tensor> {
-        let weight = self.weight(name, &[vocabulary, dim], Init::Normal(0.02))?;
+        let weight = self.kernel(name, &[vocabulary, dim], 0, Init::Normal(0.02))?;
         let (n, length) = ids.dims2()?;
         Ok(weight.index_select(&ids.flatten_all()?, 0)?.reshape((n, length, dim))?)
     }
@@ -268,6 +306,14 @@ impl Ops for Candle<'_> {
 
     fn add(&mut self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         Ok(a.broadcast_add(b)?)
+    }
+
+    fn residual(&mut self, branch: &Tensor, identity: &Tensor, name: &str) -> Result<Tensor> {
+        let identity = match self.places {
+            Some(places) => places.activation(&residual(name), identity)?,
+            None => identity.clone(),
+        };
+        self.add(branch, &identity)
     }
 
     fn mul(&mut self, a: &Tensor, b: &Tensor) -> Result<Tensor> {

@@ -1,5 +1,6 @@
 //! Named parameters, and gradients summed over samples.
 
+use super::Places;
 use super::lora::{self, Lora};
 use crate::error::{Error, Result};
 use crate::ops::Init;
@@ -8,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The parameters of a model, by full name. Threads may read them at once.
 ///
@@ -21,6 +22,7 @@ pub struct Params {
     device: Device,
     seed: u64,
     entries: RwLock<HashMap<String, Entry>>,
+    places: Option<Arc<dyn Places + Send>>,
 }
 
 #[derive(Debug, Clone)]
@@ -33,7 +35,21 @@ struct Entry {
 impl Params {
     /// No parameters yet; missing ones are made on `device`.
     pub fn new(device: &Device, seed: u64) -> Self {
-        Self { init_missing: true, device: device.clone(), seed, entries: RwLock::default() }
+        Self { init_missing: true, device: device.clone(), seed, entries: RwLock::default(), places: None }
+    }
+
+    /// Every pass over these parameters is watched or rounded at the places of a quantised graph from now on.
+    pub fn set_places(&mut self, places: impl Places + Send + 'static) {
+        self.places = Some(Arc::new(places));
+    }
+
+    /// The same places as other parameters have, if any.
+    pub fn set_places_of(&mut self, other: &Self) {
+        self.places.clone_from(&other.places);
+    }
+
+    pub(super) fn places(&self) -> Option<&dyn Places> {
+        self.places.as_deref().map(|places| places as &dyn Places)
     }
 
     /// Copies of `tensors` as `f32`, on the device they are on (the CPU if there are none); a missing one is refused.

@@ -14,6 +14,7 @@ use super::choice::{Choice, choose};
 use super::language::{Places, layers, words};
 use super::pack::rotary;
 use super::step::{read, step};
+use super::things::{Told, nowhere, told};
 use super::{Config, KeyValue, Next};
 use crate::candle::{Candle, Params};
 use crate::error::{Error, Result};
@@ -50,6 +51,8 @@ impl Constraint for Grammar {
 pub struct Prompt<'a> {
     /// Image tokens of one picture, `[1, I, language_width]`.
     pub tokens: &'a Tensor,
+    /// What stands out there, `[1, K, THING]`, where the model is told of it and there is anything.
+    pub things: Option<&'a Tensor>,
     /// The words behind them.
     pub ids: &'a [u32],
 }
@@ -153,19 +156,36 @@ fn prefill(ops: &mut Candle<'_>, config: &Config, prompt: &Prompt<'_>) -> Result
         return Err(misshapen(config, prompt));
     }
     // Where the vision stage trains, its image tokens remember how they came about.
-    let mut rows = prompt.tokens.detach();
+    let tokens = prompt.tokens.detach();
+    let (mut rows, mut places) = match config.things {
+        true => {
+            let Told { rows, places } = told(ops, config, &tokens, prompt.things)?;
+            (rows, Some(places))
+        }
+        false => (tokens, None),
+    };
+    let images = rows.dim(1)?;
     if !prompt.ids.is_empty() {
         let ids = Tensor::from_slice(prompt.ids, (1, prompt.ids.len()), rows.device())?;
         let text = words(ops, config, &ids)?;
         rows = ops.concat(&[rows, text], 1)?;
+        if let Some(places) = &mut places {
+            let text = nowhere(ops, 1, prompt.ids.len())?;
+            *places = ops.concat(&[places.clone(), text], 1)?;
+        }
     }
     let all = images + prompt.ids.len();
     // The layout of `pack`, with a pack of one: image tokens share position 0, and everything sees what was before.
     let positions: Vec<u32> = (0..all).map(|row| (row + 1).saturating_sub(images) as u32).collect();
     let (cos, sin) = angles(ops, config, &positions)?;
     let seen = ops.constant(&mask(0, 0, all, all), &[1, all, all])?;
-    let places = Places { cos: &cos, sin: &sin, mask: &seen };
-    let (hidden, kept) = layers(ops, config, &rows, &places, &[])?;
+    if places.is_some() {
+        let stepped = step(ops, config, &Next { rows, mask: seen, cos, sin, places }, &[])?;
+        let last = stepped.logits.narrow(1, all - 1, 1)?;
+        return Ok((last.flatten_all()?.to_vec1()?, stepped.new));
+    }
+    let standing = Places { cos: &cos, sin: &sin, mask: &seen };
+    let (hidden, kept) = layers(ops, config, &rows, &standing, &[])?;
     let last = ops.narrow(&hidden, 1, all - 1, 1)?;
     let (logits, _) = read(ops, config, &last)?;
     Ok((logits.flatten_all()?.to_vec1()?, kept))
@@ -192,7 +212,7 @@ struct Batch {
     /// Which rollout each batch entry is.
     members: Vec<usize>,
     device: Device,
-    /// One of each layer, `[members, prefix + most, kv_width]`.
+    /// One of each layer, and one for pointing where there may be things, `[members, prefix + most, kv_width]`.
     buffers: Vec<KeyValue<Tensor>>,
     /// Rows of picture and prompt.
     prefix: usize,
@@ -249,7 +269,11 @@ impl Batch {
         let (cos, sin) = angles(ops, config, &[position])?;
         // What of the buffer is not yet used is not even shown to the layers, so there is nothing to hide.
         let seen = ops.constant(&mask(used, used, 1, 1), &[1, 1, used + 1])?;
-        let next = Next { rows: words(ops, config, &ids)?, mask: seen, cos, sin };
+        let places = match config.things {
+            true => Some(nowhere(ops, self.members.len(), 1)?),
+            false => None,
+        };
+        let next = Next { rows: words(ops, config, &ids)?, mask: seen, cos, sin, places };
         let stepped = step(ops, config, &next, &past)?;
         for (layer, new) in self.buffers.iter().zip(&stepped.new) {
             layer.keys.slice_set(&new.keys.contiguous()?, 1, used)?;
@@ -282,7 +306,8 @@ mod tests {
         let tokens = (tokens.unwrap().as_tensor() * 0.5).unwrap();
         assert!(tokens.track_op(), "as where the vision stage trains");
         let mut ops = Candle::evaluating(&params);
-        let (logits, kept) = prefill(&mut ops, &config, &Prompt { tokens: &tokens, ids: &[7, 8] }).unwrap();
+        let (logits, kept) =
+            prefill(&mut ops, &config, &Prompt { tokens: &tokens, things: None, ids: &[7, 8] }).unwrap();
         assert_eq!((logits.len(), kept.len()), (config.vocabulary, config.language_layers));
         let mut batch = Batch::new(&mut ops, &Device::Cpu, &kept, 3, 2).unwrap();
         batch.feed(&mut ops, &config, &[1, 2, 3], 3).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Source of the layer: Qwen2 technical report, arXiv 2407.10671; tensor names follow Hugging Face's.
 
+use super::things::{Told, nowhere, point, pointed};
 use super::{Config, KeyValue, PackedTensors, Said};
 use crate::error::{Error, Result};
 use crate::ops::{Act, Ops};
@@ -25,16 +26,49 @@ pub fn language<O: Ops>(
     tokens: &O::T,
     packed: &PackedTensors<O::T>,
 ) -> Result<Said<O::T>> {
+    answers(ops, config, tokens, None, packed)
+}
+
+/// As [`language`], behind things beside the image tokens, at which locations may point.
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn language_told<O: Ops>(
+    ops: &mut O,
+    config: &Config,
+    told: &Told<O::T>,
+    packed: &PackedTensors<O::T>,
+) -> Result<Said<O::T>> {
+    answers(ops, config, &told.rows, Some(&told.places), packed)
+}
+
+fn answers<O: Ops>(
+    ops: &mut O,
+    config: &Config,
+    tokens: &O::T,
+    places: Option<&O::T>,
+    packed: &PackedTensors<O::T>,
+) -> Result<Said<O::T>> {
     let text = words(ops, config, &packed.ids)?;
     let x = ops.concat(&[tokens.clone(), text], 1)?;
-    let places = Places { cos: &packed.cos, sin: &packed.sin, mask: &packed.mask };
-    let (x, _) = layers(ops, config, &x, &places, &[])?;
+    let standing = Places { cos: &packed.cos, sin: &packed.sin, mask: &packed.mask };
+    let (x, _) = layers(ops, config, &x, &standing, &[])?;
     let (images, all) = (ops.shape(tokens)[1], ops.shape(&x)[1]);
     let hidden = ops.narrow(&x, 1, images, all - images)?;
     let hidden = norm(ops, &hidden)?;
 
     let answer = ops.select(&hidden, &packed.index)?;
-    let logits = scores(ops, config, &answer)?;
+    let mut logits = scores(ops, config, &answer)?;
+    if let Some(places) = places {
+        let whole = norm(ops, &x)?;
+        let batch = ops.shape(&x)[0];
+        let text = nowhere(ops, batch, all - images)?;
+        let places = ops.concat(&[places.clone(), text], 1)?;
+        let mask = ops.narrow(&packed.mask, 1, images, all - images)?;
+        let pointing = point(ops, config, (&whole, &places), images, None, &mask)?;
+        let locations = ops.select(&pointing.locations, &packed.index)?;
+        logits = pointed(ops, &logits, &locations)?;
+    }
     // `[SEG]` stands right behind `<answer>`: the same index one row further.
     let behind = ops.narrow(&hidden, 1, 1, all - images - 1)?;
     let seg = ops.select(&behind, &packed.index)?;

@@ -16,6 +16,7 @@ pub mod pack;
 mod positions;
 mod ranks;
 mod step;
+mod things;
 pub mod trunk;
 mod vision;
 
@@ -23,12 +24,15 @@ pub use auxiliary::{Names, names_of_anchors, names_of_places, names_of_tokens, n
 pub use choice::Choice;
 pub use compare::{Compared, Proposals, compare};
 pub use decoder::{decode, mask};
-pub use language::{language, words};
+pub use language::{language, language_told, words};
 pub use likeness::{Keys, Likeness, Wishes, blank, keys, likeness, product, wishes};
 pub use step::{rows, step};
+pub use things::{Told, location_codes, mixed, told};
 pub use vision::vision;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
 
 /// Sizes of the model. Every field is part of a checkpoint: parameters of another configuration do not load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +67,10 @@ pub struct Config {
     pub compare_layers: usize,
     /// Names that places and words share in training; the heads that score them are dropped at export.
     pub auxiliary: usize,
+    /// Whether what stands out is told to the language model before it answers with reasons, and may be pointed at where
+    /// it writes a location. Fast answers do not hear of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub things: bool,
 }
 
 fn compare_layers() -> usize {
@@ -87,6 +95,7 @@ impl Config {
             mask_heads: 4,
             compare_layers: 3,
             auxiliary: 32,
+            things: false,
         }
     }
 
@@ -107,7 +116,21 @@ impl Config {
             mask_heads: 2,
             compare_layers: 1,
             auxiliary: 32,
+            things: false,
         }
+    }
+
+    /// Keys and values that a cache keeps of every row: two of each layer, and two more for pointing.
+    pub fn planes(&self) -> usize {
+        2 * (self.language_layers + usize::from(self.things))
+    }
+
+    /// Whether a model that is told of things is wide enough for them; one that is not has any size.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn tells_things(&self) -> Result<()> {
+        if self.things { things::fits(self) } else { Ok(()) }
     }
 
     /// Width of a row's keys, and of its values.
@@ -195,6 +218,8 @@ pub struct Next<T> {
     pub cos: T,
     /// `[B or 1, T, d/2]`.
     pub sin: T,
+    /// Where the things of the rows are, [`Told::places`]; `None` where the model is told of none.
+    pub places: Option<T>,
 }
 
 /// What [`step`] gives.
@@ -204,7 +229,7 @@ pub struct Stepped<T> {
     pub logits: T,
     /// Every row as a `[SEG]` state, `[B, T, mask_width]`.
     pub seg: T,
-    /// What each layer's cache is to keep of the rows.
+    /// What each layer's cache is to keep of the rows, and behind them what pointing is.
     pub new: Vec<KeyValue<T>>,
 }
 

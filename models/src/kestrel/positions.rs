@@ -5,19 +5,25 @@
 /// Positions are fractions of the picture (cell centres in 0..1), so that another resolution means the same place.
 /// Frequencies run geometrically from half a wave to 8 waves a picture: more could not be told apart on the coarsest grid.
 pub(super) fn grid(side: usize, width: usize) -> Vec<f32> {
-    let quarter = width / 4;
-    let mut code = Vec::with_capacity(side * side * width);
-    let wave = |i: usize| std::f32::consts::PI * 16f32.powf(i as f32 / (quarter.max(2) - 1) as f32);
+    let mut codes = Vec::with_capacity(side * side * width);
     for y in 0..side {
         for x in 0..side {
-            let place = [(x as f32 + 0.5) / side as f32, (y as f32 + 0.5) / side as f32];
-            for p in place {
-                code.extend((0..quarter).map(|i| (p * wave(i)).sin()));
-                code.extend((0..quarter).map(|i| (p * wave(i)).cos()));
-            }
-            code.resize(code.len().div_ceil(width) * width, 0.0);
+            codes.extend(code([(x as f32 + 0.5) / side as f32, (y as f32 + 0.5) / side as f32], width));
         }
     }
+    codes
+}
+
+/// The code of one place, given by its x and y in fractions of the picture: `width` numbers.
+pub(super) fn code(place: [f32; 2], width: usize) -> Vec<f32> {
+    let quarter = width / 4;
+    let wave = |i: usize| std::f32::consts::PI * 16f32.powf(i as f32 / (quarter.max(2) - 1) as f32);
+    let mut code = Vec::with_capacity(width);
+    for p in place {
+        code.extend((0..quarter).map(|i| (p * wave(i)).sin()));
+        code.extend((0..quarter).map(|i| (p * wave(i)).cos()));
+    }
+    code.resize(width, 0.0);
     code
 }
 

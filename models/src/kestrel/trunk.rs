@@ -141,7 +141,7 @@ fn mbconv<O: Ops>(ops: &mut O, x: &O::T, block: Block) -> Result<O::T> {
     y = ops.depthwise(&y, &format!("{name}.depthwise"), conv)?;
     y = ops.linear(&y, &format!("{name}.project"), block.output, true, Act::None)?;
     if block.is_residual() {
-        y = ops.add(&y, x)?;
+        y = ops.residual(&y, x, &format!("{name}.project"))?;
     }
     Ok(y)
 }

@@ -10,7 +10,7 @@ impl Onnx<'_> {
         if x.shape == shape && x.layout == Layout::Rows {
             return x.clone();
         }
-        let target = self.integers(shape);
+        let target = self.target(shape);
         Value { kind: x.kind, ..self.value("Reshape", &[&x.name, &target], &[], (shape, Layout::Rows)) }
     }
 

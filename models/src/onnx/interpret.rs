@@ -5,6 +5,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use super::{Attribute, Layout, Onnx, Order, Value, count, misshapen};
 use crate::error::Result;
 use crate::ops::{Act, Conv, Init, Ops};
+use crate::quantise::residual;
 
 /// Padding before and after along one axis (TensorFlow SAME), and the output's length.
 fn same(input: usize, kernel: usize, stride: usize) -> (i64, i64, usize) {
@@ -121,7 +122,7 @@ impl Ops for Onnx<'_> {
         if data.len() != count(shape) {
             return Err(misshapen("constant", "constant", &format!("{} entries", data.len()), shape));
         }
-        let name = self.floats(data, shape);
+        let name = if self.is_quantised() { self.compact(data, shape) } else { self.floats(data, shape) };
         Ok(Value { name, shape: shape.to_vec(), layout: Layout::Rows, kind: DataType::Float })
     }
 
@@ -129,13 +130,15 @@ impl Ops for Onnx<'_> {
         let [_, _, _, c] = expect_map("conv", name, x)?;
         let shape = [out, conv.kernel, conv.kernel, c];
         let weight = self.weight(&format!("{name}.weight"), &shape, Order::Dense)?;
-        self.convolve(x, name, &weight, [out, 1], conv)
+        let x = self.at(name, x);
+        self.convolve(&x, name, &weight, [out, 1], conv)
     }
 
     fn depthwise(&mut self, x: &Value, name: &str, conv: Conv) -> Result<Value> {
         let [_, _, _, c] = expect_map("depthwise", name, x)?;
         let weight = self.weight(&format!("{name}.weight"), &[conv.kernel, conv.kernel, c], Order::Depthwise)?;
-        self.convolve(x, name, &weight, [c, c], conv)
+        let x = self.at(name, x);
+        self.convolve(&x, name, &weight, [c, c], conv)
     }
 
     fn linear(&mut self, x: &Value, name: &str, out: usize, bias: bool, act: Act) -> Result<Value> {
@@ -143,6 +146,7 @@ impl Ops for Onnx<'_> {
             let [n, h, w, c] = expect_map("linear", name, x)?;
             let weight = self.weight(&format!("{name}.weight"), &[out, c], Order::Pointwise)?;
             let conv = Conv { kernel: 1, stride: 1, act };
+            let x = &self.at(name, x);
             if bias {
                 return self.convolve(x, name, &weight, [out, 1], conv);
             }
@@ -153,6 +157,7 @@ impl Ops for Onnx<'_> {
         };
         let weight = self.transposed(name, out, input)?;
         let shape = [leading, &[out]].concat();
+        let x = self.at(name, x);
         let output = self.node("MatMul", name, &[&x.name, &weight], &[]);
         let mut y = Value { name: output, shape, layout: Layout::Rows, kind: DataType::Float };
         if bias {
@@ -271,6 +276,11 @@ impl Ops for Onnx<'_> {
     fn add(&mut self, a: &Value, b: &Value) -> Result<Value> {
         let shape = broadcast("add", a, b)?;
         Ok(self.value("Add", &[&a.name, &b.name], &[], (&shape, a.layout)))
+    }
+
+    fn residual(&mut self, branch: &Value, identity: &Value, name: &str) -> Result<Value> {
+        let identity = self.at(&residual(name), identity);
+        self.add(branch, &identity)
     }
 
     fn mul(&mut self, a: &Value, b: &Value) -> Result<Value> {

@@ -1,12 +1,17 @@
 //! Emits ONNX: the interpreter of [`Ops`](crate::ops::Ops) whose tensors are the outputs of graph nodes.
 //!
-//! Maps are NCHW, as runtimes like them; rows are as they are. All shapes are static. Parameters are stored in half
-//! precision, each behind one Cast to f32, so a graph computes in f32 and is half as large. The bytes depend on the
-//! definition and the weights only.
+//! Maps are NCHW, as runtimes like them; rows are as they are. All shapes are static, but for a batch axis that is left open
+//! on request. Parameters are stored in half precision, each behind one Cast to f32, so a graph computes in f32 and is half
+//! as large; [`Onnx::quantised`] stores kernels as integers and rounds activations. The bytes depend on the definition, the
+//! weights and the scheme only.
 
 mod compose;
+pub mod count;
 mod interpret;
 mod proto;
+pub mod read;
+mod rounded;
+mod shapes;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +21,7 @@ use tract_onnx::pb::{NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataT
 use crate::error::{Error, Result};
 use crate::weights::{Weights, half_of};
 use proto::Attribute;
+use rounded::Rounded;
 
 /// How a value lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +69,10 @@ pub struct Onnx<'a> {
     outputs: Vec<ValueInfoProto>,
     /// How often each name was asked for.
     names: BTreeMap<String, usize>,
+    /// Whether the first axis of every input and output is left open.
+    open_batch: bool,
+    /// What is rounded, in a quantised graph.
+    rounded: Option<Rounded<'a>>,
 }
 
 impl<'a> Onnx<'a> {
@@ -75,7 +85,15 @@ impl<'a> Onnx<'a> {
             inputs: Vec::new(),
             outputs: Vec::new(),
             names: BTreeMap::new(),
+            open_batch: false,
+            rounded: None,
         }
+    }
+
+    /// An empty graph that is built for a batch of one and runs on any: the first axis of every input, output and reshaped
+    /// value is left open. All values must have a batch axis, and no operation may mix its entries.
+    pub fn with_open_batch(weights: &'a Weights) -> Self {
+        Self { open_batch: true, ..Self::new(weights) }
     }
 
     /// An f32 graph input that is a map of logical shape `[N, H, W, C]`; callers feed `[N, C, H, W]`.
@@ -117,7 +135,7 @@ impl<'a> Onnx<'a> {
         if unique != name {
             return Err(misshapen("output", name, "a name that no other value has", &value.shape));
         }
-        let target = self.integers(shape);
+        let target = self.target(shape);
         let inputs = [value.name.as_str(), &target];
         self.nodes.push(node("Reshape", name, &inputs, &[]));
         self.outputs.push(proto::value_info(name, shape, value.kind));
@@ -125,7 +143,10 @@ impl<'a> Onnx<'a> {
     }
 
     /// The serialised model. The same definition and weights give the same bytes.
-    pub fn finish(self, graph_name: &str) -> Vec<u8> {
+    pub fn finish(mut self, graph_name: &str) -> Vec<u8> {
+        if self.open_batch {
+            self.inputs.iter_mut().chain(&mut self.outputs).for_each(proto::open_first_axis);
+        }
         let initialisers = self.initialisers.into_values().collect();
         proto::model(graph_name, self.nodes, initialisers, self.inputs, self.outputs).encode_to_vec()
     }
@@ -156,11 +177,24 @@ impl<'a> Onnx<'a> {
         Value { name, shape: like.0.to_vec(), layout: like.1, kind: DataType::Float }
     }
 
+    /// The name of the shape that a value is to have; where the batch is open, its first axis is what the others leave.
+    fn target(&mut self, shape: &[usize]) -> String {
+        let mut signed: Vec<i64> = shape.iter().map(|&v| v as i64).collect();
+        if let (true, Some(first)) = (self.open_batch, signed.first_mut()) {
+            *first = -1;
+        }
+        self.signed(&signed)
+    }
+
     /// The name of an i64 vector constant.
     fn integers(&mut self, values: &[usize]) -> String {
         let signed: Vec<i64> = values.iter().map(|&v| v as i64).collect();
+        self.signed(&signed)
+    }
+
+    fn signed(&mut self, values: &[i64]) -> String {
         let name = format!("i64:{}", values.iter().map(ToString::to_string).collect::<Vec<_>>().join("x"));
-        let raw = signed.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.initialisers
             .entry(name.clone())
             .or_insert_with(|| proto::tensor(&name, &[values.len()], DataType::Int64, raw));
@@ -185,6 +219,12 @@ impl<'a> Onnx<'a> {
 
     /// The name of a parameter as f32, in the arrangement the node needs.
     fn weight(&mut self, name: &str, shape: &[usize], order: Order) -> Result<String> {
+        if self.is_rounded_kernel(name) {
+            return self.integer_kernel(name, shape, order);
+        }
+        if self.is_rounded_bias(name) {
+            return self.wide_bias(name, shape);
+        }
         let stored = order.stored_name(name);
         let cast = format!("{stored}/f32");
         if self.initialisers.contains_key(&stored) {

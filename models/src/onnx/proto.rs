@@ -58,6 +58,16 @@ pub(super) fn value_info(name: &str, shape: &[usize], kind: DataType) -> ValueIn
     }
 }
 
+/// Leaves the first axis of a tensor open, under the name that batches usually have.
+pub(super) fn open_first_axis(info: &mut ValueInfoProto) {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut()) else {
+        return;
+    };
+    if let Some(first) = tensor.shape.as_mut().and_then(|shape| shape.dim.first_mut()) {
+        first.value = Some(tensor_shape_proto::dimension::Value::DimParam("N".to_owned()));
+    }
+}
+
 pub(super) fn model(
     name: &str,
     node: Vec<NodeProto>,

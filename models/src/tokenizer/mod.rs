@@ -33,6 +33,9 @@ const NAMED: [&str; 12] = [
     "</answer>",
 ];
 
+/// The id of `<loc_0>` in every tokenizer that is trained here.
+pub const FIRST_LOCATION: u32 = NAMED.len() as u32;
+
 /// Ids of the special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Special {

@@ -2,18 +2,19 @@
 
 use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
-use kestrel_models::export::{Graphs, export};
+use kestrel_models::export::{Graphs, export, open_vision};
 use kestrel_models::kestrel::pack::pack;
 use kestrel_models::kestrel::{Config, Proposals, language, mask, vision};
 use kestrel_models::weights::Weights;
+use kestrel_onboard::engine::{Engine, Graph, GraphBytes, Input, TractEngine};
 use kestrel_perception::proposals::{CODE, MOST, NAMES, ProposalInputs};
 
 use super::runtimes::{Data, Feed, Outputs, has_onnx_runtime, onnx_runtime, tract};
-use super::{TOLERANCE, difference, noises};
+use super::{TOLERANCE, difference, moved, noises};
 
 const QUERY: [u32; 7] = [40, 41, 300, 7, 20, 1, 2];
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config { image: 128, ..Config::tiny() }
 }
 
@@ -26,8 +27,7 @@ fn proposals(config: &Config) -> (ProposalInputs, Vec<f32>) {
 }
 
 /// What candle gives: tokens, embed, fine, spots, logits, seg, doubt, mask, IoU, object.
-fn reference(config: &Config, params: &Params, image: &Tensor) -> Outputs {
-    let mut ops = Candle::evaluating(params);
+pub(super) fn reference(config: &Config, mut ops: Candle<'_>, image: &Tensor) -> Outputs {
     let seen = vision(&mut ops, config, image).unwrap();
     let images = config.token_side().pow(2);
     // The trainer packs a query without padding; the exported graph pads it.
@@ -60,7 +60,12 @@ fn reference(config: &Config, params: &Params, image: &Tensor) -> Outputs {
     .collect()
 }
 
-fn chain(graphs: &Graphs, config: &Config, image: &[f32], run: impl Fn(&[u8], &[Feed]) -> Outputs) -> Outputs {
+pub(super) fn chain(
+    graphs: &Graphs,
+    config: &Config,
+    image: &[f32],
+    run: impl Fn(&[u8], &[Feed]) -> Outputs,
+) -> Outputs {
     let floats =
         |name, shape: &[usize], v: &[f32]| Feed { name, shape: shape.to_vec(), data: Data::Floats(v.to_vec()) };
     let integers = |name, v: Vec<i64>| Feed { name, shape: vec![1, v.len()], data: Data::Integers(v) };
@@ -103,27 +108,71 @@ fn compare(runtime: &str, expected: &Outputs, got: &Outputs) {
     }
 }
 
+/// Parameters as training begins with them, but for the biases.
+pub(super) fn weights(config: &Config, image: &Tensor) -> Weights {
+    let made = Params::new(&Device::Cpu, 11);
+    reference(config, Candle::evaluating(&made), image);
+    moved(&made, 0.03)
+}
+
 #[test]
 fn the_exported_model_is_the_trained_one() {
     let config = config();
     let image = noises(3, config.image * config.image * 3, 2.0);
     let tensor = Tensor::from_slice(&image, (1, config.image, config.image, 3), &Device::Cpu).unwrap();
-    let made = Params::new(&Device::Cpu, 11);
-    reference(&config, &made, &tensor);
-    // Biases begin at zero, which would hide a bias that is lost.
-    let mut weights = Weights::new();
-    for (index, (name, (shape, data))) in Weights::from_params(&made).unwrap().into_iter().enumerate() {
-        let moved = data.iter().zip(noises(index as u64, data.len(), 0.03)).map(|(v, n)| v + n).collect();
-        weights.insert(name, shape, moved).unwrap();
-    }
-    weights.round_f16().unwrap();
-
-    let expected = reference(&config, &weights.to_params(&Device::Cpu).unwrap(), &tensor);
+    let weights = weights(&config, &tensor);
+    let params = weights.to_params(&Device::Cpu).unwrap();
+    let expected = reference(&config, Candle::evaluating(&params), &tensor);
     let graphs = export(&config, &weights).unwrap();
     assert_eq!(graphs, export(&config, &weights).unwrap(), "export is not reproducible");
     compare("tract", &expected, &chain(&graphs, &config, &image, tract));
     if has_onnx_runtime() {
         let run = |model: &[u8], feeds: &[Feed]| onnx_runtime(model, feeds).unwrap();
         compare("ONNX Runtime", &expected, &chain(&graphs, &config, &image, run));
+    }
+}
+
+/// What would break: tiles seen together that are not what each is alone, or a bundle that tract cannot take any more.
+#[test]
+fn an_open_vision_graph_sees_one_view_or_several() {
+    let config = config();
+    let side = config.image;
+    let pictures = [noises(5, 3 * side * side, 2.0), noises(6, 3 * side * side, 2.0)];
+    let made = Params::new(&Device::Cpu, 12);
+    let channel_last = |planes: &[f32]| {
+        let tensor = Tensor::from_slice(planes, (1, 3, side, side), &Device::Cpu).unwrap();
+        tensor.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap()
+    };
+    // All graphs are loaded together, so all parameters are needed.
+    reference(&config, Candle::evaluating(&made), &channel_last(&pictures[0]));
+    let mut weights = Weights::from_params(&made).unwrap();
+    weights.round_f16().unwrap();
+    let params = weights.to_params(&Device::Cpu).unwrap();
+    let expected = pictures.each_ref().map(|picture| {
+        let seen = vision(&mut Candle::evaluating(&params), &config, &channel_last(picture)).unwrap();
+        [&seen.tokens, &seen.embed, &seen.fine, &seen.spots].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+    });
+
+    let graphs = export(&config, &weights).unwrap();
+    let open = open_vision(&config, &weights).unwrap();
+    assert_ne!(open, graphs.vision);
+    let bytes = GraphBytes { vision: &open, language: &graphs.language, mask: &graphs.mask, explain: None };
+    let mut engine = TractEngine::load(&bytes).unwrap();
+    assert_eq!(engine.input_shapes(Graph::Vision).unwrap(), [[1, 3, side, side]]);
+    let mut outputs = <[kestrel_onboard::engine::Tensor; 4]>::default();
+    engine.run(Graph::Vision, &[Input::F32(&[1, 3, side, side], &pictures[0])], &mut outputs).unwrap();
+    for (output, expected) in outputs.iter().zip(&expected[0]) {
+        assert!(difference(&output.data, expected) < TOLERANCE);
+    }
+
+    if has_onnx_runtime() {
+        let data = Data::Floats(pictures.concat());
+        let both = onnx_runtime(&open, &[Feed { name: "image", shape: vec![2, 3, side, side], data }]).unwrap();
+        for (output, got) in both.iter().enumerate() {
+            for (view, part) in got.chunks_exact(got.len() / 2).enumerate() {
+                let apart = difference(part, &expected[view][output]);
+                assert!(apart < TOLERANCE, "output {output} of view {view} is {apart} apart");
+            }
+        }
     }
 }

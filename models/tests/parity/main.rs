@@ -3,10 +3,15 @@
 //! Without the exporter's exactness a model would fly that is not the one that was trained and evaluated.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod conformance;
 mod decoding;
 mod graphs;
 mod operations;
+mod quantised;
 mod runtimes;
+
+use kestrel_models::candle::Params;
+use kestrel_models::weights::Weights;
 
 /// A reproducible number in −1..1.
 fn noise(seed: u64, index: usize) -> f32 {
@@ -20,6 +25,18 @@ fn noise(seed: u64, index: usize) -> f32 {
 
 fn noises(seed: u64, count: usize, amplitude: f32) -> Vec<f32> {
     (0..count).map(|i| noise(seed, i) * amplitude).collect()
+}
+
+/// The parameters that a pass over a definition made, each moved a little, in half precision: biases begin at zero, which
+/// would hide one that is lost.
+fn moved(made: &Params, amplitude: f32) -> Weights {
+    let mut weights = Weights::new();
+    for (index, (name, (shape, data))) in Weights::from_params(made).unwrap().into_iter().enumerate() {
+        let moved = data.iter().zip(noises(index as u64, data.len(), amplitude)).map(|(v, n)| v + n).collect();
+        weights.insert(name, shape, moved).unwrap();
+    }
+    weights.round_f16().unwrap();
+    weights
 }
 
 /// Largest difference, as a part of the largest value where that exceeds 1.

@@ -15,7 +15,7 @@ const ACTS: [Act; 6] = [Act::None, Act::Relu, Act::Relu6, Act::Gelu, Act::Silu, 
 
 /// One operation with its shapes. Maps are `[n, h, w, c]`, rows `[n, l, d]`.
 #[derive(Debug, Clone)]
-enum Case {
+pub(super) enum Case {
     Conv { map: [usize; 4], out: usize, conv: Conv },
     Depthwise { map: [usize; 4], conv: Conv },
     Pointwise { map: [usize; 4], out: usize, bias: bool, act: Act },
@@ -32,6 +32,7 @@ enum Case {
     MapSum { map: [usize; 4], act: Act },
     MatmulT { rows: [usize; 3], others: usize },
     Softmax { rows: [usize; 3] },
+    Reshape { rows: [usize; 3] },
     ConcatNarrow { rows: [usize; 3], axis: usize, start: usize },
     Repeat { map: [usize; 4], times: usize },
 }
@@ -49,7 +50,9 @@ impl Case {
             | Case::MapNorm { map, .. }
             | Case::Repeat { map, .. } => vec![float(map)],
             Case::MapSum { map, .. } => vec![float(map), float(map)],
-            Case::Linear { rows, .. } | Case::Norm { rows, .. } | Case::Softmax { rows } => vec![float(rows)],
+            Case::Linear { rows, .. } | Case::Norm { rows, .. } | Case::Softmax { rows } | Case::Reshape { rows } => {
+                vec![float(rows)]
+            }
             Case::EmbeddingTied { length, vocabulary, .. } => {
                 vec![(vec![1, *length], Some((0..*length).map(|i| i * 7 % vocabulary).collect()))]
             }
@@ -123,6 +126,7 @@ impl Case {
             }
             Case::MatmulT { .. } => ops.matmul_t(&x[0], &x[1])?,
             Case::Softmax { .. } => ops.softmax(&x[0])?,
+            Case::Reshape { rows: [n, l, d] } => ops.reshape(&x[0], &[*n, *d, *l])?,
             Case::ConcatNarrow { axis, start, rows } => {
                 let constant = ops.constant(&noises(5, rows.iter().product(), 1.0), rows)?;
                 let joined = ops.concat(&[x[0].clone(), x[1].clone(), constant], *axis)?;
@@ -195,6 +199,7 @@ fn case() -> impl Strategy<Value = Case> {
         (map(), act()).prop_map(|(map, act)| Case::MapSum { map, act }),
         (rows(), 1usize..6).prop_map(|(rows, others)| Case::MatmulT { rows, others }),
         rows().prop_map(|rows| Case::Softmax { rows }),
+        rows().prop_map(|rows| Case::Reshape { rows }),
         (rows(), 0usize..3, 0usize..3).prop_map(|(rows, axis, start)| Case::ConcatNarrow { rows, axis, start }),
         (map(), 1usize..4).prop_map(|(map, times)| Case::Repeat { map, times }),
     ]
@@ -225,7 +230,15 @@ fn channel_first(shape: &[usize], data: &[f32]) -> (Vec<usize>, Vec<f32>) {
     (vec![n, c, h, w], (0..data.len()).map(at).collect())
 }
 
-fn agree(case: &Case, seed: u64) {
+/// A case with numbers: its graph, what the graph is given, and what candle makes of it.
+pub(super) struct Prepared {
+    pub(super) graph: Vec<u8>,
+    pub(super) feeds: Vec<Feed>,
+    pub(super) shape: Vec<usize>,
+    pub(super) expected: Vec<f32>,
+}
+
+pub(super) fn prepare(case: &Case, seed: u64) -> Prepared {
     let mut tensors = Vec::new();
     let mut feeds = Vec::new();
     let inputs = case.inputs();
@@ -263,14 +276,18 @@ fn agree(case: &Case, seed: u64) {
     let shape = onnx.shape(&y);
     assert_eq!(shape, candle.dims(), "{case:?}");
     onnx.output("y", &y, &shape).unwrap();
-    let bytes = onnx.finish("case");
-    let in_tract = tract(&bytes, &feeds);
+    Prepared { graph: onnx.finish("case"), feeds, shape, expected }
+}
+
+fn agree(case: &Case, seed: u64) {
+    let Prepared { graph, feeds, expected, .. } = prepare(case, seed);
+    let in_tract = tract(&graph, &feeds);
     assert!(
         difference(&expected, &in_tract[0]) < TOLERANCE,
         "tract differs: {case:?}\n{expected:?}\n{:?}",
         in_tract[0]
     );
-    if let Some(in_ort) = onnx_runtime(&bytes, &feeds) {
+    if let Some(in_ort) = onnx_runtime(&graph, &feeds) {
         assert!(difference(&expected, &in_ort[0]) < TOLERANCE, "ONNX Runtime differs: {case:?}");
     }
 }

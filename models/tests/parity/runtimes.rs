@@ -1,11 +1,8 @@
-//! Running serialised graphs in tract and in ONNX Runtime.
+//! Running serialised graphs in the engines that fly.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::Once;
 
-use kestrel_onboard::engine::library;
-use ort::environment::Environment;
-use ort::session::{Session, SessionInputValue};
-use tract_onnx::prelude::*;
+use kestrel_onboard::engine::{EngineChoice, EngineError, EngineOptions, Input, PlainGraph, Provider};
 
 /// A graph input.
 pub(crate) struct Feed {
@@ -23,53 +20,43 @@ pub(crate) type Outputs = Vec<Vec<f32>>;
 
 /// Runs a graph in tract; outputs in the graph's order.
 pub(crate) fn tract(model: &[u8], feeds: &[Feed]) -> Outputs {
-    let plan =
-        tract_onnx::onnx().model_for_read(&mut &*model).unwrap().into_optimized().unwrap().into_runnable().unwrap();
-    let inputs = feeds.iter().map(|feed| match &feed.data {
-        Data::Floats(v) => Tensor::from_shape(&feed.shape, v).unwrap().into_tvalue(),
-        Data::Integers(v) => Tensor::from_shape(&feed.shape, v).unwrap().into_tvalue(),
-    });
-    let outputs = plan.run(inputs.collect()).unwrap();
-    outputs.iter().map(|t| t.to_plain_array_view::<f32>().unwrap().iter().copied().collect()).collect()
+    run(PlainGraph::open(model, &EngineOptions::of(EngineChoice::Tract)).unwrap(), feeds)
 }
 
 /// Runs a graph in ONNX Runtime, if there is a library; outputs in the graph's order.
 pub(crate) fn onnx_runtime(model: &[u8], feeds: &[Feed]) -> Option<Outputs> {
-    let environment = environment()?;
-    let mut session =
-        Session::builder(environment).unwrap().with_intra_threads(1).unwrap().commit_from_memory(model).unwrap();
-    let inputs: Vec<(&str, SessionInputValue<'_>)> = feeds
+    match PlainGraph::open(model, &runtime_options()) {
+        Ok(graph) => Some(run(graph, feeds)),
+        Err(EngineError::NoLibrary { why }) => {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| eprintln!("SKIPPED: parity with ONNX Runtime: {why} (set ORT_DYLIB_PATH)"));
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Whether there is one.
+pub(crate) fn has_onnx_runtime() -> bool {
+    // A graph that is none is looked at only after the library was found.
+    !matches!(PlainGraph::open(b"", &runtime_options()), Err(EngineError::NoLibrary { .. }))
+}
+
+/// The library that the drone itself would find, on one thread.
+pub(crate) fn runtime_options() -> EngineOptions {
+    EngineOptions { fetch: false, threads: 1, ..EngineOptions::of(EngineChoice::Ort(Provider::Cpu)) }
+}
+
+fn run(mut graph: PlainGraph, feeds: &[Feed]) -> Outputs {
+    let inputs: Vec<(&str, Input<'_>)> = feeds
         .iter()
-        .map(|feed| match &feed.data {
-            Data::Floats(v) => {
-                (feed.name, ort::value::Tensor::from_array((feed.shape.clone(), v.clone())).unwrap().into())
-            }
-            Data::Integers(v) => {
-                (feed.name, ort::value::Tensor::from_array((feed.shape.clone(), v.clone())).unwrap().into())
-            }
+        .map(|feed| {
+            let input = match &feed.data {
+                Data::Floats(data) => Input::F32(&feed.shape, data),
+                Data::Integers(data) => Input::I64(&feed.shape, data),
+            };
+            (feed.name, input)
         })
         .collect();
-    let names: Vec<String> = session.outputs().iter().map(|o| o.name().to_owned()).collect();
-    let outputs = session.run(inputs).unwrap();
-    Some(names.iter().map(|name| outputs[name.as_str()].try_extract_tensor::<f32>().unwrap().1.to_vec()).collect())
-}
-
-pub(crate) fn has_onnx_runtime() -> bool {
-    environment().is_some()
-}
-
-fn environment() -> Option<&'static Environment> {
-    static ENVIRONMENT: OnceLock<Option<Environment>> = OnceLock::new();
-    static LOADING: Mutex<()> = Mutex::new(());
-    let _guard = LOADING.lock().unwrap();
-    ENVIRONMENT
-        .get_or_init(|| {
-            // The library that the drone itself would find.
-            let Some(found) = library::candidates(None).into_iter().next() else {
-                eprintln!("SKIPPED: parity with ONNX Runtime, because no library was found (set ORT_DYLIB_PATH)");
-                return None;
-            };
-            Some(ort::init_from(found.path).unwrap().build().unwrap())
-        })
-        .as_ref()
+    graph.run(&inputs).unwrap().into_iter().map(|(_, tensor)| tensor.data).collect()
 }

@@ -27,10 +27,19 @@ pub trait Message: Serialize + DeserializeOwned {
 /// [`LinkError::TooLarge`] when it is over its cap.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, LinkError> {
     let mut bytes = Vec::new();
-    ciborium::into_writer(message, &mut bytes)
-        .map_err(|error| LinkError::Malformed { operation: M::NAME, why: error.to_string() })?;
-    check_size::<M>(bytes.len())?;
+    encode_into(message, &mut bytes)?;
     Ok(bytes)
+}
+
+/// As [`encode`], into `bytes`, whose contents are written over and whose memory is used again.
+///
+/// # Errors
+/// As [`encode`]; `bytes` then hold nothing that may be sent.
+pub fn encode_into<M: Message>(message: &M, bytes: &mut Vec<u8>) -> Result<(), LinkError> {
+    bytes.clear();
+    ciborium::into_writer(message, &mut *bytes)
+        .map_err(|error| LinkError::Malformed { operation: M::NAME, why: error.to_string() })?;
+    check_size::<M>(bytes.len())
 }
 
 /// Decodes and validates exactly one message.

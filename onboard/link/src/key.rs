@@ -1,6 +1,7 @@
 //! Key expressions: where on the network each message lives.
 //!
-//! `kestrel/{drone}/query`, `…/outcome/{query_id}`, `…/health`, `…/alive`, `…/camera`, `…/model/push`, `…/model/state`, `…/model/chunk/…`.
+//! `kestrel/{drone}/query`, `…/outcome/{query_id}`, `…/explanation/{query_id}`, `…/health`, `…/alive`, `…/camera`, `…/pose`,
+//! `…/model/push`, `…/model/state`, `…/model/chunk/…`.
 
 use crate::error::LinkError;
 
@@ -57,6 +58,15 @@ impl DroneId {
         self.key("outcome/*")
     }
 
+    /// Where the reasons for the answer to one query are published, as [`crate::ExplanationPart`]s.
+    ///
+    /// # Errors
+    /// When the id is not a valid [`crate::Query::id`].
+    pub fn explanation(&self, query_id: &str) -> Result<String, LinkError> {
+        check_query_id(query_id)?;
+        Ok(self.key(&format!("explanation/{query_id}")))
+    }
+
     /// Where [`crate::Health`] is published.
     #[must_use]
     pub fn health(&self) -> String {
@@ -67,6 +77,12 @@ impl DroneId {
     #[must_use]
     pub fn camera(&self) -> String {
         self.key("camera")
+    }
+
+    /// Where another process may publish the vehicle's poses, as [`crate::PoseSample`]s.
+    #[must_use]
+    pub fn pose(&self) -> String {
+        self.key("pose")
     }
 
     /// Liveliness token.

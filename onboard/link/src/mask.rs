@@ -30,33 +30,54 @@ impl Mask {
     /// # Errors
     /// When a side is 0 or above [`MAX_SIDE`], or the number of bits does not fit.
     pub fn from_bits(width: u32, height: u32, bits: &[bool]) -> Result<Self, LinkError> {
+        Self::from_bits_with(width, height, bits, &mut MaskScratch::default(), String::new())
+    }
+
+    /// As [`Mask::from_bits`], in the memory of `scratch` and of `counts`, which is written over: allocates only where a
+    /// mask is larger than any before.
+    ///
+    /// # Errors
+    /// As [`Mask::from_bits`].
+    pub fn from_bits_with(
+        width: u32,
+        height: u32,
+        bits: &[bool],
+        scratch: &mut MaskScratch,
+        mut counts: String,
+    ) -> Result<Self, LinkError> {
         let pixels = check_sides(width, height)?;
         if bits.len() as u64 != pixels {
             return Err(LinkError::field("mask.bits", format!("{pixels} bits"), bits.len()));
         }
         let (columns, rows) = (width as usize, height as usize);
-        let mut runs = Runs::default();
+        let MaskScratch { block, runs: done } = scratch;
+        let mut runs = Runs::within(std::mem::take(done));
         // Rows are read whole and written to a few columns at a time: walking down single columns misses the cache at every step.
-        let mut block = vec![false; BLOCK.min(columns) * rows];
+        block.resize(BLOCK.min(columns) * rows, false);
         for x0 in (0..columns).step_by(BLOCK) {
             let wide = BLOCK.min(columns - x0);
             let part = |y: usize| &bits[y * columns + x0..y * columns + x0 + wide];
             // Most of a frame is not target, and needs no turning.
-            if !(0..rows).any(|y| part(y).iter().fold(false, |any, &bit| any | bit)) {
+            let Some(top) = (0..rows).find(|&y| any_set(part(y))) else {
                 runs.push(false, (wide * rows) as u32);
                 continue;
-            }
-            for y in 0..rows {
-                let row = part(y);
-                for (x, &bit) in row.iter().enumerate() {
-                    block[x * rows + y] = bit;
+            };
+            let bottom = (top..rows).rfind(|&y| any_set(part(y))).map_or(rows, |y| y + 1);
+            let tall = bottom - top;
+            for y in top..bottom {
+                for (x, &bit) in part(y).iter().enumerate() {
+                    block[x * tall + y - top] = bit;
                 }
             }
-            for &bit in &block[..wide * rows] {
-                runs.push(bit, 1);
+            for column in block[..wide * tall].chunks_exact(tall) {
+                runs.push(false, top as u32);
+                column.iter().for_each(|&bit| runs.push(bit, 1));
+                runs.push(false, (rows - bottom) as u32);
             }
         }
-        Ok(Self { width, height, counts: rle::to_string(&runs.finish()) })
+        *done = runs.finish();
+        rle::write(done, &mut counts);
+        Ok(Self { width, height, counts })
     }
 
     /// A mask of all pixels (x, y) for which `inside` holds.
@@ -234,6 +255,19 @@ impl Mask {
     }
 }
 
+/// Buffers of [`Mask::from_bits_with`] that live from mask to mask.
+#[derive(Debug, Default)]
+pub struct MaskScratch {
+    /// A few columns of the mask, one after the other.
+    block: Vec<bool>,
+    runs: Vec<u32>,
+}
+
+/// Whether a bit is set; without a way out in the middle, so that many are read at once.
+fn any_set(bits: &[bool]) -> bool {
+    bits.iter().fold(false, |any, &bit| any | bit)
+}
+
 /// Columns turned at a time in [`Mask::from_bits`]: one cache line of bits.
 const BLOCK: usize = 64;
 
@@ -246,8 +280,14 @@ struct Runs {
 }
 
 impl Runs {
+    /// No run yet, in memory that was used before.
+    fn within(mut done: Vec<u32>) -> Self {
+        done.clear();
+        Self { done, value: false, length: 0 }
+    }
+
     fn push(&mut self, bit: bool, pixels: u32) {
-        if bit != self.value {
+        if pixels > 0 && bit != self.value {
             self.done.push(self.length);
             self.value = bit;
             self.length = 0;

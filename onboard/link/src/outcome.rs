@@ -226,20 +226,12 @@ impl Reply {
     }
 
     fn check_refusal(&self, refusal: &Refusal) -> Result<(), LinkError> {
-        at_most("refusal.advice", refusal.advice.len(), 1024)?;
-        at_most("refusal.evidence", refusal.evidence.len(), MAX_EVIDENCE)?;
-        for (name, value) in &refusal.evidence {
-            at_most("refusal.evidence name", name.len(), 128)?;
-            if !value.is_finite() {
-                return Err(LinkError::field(format!("refusal.evidence.{name}"), "a finite number", value));
-            }
-        }
+        refusal.validate_words()?;
         match &refusal.verdict {
             Verdict::TargetAmbiguous { candidates } => {
                 at_most("refusal.candidates", candidates.len(), MAX_CANDIDATES)?;
                 candidates.iter().try_for_each(|segment| self.check_segment(segment))
             }
-            Verdict::QueryNotUnderstood { word: Some(word) } => at_most("refusal.word", word.len(), MAX_TEXT_BYTES),
             _ => Ok(()),
         }
     }
@@ -272,6 +264,24 @@ impl Reply {
             ));
         }
         Ok(())
+    }
+}
+
+impl Refusal {
+    /// Checks all but the masks of candidates, whose frame it does not know.
+    pub(crate) fn validate_words(&self) -> Result<(), LinkError> {
+        at_most("refusal.advice", self.advice.len(), 1024)?;
+        at_most("refusal.evidence", self.evidence.len(), MAX_EVIDENCE)?;
+        for (name, value) in &self.evidence {
+            at_most("refusal.evidence name", name.len(), 128)?;
+            if !value.is_finite() {
+                return Err(LinkError::field(format!("refusal.evidence.{name}"), "a finite number", value));
+            }
+        }
+        match &self.verdict {
+            Verdict::QueryNotUnderstood { word: Some(word) } => at_most("refusal.word", word.len(), MAX_TEXT_BYTES),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -13,6 +13,9 @@ pub const MAX_OUTLINE: usize = 24;
 /// Largest length that is stated for a range or an error, in metres; larger ones are stated as this.
 pub const MAX_METRES: f64 = 1e7;
 
+/// Largest time that is stated between a frame and a pose, in seconds; larger ones are stated as this.
+pub const MAX_SECONDS: f64 = 1e10;
+
 /// What is said of the place of one connected piece of a mask.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -61,6 +64,19 @@ pub struct Ellipse {
 pub enum Unplaced {
     /// Nobody said where the camera was and where it looked.
     PoseUnknown,
+    /// Poses come apart from the frames, and the frame's capture time is not to be trusted.
+    CaptureDoubted,
+    /// No pose of the capture time or after it has come yet, and none is carried on beyond the last.
+    PoseAwaited,
+    /// The poses around the capture time lie too far from it.
+    PoseStale {
+        /// How far the nearer one, or of two the farther one, lies from the capture time.
+        age_seconds: f64,
+        /// The bound.
+        most_seconds: f64,
+    },
+    /// The poses before and after the capture time are too unlike for anything to be said of the time between.
+    PoseUnsteady,
     /// The pose holds numbers out of range.
     PoseInvalid,
     /// The camera's calibration does not fit the frame.
@@ -102,6 +118,10 @@ impl Georeference {
                     metres("position.radius_metres", radius_metres)?;
                     metres("position.most_metres", most_metres)
                 }
+                Unplaced::PoseStale { age_seconds, most_seconds } => {
+                    seconds("position.age_seconds", age_seconds)?;
+                    seconds("position.most_seconds", most_seconds)
+                }
                 _ => Ok(()),
             },
         }
@@ -127,6 +147,10 @@ impl Position {
 
 fn metres(field: &'static str, value: f64) -> Result<(), LinkError> {
     if (0.0..=MAX_METRES).contains(&value) { Ok(()) } else { Err(LinkError::field(field, "0..=1e7 metres", value)) }
+}
+
+fn seconds(field: &'static str, value: f64) -> Result<(), LinkError> {
+    if (0.0..=MAX_SECONDS).contains(&value) { Ok(()) } else { Err(LinkError::field(field, "0..=1e10 seconds", value)) }
 }
 
 fn on_earth(field: &'static str, [latitude, longitude]: [f64; 2]) -> Result<(), LinkError> {
@@ -155,6 +179,12 @@ impl fmt::Display for Unplaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PoseUnknown => f.write_str("the camera's pose is not known"),
+            Self::CaptureDoubted => f.write_str("the frame's capture time is not known, so its pose is not"),
+            Self::PoseAwaited => f.write_str("no pose of its capture time or later has come yet"),
+            Self::PoseStale { age_seconds, most_seconds } => {
+                write!(f, "the pose is {age_seconds:.3} s away from it in time, more than {most_seconds:.3} s")
+            }
+            Self::PoseUnsteady => f.write_str("the poses before and after it are too unlike"),
             Self::PoseInvalid => f.write_str("the camera's pose makes no sense"),
             Self::CameraInvalid => f.write_str("the camera's calibration does not fit the frame"),
             Self::AboveHorizon => f.write_str("it reaches the horizon"),

@@ -25,10 +25,17 @@ pub struct Query {
     /// Answer this many admitted frames, then stop. 0 means until withdrawn or replaced.
     #[serde(default = "one")]
     pub frames: u32,
+    /// Give reasons too, for the first of the answers: as [`ExplanationPart`](crate::ExplanationPart)s behind it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub explain: bool,
 }
 
 fn one() -> u32 {
     1
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A place in the picture, in fractions of the frame: x right, y down, both in 0..=1.

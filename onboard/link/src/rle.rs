@@ -14,6 +14,13 @@ const MAX_GROUPS: u32 = 7;
 
 pub(crate) fn to_string(runs: &[u32]) -> String {
     let mut text = String::with_capacity(runs.len() * 2);
+    write(runs, &mut text);
+    text
+}
+
+/// Writes over what `text` held, in its memory.
+pub(crate) fn write(runs: &[u32], text: &mut String) {
+    text.clear();
     for (i, &run) in runs.iter().enumerate() {
         let mut value = i64::from(run);
         if i > 2 {
@@ -33,7 +40,6 @@ pub(crate) fn to_string(runs: &[u32]) -> String {
             }
         }
     }
-    text
 }
 
 /// Runs of a string whose sum must be `pixels`.

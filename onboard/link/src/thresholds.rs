@@ -44,6 +44,15 @@ pub struct Presence {
     pub bias: f32,
 }
 
+impl Presence {
+    /// The probability, in single precision as the drone computes it.
+    #[must_use]
+    pub fn probability(&self, features: &[f32; 3]) -> f32 {
+        let weighted = features.iter().zip(&self.weights).map(|(feature, weight)| feature * *weight);
+        1.0 / (1.0 + (-(weighted.sum::<f32>() + self.bias)).exp())
+    }
+}
+
 impl Thresholds {
     /// Reads and checks `thresholds.json`.
     ///

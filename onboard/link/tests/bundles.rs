@@ -81,6 +81,7 @@ fn hashes_are_sha256_and_the_model_hash_is_of_the_graphs_in_order() {
 
 type Change = (&'static str, fn(&mut Manifest));
 
+/// Promise: P6
 #[test]
 fn manifests_this_runtime_cannot_fly_are_refused_by_name() {
     let changes: Vec<Change> = vec![
@@ -117,6 +118,7 @@ fn manifests_this_runtime_cannot_fly_are_refused_by_name() {
     }
 }
 
+/// Promise: P6, P13
 #[test]
 fn paths_cannot_leave_the_bundle() {
     for path in [
@@ -169,6 +171,7 @@ fn thresholds_must_be_probabilities() {
     }
 }
 
+/// Promise: P6
 #[test]
 fn a_signature_holds_for_these_bytes_and_this_key_only() {
     let (key, other) = (SigningKey::from_bytes(&[7; 32]), SigningKey::from_bytes(&[8; 32]));
@@ -206,6 +209,7 @@ fn keys_come_back_and_a_wrong_secret_is_not_repeated() {
 }
 
 proptest! {
+    /// Promise: P6
     #[test]
     fn one_flipped_bit_breaks_the_signature(at in 0usize..2000, bit in 0u8..8) {
         let key = SigningKey::from_bytes(&[7; 32]);

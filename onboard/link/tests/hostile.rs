@@ -15,6 +15,8 @@ fn refuse(kind: &str, bytes: &[u8]) -> Result<(), LinkError> {
         "offer" => decode::<PushOffer>(bytes).map(drop),
         "state" => decode::<PushState>(bytes).map(drop),
         "frame" => decode::<FrameHeader>(bytes).map(drop),
+        "pose" => decode::<PoseSample>(bytes).map(drop),
+        "explanation" => decode::<ExplanationPart>(bytes).map(drop),
         "manifest" => Manifest::from_json(bytes).map(drop),
         "thresholds" => Thresholds::from_json(bytes).map(drop),
         "canary" => CanarySpec::from_json(bytes).map(drop),
@@ -23,8 +25,10 @@ fn refuse(kind: &str, bytes: &[u8]) -> Result<(), LinkError> {
     }
 }
 
-const KINDS: [&str; 9] = ["query", "reply", "health", "offer", "state", "frame", "manifest", "thresholds", "canary"];
+const KINDS: [&str; 11] =
+    ["query", "reply", "health", "offer", "state", "frame", "pose", "explanation", "manifest", "thresholds", "canary"];
 
+/// Promise: P13
 #[test]
 fn every_attack_is_refused_for_its_reason() {
     let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("attacks");
@@ -53,6 +57,7 @@ fn every_attack_is_refused_for_its_reason() {
     assert!(tried >= 30, "only {tried} attacks found");
 }
 
+/// Promise: P5, P13
 #[test]
 fn messages_over_their_cap_are_refused_unread() {
     for kind in KINDS {
@@ -61,10 +66,11 @@ fn messages_over_their_cap_are_refused_unread() {
     }
 }
 
+/// Promise: P13
 #[test]
 fn errors_do_not_repeat_long_hostile_values() {
     let id = "é".repeat(900);
-    let query = Query { id, text: "car".into(), hint: None, frames: 1 };
+    let query = Query { id, text: "car".into(), hint: None, frames: 1, explain: false };
     let error = decode::<Query>(&encode(&query).unwrap()).unwrap_err().to_string();
     assert!(error.chars().count() < 300, "{error}");
 }
@@ -89,6 +95,7 @@ fn whole_reply() -> Vec<u8> {
     encode(&reply).unwrap()
 }
 
+/// Promise: P13
 #[test]
 fn every_cut_of_a_reply_is_refused() {
     let bytes = whole_reply();
@@ -99,6 +106,7 @@ fn every_cut_of_a_reply_is_refused() {
 }
 
 proptest! {
+    /// Promise: P13
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         for kind in KINDS {
@@ -106,6 +114,7 @@ proptest! {
         }
     }
 
+    /// Promise: P13
     #[test]
     fn a_damaged_reply_never_panics(at in 0usize..4096, value: u8) {
         let mut bytes = whole_reply();

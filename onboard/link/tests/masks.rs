@@ -1,7 +1,7 @@
 //! Masks survive the way through run lengths, and agree with arithmetic on plain bits.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use kestrel_link::Mask;
+use kestrel_link::{Mask, MaskScratch};
 use proptest::prelude::*;
 
 fn picture() -> impl Strategy<Value = (u32, u32, Vec<bool>)> {
@@ -86,6 +86,11 @@ proptest! {
         prop_assert_eq!(mask.to_bits().unwrap(), bits.clone());
         let same = Mask::from_fn(width, height, |x, y| bits[(y * width + x) as usize]).unwrap();
         prop_assert_eq!(&mask, &same);
+        // In memory that held another mask.
+        let mut scratch = MaskScratch::default();
+        let before = Mask::from_bits_with(70, 9, &[true; 630], &mut scratch, String::new()).unwrap();
+        let again = Mask::from_bits_with(width, height, &bits, &mut scratch, before.counts).unwrap();
+        prop_assert_eq!(&again, &same);
         prop_assert_eq!(mask.runs().unwrap().iter().map(|&r| u64::from(r)).sum::<u64>(), u64::from(width * height));
     }
 
@@ -119,6 +124,7 @@ proptest! {
         prop_assert_eq!(a.union(&b).unwrap().to_bits().unwrap(), either);
     }
 
+    /// Promise: P13
     #[test]
     fn any_string_is_a_mask_or_an_error(width in 1u32..9000, height in 1u32..9000, counts in "[ -~]{0,80}") {
         let mask = Mask { width, height, counts };

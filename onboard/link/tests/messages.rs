@@ -4,6 +4,7 @@
 mod cddl;
 
 use ciborium::Value;
+use kestrel_link::explanation::{MAX_BOXES, MAX_PIECE_BYTES, MAX_STATEMENTS};
 use kestrel_link::outcome::MAX_CANDIDATES;
 use kestrel_link::position::{MAX_OUTLINE, MAX_PIECES};
 use kestrel_link::standing::MAX_IDS;
@@ -11,7 +12,7 @@ use kestrel_link::*;
 use proptest::prelude::*;
 
 fn query() -> Query {
-    Query { id: "q1".into(), text: "the white truck".into(), hint: None, frames: 1 }
+    Query { id: "q1".into(), text: "the white truck".into(), hint: None, frames: 1, explain: false }
 }
 
 fn segment(width: u32, height: u32) -> Segment {
@@ -34,6 +35,10 @@ fn position() -> Position {
 fn places() -> Vec<Georeference> {
     let reasons = [
         Unplaced::PoseUnknown,
+        Unplaced::CaptureDoubted,
+        Unplaced::PoseAwaited,
+        Unplaced::PoseStale { age_seconds: 0.75, most_seconds: 0.2 },
+        Unplaced::PoseUnsteady,
         Unplaced::PoseInvalid,
         Unplaced::CameraInvalid,
         Unplaced::AboveHorizon,
@@ -133,6 +138,65 @@ fn header(format: PictureFormat) -> FrameHeader {
     }
 }
 
+fn part(part: Part) -> ExplanationPart {
+    ExplanationPart {
+        drone: "kestrel-1".into(),
+        query_id: "q1".into(),
+        explanation: 2,
+        sequence: 9,
+        frame: 7,
+        frame_width: 12,
+        frame_height: 9,
+        model: "kestrel-s@1".into(),
+        engine: "tract".into(),
+        part,
+    }
+}
+
+fn reasons() -> Reasons {
+    Reasons {
+        statements: vec!["see two trucks [1] [2].".into(), "so [2]".into()],
+        candidates: vec![[0.0, 0.125, 0.25, 1.0], [0.5; 4]],
+        tokens: 31,
+        words_cut: 0,
+        prefill_micros: 120_000,
+        decode_micros: 90_000,
+    }
+}
+
+/// Every kind of part.
+fn parts() -> Vec<Part> {
+    let refusal = |verdict| match refused(verdict) {
+        Outcome::Refused(refusal) => ReasonedConclusion::Refused(refusal),
+        Outcome::Segmented { .. } => unreachable!(),
+    };
+    let conclusions = [
+        ReasonedConclusion::Targets { boxes: vec![[0.5, 0.5, 0.75, 1.0]] },
+        refusal(Verdict::TargetAbsent),
+        refusal(Verdict::TargetAmbiguous { candidates: vec![] }),
+        refusal(Verdict::QueryNotUnderstood { word: None }),
+    ];
+    let complete = conclusions.map(|conclusion| Part::Complete { conclusion, reasons: reasons() });
+    let cut = [CutShort::Deadline, CutShort::Stopping].map(|why| Part::CutShort { why, reasons: Reasons::default() });
+    let whys = [
+        Unexplained::Busy,
+        Unexplained::Off,
+        Unexplained::NoGraph,
+        Unexplained::NoFrame,
+        Unexplained::Unseen,
+        Unexplained::Expired,
+        Unexplained::EngineDegraded,
+        Unexplained::Stopping,
+    ];
+    let refused = whys.map(|why| Part::Refused { why, advice: why.advice().into() });
+    let piece = Part::Piece { text: " see two trucks [1]".into() };
+    std::iter::once(piece).chain(complete).chain(cut).chain(refused).collect()
+}
+
+fn pose_sample() -> PoseSample {
+    PoseSample { time_unix_nanos: 1_790_000_000_123_456_789, pose: "{}".into() }
+}
+
 fn phases() -> Vec<PushPhase> {
     vec![
         PushPhase::Idle,
@@ -155,11 +219,17 @@ fn check<M: Message + PartialEq + std::fmt::Debug>(rule: &str, message: &M) {
     rules.check(rule, &value).unwrap_or_else(|why| panic!("{rule}: {why}\n{value:?}"));
 }
 
+/// Promise: P12
 #[test]
 fn every_kind_of_message_is_as_documented() {
     for hint in [None, Some(Hint::Point { x: 0.25, y: 1.0 }), Some(Hint::Box { x0: 0.0, y0: 0.1, x1: 0.5, y1: 0.9 })] {
         check("query", &Query { hint, ..query() });
+        check("query", &Query { hint, explain: true, ..query() });
     }
+    for said in parts() {
+        check("explanation", &part(said));
+    }
+    check("pose-sample", &pose_sample());
     check("reply", &reply(Outcome::Segmented { masks: vec![segment(12, 9), segment(12, 9)] }));
     for place in places() {
         let masks = vec![Segment { positions: vec![place], ..segment(12, 9) }];
@@ -225,6 +295,55 @@ fn frames_defaults_to_one() {
     assert_eq!(decode::<Query>(&bytes).unwrap().frames, 1);
 }
 
+/// What would break: a drone from before explanations, which knows no such field and refuses the query.
+#[test]
+fn who_wants_no_reasons_does_not_mention_them() {
+    let bytes = encode(&query()).unwrap();
+    assert!(!bytes.windows(7).any(|name| name == b"explain"));
+    assert!(!decode::<Query>(&bytes).unwrap().explain);
+}
+
+#[test]
+fn explanations_out_of_range_are_refused() {
+    let complete =
+        |boxes| part(Part::Complete { conclusion: ReasonedConclusion::Targets { boxes }, reasons: reasons() });
+    let cut = |reasons| part(Part::CutShort { why: CutShort::Deadline, reasons });
+    let masks = ReasonedConclusion::Refused(Refusal {
+        verdict: Verdict::TargetAmbiguous { candidates: vec![segment(12, 9)] },
+        evidence: vec![],
+        advice: String::new(),
+    });
+    let wrong = [
+        ("explanation.text", part(Part::Piece { text: "\u{1b}[2J".into() })),
+        ("explanation.text", part(Part::Piece { text: "a".repeat(MAX_PIECE_BYTES + 1) })),
+        ("explanation.boxes", complete(vec![])),
+        ("explanation.boxes", complete(vec![[0.0; 4]; MAX_BOXES + 1])),
+        ("explanation.boxes", complete(vec![[0.5, 0.0, 0.25, 1.0]])),
+        ("explanation.boxes", complete(vec![[0.0, f32::NAN, 1.0, 1.0]])),
+        ("explanation.candidates", part(Part::Complete { conclusion: masks, reasons: reasons() })),
+        ("explanation.candidates", cut(Reasons { candidates: vec![[0.0, 0.0, 1.0, 1.5]], ..reasons() })),
+        ("explanation.statements", cut(Reasons { statements: vec![String::new(); MAX_STATEMENTS + 1], ..reasons() })),
+        ("explanation.statements", cut(Reasons { statements: vec!["\n".into()], ..reasons() })),
+        ("explanation.model", ExplanationPart { model: "\u{7}".into(), ..cut(reasons()) }),
+        ("query.id", ExplanationPart { query_id: "a/b".into(), ..cut(reasons()) }),
+        ("drone", ExplanationPart { drone: "*".into(), ..cut(reasons()) }),
+    ];
+    for (field, message) in wrong {
+        let error = decode::<ExplanationPart>(&encode(&message).unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with(field), "{field}: {error}");
+    }
+}
+
+#[test]
+fn poses_out_of_range_are_refused() {
+    let timeless = PoseSample { time_unix_nanos: 0, ..pose_sample() };
+    let long = PoseSample { pose: " ".repeat(camera::MAX_POSE_BYTES + 1), ..pose_sample() };
+    for (field, sample) in [("pose.time_unix_nanos", timeless), ("pose.pose", long)] {
+        let error = decode::<PoseSample>(&encode(&sample).unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with(field), "{field}: {error}");
+    }
+}
+
 #[test]
 fn queries_out_of_range_are_refused_by_name() {
     let cases: Vec<(&str, Query)> = vec![
@@ -248,7 +367,10 @@ fn queries_out_of_range_are_refused_by_name() {
 }
 
 fn places_out_of_range() -> Vec<Georeference> {
-    let far = Unplaced::BeyondRange { range_metres: f64::INFINITY, most_metres: 1.0 };
+    let far = [
+        Unplaced::BeyondRange { range_metres: f64::INFINITY, most_metres: 1.0 },
+        Unplaced::PoseStale { age_seconds: f64::NAN, most_seconds: 1.0 },
+    ];
     let wrong = [
         Position { latitude_degrees: 90.5, ..position() },
         Position { longitude_degrees: f64::NAN, ..position() },
@@ -257,7 +379,7 @@ fn places_out_of_range() -> Vec<Georeference> {
         Position { outline: vec![[0.0, 181.0]], ..position() },
         Position { outline: vec![[0.0, 0.0]; MAX_OUTLINE + 1], ..position() },
     ];
-    let unplaced = std::iter::once(Georeference::Unplaced { why: far });
+    let unplaced = far.map(|why| Georeference::Unplaced { why });
     wrong.into_iter().map(Georeference::Placed).chain(unplaced).collect()
 }
 
@@ -326,7 +448,9 @@ fn health_lists_what_is_degraded_when_there_is_something() {
     assert!(error.to_string().starts_with("health.degraded"), "{error}");
 }
 
-/// What would break: an operator who takes the time of a camera whose clock was set for a time of capture (promise P14).
+/// What would break: an operator who takes the time of a camera whose clock was set for a time of capture.
+///
+/// Promise: P14
 #[test]
 fn a_reply_gives_a_capture_time_or_a_doubt() {
     let certain = reply(refused(Verdict::Frozen));
@@ -371,6 +495,7 @@ fn replies_out_of_range_are_refused() {
     }
 }
 
+/// Promise: P5
 #[test]
 fn a_reply_over_its_cap_is_not_sent() {
     let chequered = Mask::from_fn(512, 512, |x, y| (x * 31 + y * 17) % 3 == 0).unwrap();
@@ -386,6 +511,9 @@ fn keys_name_one_drone_and_one_query() {
     assert_eq!(drone.query(), "kestrel/kestrel-1/query");
     assert_eq!(drone.outcome("q1").unwrap(), "kestrel/kestrel-1/outcome/q1");
     assert_eq!(drone.camera(), "kestrel/kestrel-1/camera");
+    assert_eq!(drone.pose(), "kestrel/kestrel-1/pose");
+    assert_eq!(drone.explanation("q1").unwrap(), "kestrel/kestrel-1/explanation/q1");
+    assert!(drone.explanation("*").is_err());
     assert!(drone.outcome("q1/**").is_err());
     assert_eq!(key::drone_of(&drone.alive()).unwrap(), drone);
     for id in ["", "A", "a/b", "*", "a b", &"a".repeat(33)] {
@@ -419,9 +547,9 @@ fn chunk_selectors_come_back() {
 
 proptest! {
     #[test]
-    fn queries_come_back(id in "[a-zA-Z0-9._-]{1,64}", text in "[a-zäöü ,']{1,120}[a-z]", point in proptest::option::of((0f32..=1.0, 0f32..=1.0)), frames: u32) {
+    fn queries_come_back(id in "[a-zA-Z0-9._-]{1,64}", text in "[a-zäöü ,']{1,120}[a-z]", point in proptest::option::of((0f32..=1.0, 0f32..=1.0)), frames: u32, explain: bool) {
         let hint = point.map(|(x, y)| Hint::Point { x, y });
-        let query = Query { id, text, hint, frames };
+        let query = Query { id, text, hint, frames, explain };
         prop_assert_eq!(decode::<Query>(&encode(&query).unwrap()).unwrap(), query);
     }
 

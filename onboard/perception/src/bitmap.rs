@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::preprocess::View;
-use kestrel_link::Mask;
+use kestrel_link::{Mask, MaskScratch};
 
 /// One truth value per pixel, row-major. The wire form is [`Mask`]; this is the form to compute on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,7 +49,12 @@ impl Bitmap {
 
     /// Encodes the mask for the wire.
     pub fn to_mask(&self) -> Result<Mask, Error> {
-        Mask::from_bits(self.width, self.height, &self.bits)
+        self.to_mask_with(&mut MaskScratch::default(), String::new())
+    }
+
+    /// As [`Bitmap::to_mask`], in the memory of `scratch` and of `counts`, which becomes the mask's.
+    pub fn to_mask_with(&self, scratch: &mut MaskScratch, counts: String) -> Result<Mask, Error> {
+        Mask::from_bits_with(self.width, self.height, &self.bits, scratch, counts)
             .map_err(|error| Error::Mask { operation: "encode mask", message: error.to_string() })
     }
 
@@ -93,7 +98,7 @@ impl Bitmap {
     /// Number of set pixels.
     #[must_use]
     pub fn area(&self) -> u64 {
-        self.bits.iter().map(|&bit| u64::from(bit)).sum()
+        count(&self.bits)
     }
 
     /// `[x, y, width, height]` of the set pixels; `None` when there is none.
@@ -112,7 +117,7 @@ impl Bitmap {
     #[must_use]
     pub fn area_in(&self, view: &View) -> u64 {
         let [x0, y0, x1, y1] = self.pixels_of(view).map(|edge| edge as usize);
-        (y0..y1).map(|y| self.row(y)[x0..x1].iter().map(|&bit| u64::from(bit)).sum::<u64>()).sum()
+        (y0..y1).map(|y| count(&self.row(y)[x0..x1])).sum()
     }
 
     /// Adds the pixels of another mask of the same size.
@@ -138,7 +143,8 @@ impl Bitmap {
     /// The connected pieces, largest first.
     #[must_use]
     pub fn components(&self) -> Vec<Component> {
-        let (runs, mut parents) = self.linked_runs();
+        let (mut runs, mut parents) = (Vec::new(), Vec::new());
+        self.link_runs(&mut runs, &mut parents);
         let mut slot_of_root = vec![usize::MAX; runs.len()];
         let mut components: Vec<Component> = Vec::new();
         for (index, &(y, from, to)) in runs.iter().enumerate() {
@@ -164,12 +170,31 @@ impl Bitmap {
 
     /// Clears connected pieces of fewer than `least_area` pixels; returns how many were cleared.
     pub fn remove_specks(&mut self, least_area: u64) -> usize {
-        let specks: Vec<_> = self.components().into_iter().filter(|component| component.area < least_area).collect();
-        for &(y, from, to) in specks.iter().flat_map(|speck| &speck.runs) {
-            let start = y as usize * self.width as usize;
-            self.bits[start + from as usize..start + to as usize].fill(false);
+        self.remove_specks_with(least_area, &mut SpeckScratch::default())
+    }
+
+    /// As [`Bitmap::remove_specks`], in the memory of `scratch`: allocates only where a mask has more runs than any before.
+    pub fn remove_specks_with(&mut self, least_area: u64, scratch: &mut SpeckScratch) -> usize {
+        if least_area <= 1 {
+            return 0;
         }
-        specks.len()
+        let SpeckScratch { runs, parents, areas } = scratch;
+        self.link_runs(runs, parents);
+        areas.clear();
+        areas.resize(runs.len(), 0);
+        for (index, &(_, from, to)) in runs.iter().enumerate() {
+            areas[root_of(parents, index)] += u64::from(to - from);
+        }
+        let mut specks = 0;
+        for (index, &(y, from, to)) in runs.iter().enumerate() {
+            let root = root_of(parents, index);
+            if areas[root] < least_area {
+                specks += usize::from(root == index);
+                let start = y as usize * self.width as usize;
+                self.bits[start + from as usize..start + to as usize].fill(false);
+            }
+        }
+        specks
     }
 
     /// A mask of the same size that holds one piece only.
@@ -204,8 +229,8 @@ impl Bitmap {
         let mut found: Option<[u32; 4]> = None;
         for y in y0..y1 {
             let row = &self.row(y as usize)[x0 as usize..x1 as usize];
-            let Some(first) = row.iter().position(|&bit| bit) else { continue };
-            let last = row.iter().rposition(|&bit| bit).unwrap_or(first);
+            let Some(first) = first_set(row) else { continue };
+            let last = last_set(row).unwrap_or(first);
             let (first, last) = (x0 + first as u32, x0 + last as u32 + 1);
             found = Some(match found {
                 None => [first, y, last, y + 1],
@@ -227,15 +252,15 @@ impl Bitmap {
     }
 
     /// All runs of set pixels, and for each the index of a run it is linked to (a union-find forest).
-    fn linked_runs(&self) -> (Vec<(u32, u32, u32)>, Vec<usize>) {
-        let mut runs: Vec<(u32, u32, u32)> = Vec::new();
-        let mut parents: Vec<usize> = Vec::new();
+    fn link_runs(&self, runs: &mut Vec<(u32, u32, u32)>, parents: &mut Vec<usize>) {
+        runs.clear();
+        parents.clear();
         let mut above = 0..0;
         for y in 0..self.height {
             let start = runs.len();
             let row = self.row(y as usize);
             let mut x = 0;
-            while let Some(offset) = row[x..].iter().position(|&bit| bit) {
+            while let Some(offset) = first_set(&row[x..]) {
                 let from = x + offset;
                 let to = row[from..].iter().position(|&bit| !bit).map_or(row.len(), |length| from + length);
                 runs.push((y, from as u32, to as u32));
@@ -251,15 +276,48 @@ impl Bitmap {
                 }
                 let mut other = first;
                 while other < above.end && runs[other].1 <= to {
-                    let (one, two) = (root_of(&mut parents, index), root_of(&mut parents, other));
+                    let (one, two) = (root_of(parents, index), root_of(parents, other));
                     parents[one.max(two)] = one.min(two);
                     other += 1;
                 }
             }
             above = start..runs.len();
         }
-        (runs, parents)
     }
+}
+
+/// Buffers of [`Bitmap::remove_specks_with`] that live from mask to mask.
+#[derive(Debug, Default)]
+pub struct SpeckScratch {
+    /// `(row, from, to)`, see [`Component::runs`].
+    runs: Vec<(u32, u32, u32)>,
+    parents: Vec<usize>,
+    /// Pixels of each piece, at its root.
+    areas: Vec<u64>,
+}
+
+/// Pixels that are read at once where most are not set. A sum of so many fits a byte.
+const STRETCH: usize = 64;
+
+/// Without a way out in the middle, so that many are read at once.
+fn any_set(bits: &[bool]) -> bool {
+    bits.iter().fold(false, |any, &bit| any | bit)
+}
+
+fn count(bits: &[bool]) -> u64 {
+    let stretch = |bits: &[bool]| bits.iter().fold(0_u8, |sum, &bit| sum.wrapping_add(u8::from(bit)));
+    bits.chunks(STRETCH).map(|bits| u64::from(stretch(bits))).sum()
+}
+
+fn first_set(bits: &[bool]) -> Option<usize> {
+    let clear = bits.chunks(STRETCH).take_while(|bits| !any_set(bits)).count() * STRETCH;
+    let at = bits.get(clear..)?.iter().position(|&bit| bit)?;
+    Some(clear + at)
+}
+
+fn last_set(bits: &[bool]) -> Option<usize> {
+    let clear = bits.rchunks(STRETCH).take_while(|bits| !any_set(bits)).count() * STRETCH;
+    bits[..bits.len().checked_sub(clear)?].iter().rposition(|&bit| bit)
 }
 
 /// The root of a run's tree, shortening the way for the next search.
@@ -315,6 +373,30 @@ mod tests {
     }
 
     proptest! {
+        /// Held against plain searches, around the length that is read at once.
+        #[test]
+        fn set_pixels_are_found_and_counted(length in 0_usize..200, set in prop::collection::vec(0_usize..200, 0..4)) {
+            let bits: Vec<bool> = (0..length).map(|at| set.contains(&at)).collect();
+            prop_assert_eq!(first_set(&bits), bits.iter().position(|&bit| bit));
+            prop_assert_eq!(last_set(&bits), bits.iter().rposition(|&bit| bit));
+            prop_assert_eq!(count(&bits), bits.iter().filter(|&&bit| bit).count() as u64);
+        }
+
+        #[test]
+        fn specks_are_the_small_components(bits in prop::collection::vec(any::<bool>(), 12 * 9), least in 0_u64..12) {
+            let mask = Bitmap::from_fn(12, 9, |x, y| bits[(y * 12 + x) as usize]);
+            let mut expected = Bitmap::new(12, 9);
+            let (large, small): (Vec<_>, Vec<_>) =
+                mask.components().into_iter().partition(|component| component.area >= least);
+            for component in &large {
+                expected.unite(&mask.only(component)).unwrap();
+            }
+            let (mut left, mut scratch) = (mask.clone(), SpeckScratch::default());
+            Bitmap::from_fn(40, 40, |x, y| (x + y) % 3 == 0).remove_specks_with(5, &mut scratch);
+            prop_assert_eq!(left.remove_specks_with(least, &mut scratch), small.len());
+            prop_assert_eq!(left, expected);
+        }
+
         /// Held against a flood fill, which is slow and plain.
         #[test]
         fn components_are_those_of_a_flood_fill(bits in prop::collection::vec(any::<bool>(), 12 * 9)) {

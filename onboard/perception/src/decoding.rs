@@ -1,7 +1,7 @@
 //! The fixed cache of an answer that is decoded: what the decode graph takes, row by row, and keeps.
 //!
-//! All shapes are static. The graph reads T rows at a time, image tokens or words, behind `length` places for rows that
-//! it has read before; an additive mask hides the places that are still free. The graph gives the new rows' keys and
+//! All shapes are static. The graph reads T rows at a time, image tokens, words or, where it takes them, things that stand
+//! out ([`crate::proposals::things`]), behind `length` places for rows that it has read before; an additive mask hides the places that are still free. The graph gives the new rows' keys and
 //! values, and [`Cache::keep`] writes them to the next free places. The picture and the question go in T rows at a time, the
 //! answer one by one, with the rest of the T rows unused.
 
@@ -41,6 +41,16 @@ pub struct Sizes {
     pub planes: usize,
     /// Width of a row's keys, and of its values.
     pub kv_width: usize,
+    /// Whether it takes things among its rows.
+    pub things: bool,
+}
+
+impl Sizes {
+    /// Numbers that tell of what kind a row is: whether it is a word, and where there may be things, whether it is one.
+    #[must_use]
+    pub fn kinds(&self) -> usize {
+        1 + usize::from(self.things)
+    }
 }
 
 /// A row for the graph to read.
@@ -50,19 +60,21 @@ pub enum Row<'a> {
     Picture(&'a [f32]),
     /// A token of the vocabulary.
     Word(u32),
+    /// A thing that stands out, told by no more numbers than an image token has.
+    Thing(&'a [f32]),
 }
 
 /// Inputs of the decode graph, row-major, and what it has read so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cache {
     sizes: Sizes,
-    /// Image tokens `[1, T, width]`; what stands in a word's row does not count.
+    /// Image tokens and things `[1, T, width]`; what stands in a word's row does not count, a thing is filled up with zeros.
     pub tokens: Vec<f32>,
-    /// Words `[1, T]`; what stands in an image token's row does not count.
+    /// Words `[1, T]`; what stands in another row does not count.
     pub ids: Vec<i64>,
-    /// 1 where a row is a word, 0 where it is an image token: `[1, T, 1]`.
+    /// `[1, T, kinds]`: 1 where a row is a word, else 0; behind it, where there may be things, the same of things.
     pub spoken: Vec<f32>,
-    /// Rotary positions `[1, T]`: 0 for image tokens, words count from 1.
+    /// Rotary positions `[1, T]`: 0 for image tokens and things, words count from 1.
     pub positions: Vec<i64>,
     /// Additive attention `[1, T, length + T]`, see [`mask`].
     pub mask: Vec<f32>,
@@ -84,7 +96,7 @@ impl Cache {
             sizes,
             tokens: vec![0.0; sizes.rows * sizes.width],
             ids: vec![0; sizes.rows],
-            spoken: vec![0.0; sizes.rows],
+            spoken: vec![0.0; sizes.rows * sizes.kinds()],
             positions: vec![0; sizes.rows],
             mask: mask(0, sizes.length, 0, sizes.rows),
             past: vec![0.0; sizes.planes * sizes.length * sizes.kv_width],
@@ -116,7 +128,8 @@ impl Cache {
     /// are dropped.
     ///
     /// # Errors
-    /// When there are no rows or too many, the cache is full, or an image token has another width. Nothing is staged then.
+    /// When there are no rows or too many, the cache is full, an image token has another width, or the graph does not take
+    /// such a thing. Nothing is staged then.
     pub fn stage(&mut self, rows: &[Row<'_>]) -> Result<(), Error> {
         const OPERATION: &str = "stage rows";
         let Sizes { rows: most, length, width, .. } = self.sizes;
@@ -126,26 +139,37 @@ impl Cache {
             return Err(Error::Shape { operation: OPERATION, expected, got: rows.len().to_string() });
         }
         for row in rows {
-            if let Row::Picture(token) = row
-                && token.len() != width
-            {
-                let expected = format!("image tokens of {width} numbers");
-                return Err(Error::Shape { operation: OPERATION, expected, got: token.len().to_string() });
-            }
+            let (expected, got) = match row {
+                Row::Picture(token) if token.len() != width => {
+                    (format!("image tokens of {width} numbers"), token.len())
+                }
+                Row::Thing(_) if !self.sizes.things => ("no things: the graph takes none".to_owned(), 1),
+                Row::Thing(thing) if thing.len() > width => (format!("things of {width} numbers at most"), thing.len()),
+                _ => continue,
+            };
+            return Err(Error::Shape { operation: OPERATION, expected, got: got.to_string() });
         }
         let mut words = 0;
         for (at, row) in rows.iter().enumerate() {
-            match *row {
-                Row::Picture(token) => {
-                    self.tokens[at * width..][..width].copy_from_slice(token);
-                    (self.ids[at], self.spoken[at], self.positions[at]) = (0, 0.0, 0);
+            let kinds = &mut self.spoken[at * self.sizes.kinds()..][..self.sizes.kinds()];
+            kinds.fill(0.0);
+            let told: &[f32] = match *row {
+                Row::Picture(told) => told,
+                Row::Thing(told) => {
+                    kinds[1] = 1.0;
+                    told
                 }
-                Row::Word(id) => {
-                    words += 1;
-                    self.tokens[at * width..][..width].fill(0.0);
-                    (self.ids[at], self.spoken[at]) = (id.into(), 1.0);
-                    self.positions[at] = (self.words + words) as i64;
-                }
+                Row::Word(_) => &[],
+            };
+            let token = &mut self.tokens[at * width..][..width];
+            token.fill(0.0);
+            token[..told.len()].copy_from_slice(told);
+            (self.ids[at], self.positions[at]) = (0, 0);
+            if let Row::Word(id) = *row {
+                words += 1;
+                kinds[0] = 1.0;
+                self.ids[at] = id.into();
+                self.positions[at] = (self.words + words) as i64;
             }
         }
         // A token that is not finite would spoil the sums of the rows beside it, even where it is hidden.
@@ -189,7 +213,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SIZES: Sizes = Sizes { rows: 4, length: 11, width: 2, planes: 2, kv_width: 3 };
+    const SIZES: Sizes = Sizes { rows: 4, length: 11, width: 2, planes: 2, kv_width: 3, things: false };
 
     /// Keys and values that tell plane, row and channel apart, as a graph would give them for the staged rows.
     fn new(sizes: Sizes, first: usize) -> Vec<f32> {
@@ -237,6 +261,22 @@ mod tests {
         cache.clear();
         cache.stage(&[Row::Word(8)]).unwrap();
         assert_eq!((cache.positions[0], cache.used()), (1, 0));
+    }
+
+    #[test]
+    fn things_stand_with_the_picture_and_are_told_apart_from_it() {
+        let mut cache = Cache::new(Sizes { things: true, ..SIZES });
+        cache.stage(&[Row::Picture(&[0.5, -0.5]), Row::Thing(&[0.25]), Row::Word(9)]).unwrap();
+        assert_eq!(cache.tokens[..6], [0.5, -0.5, 0.25, 0.0, 0.0, 0.0]);
+        assert_eq!(cache.spoken, [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!((&cache.ids[..3], cache.positions[..3].to_vec()), (&[0, 0, 9][..], vec![0, 0, 1]));
+        // What a row was before leaves no trace.
+        cache.stage(&[Row::Word(7), Row::Picture(&[1.0, 2.0])]).unwrap();
+        assert_eq!((&cache.spoken[..4], &cache.tokens[2..4]), (&[1.0, 0.0, 0.0, 0.0][..], &[1.0, 2.0][..]));
+        let error = cache.stage(&[Row::Thing(&[0.0; 3])]).unwrap_err().to_string();
+        assert_eq!(error, "stage rows: expected things of 2 numbers at most, got 3");
+        let error = Cache::new(SIZES).stage(&[Row::Thing(&[0.0])]).unwrap_err().to_string();
+        assert_eq!(error, "stage rows: expected no things: the graph takes none, got 1");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::policy::advice;
 use image::RgbImage;
 use kestrel_link::{Refusal, Verdict};
 use serde::{Deserialize, Serialize};
-pub use statistics::Statistics;
+pub use statistics::{GateScratch, Statistics};
 
 /// Bounds of the gate; a frame beyond one of them is refused. Light and colour are in 0..=1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,36 @@ impl Default for GateThresholds {
     }
 }
 
+impl GateThresholds {
+    /// Every bound moved by a share of itself, so that more frames pass (`share` above 0) or fewer (below 0).
+    ///
+    /// The frames that pass at one share pass at every greater one: a single number orders all gates of this family.
+    /// `share` is held to -0.9..=1; repeated frames are no matter of a bound and stay as they are.
+    #[must_use]
+    pub fn loosened(&self, share: f32) -> Self {
+        let share = share.clamp(-0.9, 1.0);
+        let (more, less) = (1.0 + share, 1.0 - share);
+        Self {
+            least_high_luma: self.least_high_luma * less,
+            most_clipped_share: self.most_clipped_share * more,
+            most_constant_bottom: self.most_constant_bottom * more,
+            most_tear: self.most_tear * more,
+            most_repeats: self.most_repeats,
+            most_noise_levels: self.most_noise_levels * more,
+            least_noise_whiteness: self.least_noise_whiteness * more,
+            least_contrast: self.least_contrast * less,
+            least_haze_dark_channel: self.least_haze_dark_channel * more,
+            least_chroma: self.least_chroma * less,
+            most_magenta: self.most_magenta * more,
+            most_false_colour_warm_share: self.most_false_colour_warm_share * less,
+            least_sharpness: self.least_sharpness.map(|least| least * less),
+            least_directional_sharpness: self.least_directional_sharpness * less,
+            least_motion_ratio: self.least_motion_ratio * more,
+            most_repeated_share: self.most_repeated_share * more,
+        }
+    }
+}
+
 /// What the gate remembers of the frames before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GateHistory {
@@ -111,28 +141,58 @@ impl GateReport {
 /// Judges a frame. A frame without pixels is refused as truncated.
 #[must_use]
 pub fn gate(frame: &RgbImage, thresholds: &GateThresholds, history: &GateHistory) -> GateReport {
-    if frame.width() == 0 || frame.height() == 0 {
-        return GateReport {
-            statistics: Statistics::default(),
-            verdict: Some(Verdict::Truncated),
-            evidence: vec![
-                ("width_pixels".to_owned(), frame.width() as f32),
-                ("height_pixels".to_owned(), frame.height() as f32),
-            ],
-            history: *history,
+    measure(frame, &mut GateScratch::default()).judge(thresholds, history)
+}
+
+/// What the gate reads of a frame: a function of that frame alone, so that it may be read before it is known which frame
+/// comes before it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    width: u32,
+    height: u32,
+    /// Statistics and the hash of what was read; `None` without pixels.
+    read: Option<(Statistics, u64)>,
+}
+
+/// Reads a frame, the part of [`gate`](gate()) that takes time; `scratch` is memory to work in.
+#[must_use]
+pub fn measure(frame: &RgbImage, scratch: &mut GateScratch) -> Measured {
+    let (width, height) = frame.dimensions();
+    let read = (width > 0 && height > 0).then(|| statistics::measure(frame, scratch));
+    Measured { width, height, read }
+}
+
+impl Measured {
+    /// Judges the frame after those before it, as [`gate`](gate()) does.
+    #[must_use]
+    pub fn judge(&self, thresholds: &GateThresholds, history: &GateHistory) -> GateReport {
+        let Self { width, height, read } = *self;
+        let owned = |(name, value): (&'static str, f32)| (name.to_owned(), value);
+        let Some((statistics, fingerprint)) = read else {
+            let numbers = [("width_pixels", width as f32), ("height_pixels", height as f32)];
+            return GateReport {
+                statistics: Statistics::default(),
+                verdict: Some(Verdict::Truncated),
+                evidence: numbers.into_iter().map(owned).collect(),
+                history: *history,
+            };
         };
+        let repeats = if history.fingerprint == Some(fingerprint) { history.repeats.saturating_add(1) } else { 0 };
+        let history = GateHistory { fingerprint: Some(fingerprint), repeats };
+        let large = usize::from(width.max(height) >= statistics::LARGE_SIDE);
+        let (verdict, evidence) = match judge(&statistics, repeats, large, thresholds) {
+            Some((verdict, numbers)) => (Some(verdict), numbers.into_iter().map(owned).collect()),
+            None => (None, Vec::new()),
+        };
+        GateReport { statistics, verdict, evidence, history }
     }
-    let (statistics, fingerprint) = statistics::measure(frame);
-    let repeats = if history.fingerprint == Some(fingerprint) { history.repeats.saturating_add(1) } else { 0 };
-    let history = GateHistory { fingerprint: Some(fingerprint), repeats };
-    let large = usize::from(frame.width().max(frame.height()) >= statistics::LARGE_SIDE);
-    let (verdict, evidence) = match judge(&statistics, repeats, large, thresholds) {
-        Some((verdict, numbers)) => {
-            (Some(verdict), numbers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-        }
-        None => (None, Vec::new()),
-    };
-    GateReport { statistics, verdict, evidence, history }
+}
+
+/// What the gate says of a frame of this size by its statistics alone, whatever came before it: for those who set bounds.
+#[must_use]
+pub fn verdict(statistics: &Statistics, size: (u32, u32), thresholds: &GateThresholds) -> Option<Verdict> {
+    let large = usize::from(size.0.max(size.1) >= statistics::LARGE_SIDE);
+    judge(statistics, 0, large, thresholds).map(|(verdict, _)| verdict)
 }
 
 /// A picture of blocks has a jump at every row of blocks; from this [`Statistics::repeated_share`] on a jump is no tear.

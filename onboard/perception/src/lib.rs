@@ -6,7 +6,7 @@
 //! A [`Georeferencer`] says where on the earth a mask lies.
 //! A query that stands has a [`Tracker`], which says which thing is which over time, and a [`Verification`], which says when
 //! its words are read again.
-//! An answer with reasons is written token by token under a [`Grammar`].
+//! An answer with reasons is written token by token under a [`Grammar`], and read as a [`Thought`].
 //! No I/O, no clock and no engine here: the trainer, the calibration and the drone call the same functions.
 #![forbid(unsafe_code)]
 
@@ -22,21 +22,23 @@ pub mod policy;
 pub mod postprocess;
 pub mod preprocess;
 pub mod proposals;
+pub mod statements;
 pub mod tiling;
 pub mod tokens;
 pub mod track;
 pub mod verification;
 
 pub use answer::{Answer, Conclusion, Grammar, Limits, ParseError, ReasonedIds, parse, prompt};
-pub use bitmap::{Bitmap, Component};
+pub use bitmap::{Bitmap, Component, SpeckScratch};
 pub use error::Error;
-pub use gate::{GateHistory, GateReport, GateThresholds, Statistics, gate};
+pub use gate::{GateHistory, GateReport, GateScratch, GateThresholds, Measured, Statistics, gate};
 pub use geo::{Georeferencer, Pose};
 pub use overlay::{Style, draw, draw_mask};
 pub use policy::{AnswerLogits, Decision, Observation, decide, presence};
-pub use postprocess::{segment, upsample};
+pub use postprocess::{UpsampleScratch, segment, segment_with, upsample, upsample_with};
 pub use preprocess::{Letterbox, MODEL_SIZE, Scratch, View, preprocess};
-pub use tiling::{Tiling, plan, refine, tile_hint, touched};
-pub use tokens::{SpecialIds, TokenLayout, VocabularyError, WordDoubt, layout, word_doubts};
+pub use statements::Thought;
+pub use tiling::{Part, TileOptions, Tiling, plan, refine, tile_hint, touched};
+pub use tokens::{SpecialIds, TokenLayout, VocabularyError, WordDoubt, layout, word_doubts, word_doubts_into};
 pub use track::{Appearance, Piece, TrackOptions, Tracker};
 pub use verification::Verification;

@@ -4,7 +4,7 @@ use crate::banner;
 use crate::bitmap::Bitmap;
 use crate::error::Error;
 use image::RgbImage;
-use kestrel_link::Mask;
+use kestrel_link::{Mask, Outcome, Refusal, Verdict};
 
 /// How a mask looks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,6 +64,29 @@ pub fn draw_mask(image: &mut RgbImage, mask: &Mask, style: &Style) -> Result<(),
     draw(image, &Bitmap::from_mask(mask)?, style)
 }
 
+/// Draws the masks of an outcome, each in a colour of its own; candidates of an ambiguous query bear their numbers, from 1.
+///
+/// # Errors
+/// When a mask is not of the picture's size, or does not decode.
+pub fn draw_outcome(image: &mut RgbImage, outcome: &Outcome) -> Result<(), Error> {
+    let (segments, numbered) = match outcome {
+        Outcome::Segmented { masks } => (masks.as_slice(), false),
+        Outcome::Refused(Refusal { verdict: Verdict::TargetAmbiguous { candidates }, .. }) => {
+            (candidates.as_slice(), true)
+        }
+        Outcome::Refused(_) => return Ok(()),
+    };
+    for (index, segment) in segments.iter().enumerate() {
+        draw_mask(image, &segment.mask, &Style::numbered(index))?;
+    }
+    // Behind all masks, so that none hides a number.
+    for (index, segment) in segments.iter().enumerate().filter(|_| numbered) {
+        let [x, y, ..] = segment.bounding_box;
+        label(image, &(index + 1).to_string(), [x, y], Style::numbered(index).colour);
+    }
+    Ok(())
+}
+
 /// The picture under a strip in `colour` that says `text`; the picture itself is not covered.
 #[must_use]
 pub fn with_banner(image: &RgbImage, text: &str, colour: [u8; 3]) -> RgbImage {
@@ -92,6 +115,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use image::Rgb;
+    use kestrel_link::Segment;
 
     #[test]
     fn fill_is_tinted_and_edges_are_drawn() {
@@ -112,6 +136,31 @@ mod tests {
         draw_mask(&mut two, &mask.to_mask().unwrap(), &Style::default()).unwrap();
         assert_eq!(one, two);
         assert_ne!(one, RgbImage::new(9, 7));
+    }
+
+    /// What would break: an operator who is told of two candidates and cannot see which is which.
+    #[test]
+    fn candidates_bear_numbers_and_masks_do_not() {
+        let segment = |left: u32| {
+            let mask = Mask::from_fn(200, 100, |x, y| (left..left + 40).contains(&x) && (30..70).contains(&y)).unwrap();
+            Segment::of(mask, 0.5, 0.5).unwrap()
+        };
+        let segments = vec![segment(20), segment(120)];
+        let mut masked = RgbImage::new(200, 100);
+        draw_outcome(&mut masked, &Outcome::Segmented { masks: segments.clone() }).unwrap();
+        let verdict = Verdict::TargetAmbiguous { candidates: segments };
+        let refusal = Refusal { verdict, evidence: vec![], advice: String::new() };
+        let mut asked = RgbImage::new(200, 100);
+        draw_outcome(&mut asked, &Outcome::Refused(refusal)).unwrap();
+        assert_ne!(masked.get_pixel(20, 50), masked.get_pixel(120, 50), "a colour for each");
+        for left in [20, 120] {
+            let written = (left..left + 8).flat_map(|x| (30..40).map(move |y| (x, y)));
+            assert!(written.clone().any(|(x, y)| masked.get_pixel(x, y) != asked.get_pixel(x, y)), "{left}");
+        }
+        let absent = Refusal { verdict: Verdict::TargetAbsent, evidence: vec![], advice: String::new() };
+        let mut plain = RgbImage::new(200, 100);
+        draw_outcome(&mut plain, &Outcome::Refused(absent)).unwrap();
+        assert_eq!(plain, RgbImage::new(200, 100));
     }
 
     #[test]

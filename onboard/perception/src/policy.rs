@@ -97,9 +97,7 @@ pub enum Decision {
 /// Probability that the target is there: a logistic of what the words, the object score and the predicted IoU say.
 #[must_use]
 pub fn presence(answers: &AnswerLogits, object: f32, iou: f32, thresholds: &Thresholds) -> f32 {
-    let features = presence_features(answers, object, iou);
-    let weighted = features.iter().zip(&thresholds.presence.weights).map(|(feature, weight)| feature * *weight);
-    sigmoid(weighted.sum::<f32>() + thresholds.presence.bias)
+    thresholds.presence.probability(&presence_features(answers, object, iou))
 }
 
 /// The three features of [`presence`], for those who fit its weights: silence of the answers, object logit, IoU logit.
@@ -115,35 +113,35 @@ pub fn presence_features(answers: &AnswerLogits, object: f32, iou: f32) -> [f32;
 pub fn decide(observation: &Observation, thresholds: &Thresholds) -> Decision {
     let presence = presence(&observation.answers, observation.object, observation.iou, thresholds);
     let doubt = most_doubted(&observation.doubts);
-    let mut evidence = evidence(observation, thresholds, presence);
-    if let Some(doubt) = doubt {
-        evidence.push(("word_doubt".into(), sigmoid(doubt.logit)));
-        evidence.push(("doubt_threshold".into(), thresholds.doubt_threshold));
-    }
-    let broken = evidence.iter().filter(|(_, value)| !value.is_finite()).count()
+    let named = evidence(observation, thresholds, presence);
+    let of_word =
+        doubt.map(|doubt| [("word_doubt", sigmoid(doubt.logit)), ("doubt_threshold", thresholds.doubt_threshold)]);
+    let numbers = || named.iter().chain(of_word.iter().flatten());
+    let broken = numbers().filter(|(_, value)| !value.is_finite()).count()
         + observation.doubts.iter().filter(|doubt| !doubt.logit.is_finite()).count();
     if broken > 0 {
-        evidence = vec![("numbers_not_finite".into(), broken as f32)];
-        return refuse(Verdict::EngineDegraded, evidence);
+        return refuse(Verdict::EngineDegraded, vec![("numbers_not_finite".into(), broken as f32)]);
     }
+    // Only a refusal shows its numbers, so only a refusal pays for them.
+    let refuse = |verdict| refuse(verdict, numbers().map(|&(name, value)| (name.to_owned(), value)).collect());
     let answers = &observation.answers;
     let least_area = thresholds.min_area_pixels as f32;
     let doubted = doubt.filter(|doubt| sigmoid(doubt.logit) >= thresholds.doubt_threshold);
     if doubted.is_some() || answers.not_understood >= answers.largest() {
         let word = doubted.or(doubt.filter(|doubt| doubt.logit > 0.0)).map(|doubt| doubt.word.clone());
-        return refuse(Verdict::QueryNotUnderstood { word }, evidence);
+        return refuse(Verdict::QueryNotUnderstood { word });
     }
     if presence >= thresholds.presence_threshold {
         if observation.area_pixels >= least_area && observation.area_pixels > 0.0 {
             return Decision::Segment { presence, predicted_iou: sigmoid(observation.iou) };
         }
-        return refuse(Verdict::TargetTooSmall, evidence);
+        return refuse(Verdict::TargetTooSmall);
     }
     let unsure = presence >= thresholds.presence_threshold * UNSURE_BAND && shows_something(observation);
     if unsure && answers.seg >= answers.largest() {
-        return refuse(Verdict::LowConfidence, evidence);
+        return refuse(Verdict::LowConfidence);
     }
-    refuse(most_likely_refusal(observation), evidence)
+    refuse(most_likely_refusal(observation))
 }
 
 /// Whether a single pixel was found. "Something may be there" and "several things fit" are said of something: where the
@@ -170,7 +168,7 @@ fn most_doubted(doubts: &[WordDoubt]) -> Option<&WordDoubt> {
     doubts.iter().max_by(|one, two| one.logit.total_cmp(&two.logit))
 }
 
-fn evidence(observation: &Observation, thresholds: &Thresholds, presence: f32) -> Vec<(String, f32)> {
+fn evidence(observation: &Observation, thresholds: &Thresholds, presence: f32) -> [(&'static str, f32); 10] {
     let answers = &observation.answers;
     let largest = answers.largest();
     let logits = [
@@ -181,18 +179,21 @@ fn evidence(observation: &Observation, thresholds: &Thresholds, presence: f32) -
         ("p_unseeable", answers.unseeable),
     ];
     let total: f32 = logits.iter().map(|(_, logit)| (logit - largest).exp()).sum();
-    let mut evidence = vec![
-        ("presence".to_owned(), presence),
-        ("presence_threshold".to_owned(), thresholds.presence_threshold),
-        ("object_logit".to_owned(), observation.object),
-        ("iou_logit".to_owned(), observation.iou),
-        ("area_pixels".to_owned(), observation.area_pixels),
-    ];
     // A softmax hides one infinite logit among finite ones as a plain 0 or 1, so those are handed on as they are.
-    evidence.extend(logits.map(|(name, logit)| {
-        (name.to_owned(), if logit.is_finite() { (logit - largest).exp() / total } else { logit })
-    }));
-    evidence
+    let [mask, absent, ambiguous, not_understood, unseeable] =
+        logits.map(|(name, logit)| (name, if logit.is_finite() { (logit - largest).exp() / total } else { logit }));
+    [
+        ("presence", presence),
+        ("presence_threshold", thresholds.presence_threshold),
+        ("object_logit", observation.object),
+        ("iou_logit", observation.iou),
+        ("area_pixels", observation.area_pixels),
+        mask,
+        absent,
+        ambiguous,
+        not_understood,
+        unseeable,
+    ]
 }
 
 fn refuse(verdict: Verdict, evidence: Vec<(String, f32)>) -> Decision {

@@ -54,6 +54,7 @@ fn presence_is_the_logistic_of_the_contract() {
     assert!((presence(&answers, 2.0, 3.0, &thresholds()) - expected).abs() < 1e-6);
 }
 
+/// Promise: P12
 #[test]
 fn every_reason_is_reached() {
     let mut nonsense = sure();
@@ -129,6 +130,7 @@ fn observation([seg, absent, ambiguous, not_understood, unseeable, object, iou, 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
+    /// Promise: P13
     #[test]
     fn broken_numbers_are_never_segmented(values in numbers()) {
         let decision = decide(&observation(values), &thresholds());

@@ -3,7 +3,7 @@
 use crate::bitmap::Bitmap;
 use crate::error::Error;
 use crate::preprocess::Letterbox;
-use kestrel_link::Segment;
+use kestrel_link::{MaskScratch, Segment};
 
 /// Most candidates named for an ambiguous query.
 pub const MOST_CANDIDATES: usize = 8;
@@ -14,6 +14,23 @@ struct Between {
     cell: usize,
     next: usize,
     share: f32,
+}
+
+/// Neighbouring columns between the same two cells, from the first to before the last.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    from: usize,
+    to: usize,
+    cell: usize,
+    next: usize,
+}
+
+/// Buffers of [`upsample_with`] that live from mask to mask.
+#[derive(Debug, Default)]
+pub struct UpsampleScratch {
+    columns: Vec<Between>,
+    stretches: Vec<Stretch>,
+    line: Vec<f32>,
 }
 
 /// Sets in `out` (the frame's size) the pixels of the letterbox's view whose mask probability exceeds `threshold`.
@@ -27,6 +44,17 @@ pub fn upsample(
     letterbox: &Letterbox,
     threshold: f32,
     out: &mut Bitmap,
+) -> Result<(), Error> {
+    upsample_with((logits, side), letterbox, threshold, out, &mut UpsampleScratch::default())
+}
+
+/// As [`upsample`], in the memory of `scratch`: allocates only where a frame is wider than any before.
+pub fn upsample_with(
+    (logits, side): (&[f32], usize),
+    letterbox: &Letterbox,
+    threshold: f32,
+    out: &mut Bitmap,
+    scratch: &mut UpsampleScratch,
 ) -> Result<(), Error> {
     const OPERATION: &str = "upsample mask";
     if side == 0 || logits.len() != side * side {
@@ -48,41 +76,59 @@ pub fn upsample(
     let level = (threshold / (1.0 - threshold)).ln();
     let [x0, y0, x1, y1] = out.pixels_of(&letterbox.view);
     let cells_per_pixel = side as f32 / letterbox.size as f32;
-    let columns: Vec<Between> =
-        (x0..x1).map(|x| between(letterbox.to_model(x as f32 + 0.5, 0.0).0 * cells_per_pixel, side)).collect();
+    scratch.lay((x0..x1).map(|x| between(letterbox.to_model(x as f32 + 0.5, 0.0).0 * cells_per_pixel, side)), side);
+    let UpsampleScratch { columns, stretches, line } = scratch;
+    let (columns, stretches) = (columns.as_slice(), stretches.as_slice());
     let width = out.width() as usize;
     let rows = out.bits_mut().chunks_exact_mut(width.max(1)).enumerate();
-    let mut line = vec![0.0; side];
     for (y, row) in rows.take(y1 as usize).skip(y0 as usize) {
         let place = between(letterbox.to_model(0.0, y as f32 + 0.5).1 * cells_per_pixel, side);
         let (above, below) = (&logits[place.cell * side..][..side], &logits[place.next * side..][..side]);
         for ((value, &above), &below) in line.iter_mut().zip(above).zip(below) {
             *value = above + (below - above) * place.share;
         }
-        threshold_row(&line, &columns, level, &mut row[x0 as usize..x1 as usize]);
+        threshold_row(line, (columns, stretches), level, &mut row[x0 as usize..x1 as usize]);
     }
     Ok(())
 }
 
-/// Compares one interpolated row with `level`. Most stretches between two cells are on one side and need no interpolation.
-fn threshold_row(line: &[f32], columns: &[Between], level: f32, row: &mut [bool]) {
-    let mut start = 0;
-    while start < columns.len() {
-        let cell = columns[start].cell;
-        let length = columns[start..].iter().take_while(|column| column.cell == cell).count();
-        let stretch = &columns[start..start + length];
-        let (left, right) = (line[cell], line[stretch[length - 1].next]);
-        let pixels = &mut row[start..start + length];
-        if left <= level && right <= level {
-            pixels.fill(false);
-        } else if left > level && right > level {
-            pixels.fill(true);
-        } else {
-            for (pixel, column) in pixels.iter_mut().zip(stretch) {
+impl UpsampleScratch {
+    /// Takes in the columns of a frame, and which of them lie between the same cells.
+    fn lay(&mut self, columns: impl Iterator<Item = Between>, side: usize) {
+        self.columns.clear();
+        self.columns.extend(columns);
+        self.stretches.clear();
+        for (at, column) in self.columns.iter().enumerate() {
+            match self.stretches.last_mut() {
+                Some(stretch) if stretch.cell == column.cell => (stretch.to, stretch.next) = (at + 1, column.next),
+                _ => {
+                    let &Between { cell, next, .. } = column;
+                    self.stretches.push(Stretch { from: at, to: at + 1, cell, next });
+                }
+            }
+        }
+        self.line.clear();
+        self.line.resize(side, 0.0);
+    }
+}
+
+/// Compares one interpolated row with `level`. Most rows, and most stretches between two cells, are on one side and need no
+/// interpolation.
+fn threshold_row(line: &[f32], (columns, stretches): (&[Between], &[Stretch]), level: f32, row: &mut [bool]) {
+    row.fill(false);
+    // Without a way out in the middle, so that many are compared at once.
+    if line.iter().fold(true, |all, &value| all & (value <= level)) {
+        return;
+    }
+    for &Stretch { from, to, cell, next } in stretches {
+        let (left, right) = (line[cell], line[next]);
+        if left > level && right > level {
+            row[from..to].fill(true);
+        } else if !(left <= level && right <= level) {
+            for (pixel, column) in row[from..to].iter_mut().zip(&columns[from..to]) {
                 *pixel = left + (line[column.next] - left) * column.share > level;
             }
         }
-        start += length;
     }
 }
 
@@ -97,8 +143,19 @@ fn between(place: f32, side: usize) -> Between {
 ///
 /// `presence` and `predicted_iou` are probabilities in 0..=1.
 pub fn segment(bitmap: &Bitmap, presence: f32, predicted_iou: f32) -> Result<Option<Segment>, Error> {
+    segment_with(bitmap, presence, predicted_iou, &mut MaskScratch::default(), &mut String::new())
+}
+
+/// As [`segment`], in the memory of `scratch` and of `counts`, which is taken where there is a mask.
+pub fn segment_with(
+    bitmap: &Bitmap,
+    presence: f32,
+    predicted_iou: f32,
+    scratch: &mut MaskScratch,
+    counts: &mut String,
+) -> Result<Option<Segment>, Error> {
     let Some(bounding_box) = bitmap.bounding_box() else { return Ok(None) };
-    let mask = bitmap.to_mask()?;
+    let mask = bitmap.to_mask_with(scratch, std::mem::take(counts))?;
     let area_pixels = bitmap.area();
     Ok(Some(Segment { mask, presence, predicted_iou, bounding_box, area_pixels, positions: Vec::new(), track: None }))
 }

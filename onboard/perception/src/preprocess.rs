@@ -192,10 +192,9 @@ pub fn preprocess(
 ) -> Result<Letterbox, Error> {
     const OPERATION: &str = "preprocess";
     view.check(OPERATION, image.width(), image.height())?;
-    let shape = out.shape().to_vec();
-    let size = shape[2];
+    let shape @ (batch, channels, size, width) = out.dim();
     let slice = match out.as_slice_mut() {
-        Some(slice) if shape[0] == 1 && shape[1] == 3 && size > 0 && shape[3] == size => slice,
+        Some(slice) if batch == 1 && channels == 3 && size > 0 && width == size => slice,
         _ => {
             return Err(Error::Shape {
                 operation: OPERATION,

@@ -21,11 +21,17 @@ pub const CODE: usize = LENGTHS + 4 * WAVES;
 pub const LENGTHS: usize = 8;
 /// Proposals that the graph takes.
 pub const MOST: usize = 48;
+/// Numbers that tell where the edges of a thing are: [`waves`] of left, top, right and bottom.
+pub const EDGES: usize = 4 * WAVE;
+/// Numbers of a thing as the language model reads it: see [`thing`].
+pub const THING: usize = NAMES + CODE + EDGES;
+/// Numbers of [`waves`].
+pub const WAVE: usize = 2 * WAVES;
 
 /// Waves of the place code along each axis, from half a wave a view upwards by octaves.
 const WAVES: usize = 6;
-/// Least probability of a centre.
-const LEAST_SCORE: f32 = 0.1;
+/// Least probability of a centre: what is less sure is no proposal.
+pub const LEAST_SCORE: f32 = 0.1;
 /// Peaks that overlap so much, as IoU of their boxes, are one thing.
 const SAME: f32 = 0.65;
 /// Unit of widths and heights, as a share of the view.
@@ -51,6 +57,24 @@ pub struct Proposal {
 /// # Errors
 /// When there are not `side²` spots or one is not finite.
 pub fn pick(spots: &[f32], side: usize) -> Result<Vec<Proposal>, Error> {
+    let mut scratch = PickScratch::default();
+    pick_with(spots, side, &mut scratch)?;
+    Ok(scratch.picked)
+}
+
+/// Buffers of [`pick_with`] that live from view to view.
+#[derive(Debug, Default)]
+pub struct PickScratch {
+    /// Cells of the peaks.
+    peaks: Vec<usize>,
+    picked: Vec<Proposal>,
+}
+
+/// As [`pick`], in the memory of `scratch`: allocates only where a view has more peaks than any before.
+///
+/// # Errors
+/// As [`pick`].
+pub fn pick_with<'a>(spots: &[f32], side: usize, scratch: &'a mut PickScratch) -> Result<&'a [Proposal], Error> {
     const OPERATION: &str = "pick proposals";
     if side == 0 || spots.len() != side * side * SPOT {
         return Err(Error::Shape {
@@ -65,11 +89,13 @@ pub fn pick(spots: &[f32], side: usize) -> Result<Vec<Proposal>, Error> {
     }
     let least = (LEAST_SCORE / (1.0 - LEAST_SCORE)).ln();
     let logit = |cell: usize| spots[cell * SPOT];
-    let mut peaks: Vec<usize> =
-        (0..side * side).filter(|&cell| logit(cell) > least && is_peak(cell, side, logit)).collect();
-    peaks.sort_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
-    let mut picked: Vec<Proposal> = Vec::with_capacity(MOST);
-    for cell in peaks {
+    let PickScratch { peaks, picked } = scratch;
+    peaks.clear();
+    peaks.extend((0..side * side).filter(|&cell| logit(cell) > least && is_peak(cell, side, logit)));
+    // No two are equal, so that no order has to be kept, which would take memory.
+    peaks.sort_unstable_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
+    picked.clear();
+    for &cell in &*peaks {
         let proposal = Proposal { cell, score: sigmoid(logit(cell)), edges: edges(spots, cell, side) };
         if picked.iter().all(|other| iou(&other.edges, &proposal.edges) < SAME) {
             picked.push(proposal);
@@ -78,7 +104,7 @@ pub fn pick(spots: &[f32], side: usize) -> Result<Vec<Proposal>, Error> {
             }
         }
     }
-    Ok(picked)
+    Ok(picked.as_slice())
 }
 
 /// Whether no neighbour is stronger; of equals the first counts.
@@ -124,14 +150,60 @@ pub fn code(edges: &[f32; 4]) -> [f32; CODE] {
     let plain = [centre[0], centre[1], x0, y0, x1, y1].map(|v| 2.0 * v - 1.0);
     code[..6].copy_from_slice(&plain);
     (code[LENGTHS - 2], code[LENGTHS - 1]) = (size(x0, x1), size(y0, y1));
-    for (axis, at) in centre.into_iter().enumerate() {
-        for wave in 0..WAVES {
-            let (sin, cos) = (std::f32::consts::PI * (1 << wave) as f32 * at).sin_cos();
-            let place = LENGTHS + (axis * WAVES + wave) * 2;
-            (code[place], code[place + 1]) = (sin, cos);
-        }
+    for (place, at) in code[LENGTHS..].chunks_exact_mut(WAVE).zip(centre) {
+        place.copy_from_slice(&waves(at));
     }
     code
+}
+
+/// A place along one axis, in fractions of the view, as sines and cosines from half a wave a view upwards by octaves.
+///
+/// The product of two is greatest where they are the same place, and falls from there within a sixty-fourth of the view.
+#[must_use]
+pub fn waves(at: f32) -> [f32; WAVE] {
+    let mut waves = [0.0; WAVE];
+    for (octave, pair) in waves.chunks_exact_mut(2).enumerate() {
+        let (sin, cos) = (std::f32::consts::PI * (1 << octave) as f32 * at).sin_cos();
+        pair.copy_from_slice(&[sin, cos]);
+    }
+    waves
+}
+
+/// A thing as the language model reads it: the probabilities of its names, its [`code`], and the [`waves`] of its edges.
+/// `names` are logits; those beyond [`NAMES`] do not count.
+#[must_use]
+pub fn thing(names: &[f32], edges: &[f32; 4]) -> [f32; THING] {
+    let mut thing = [0.0; THING];
+    for (to, logit) in thing[..NAMES].iter_mut().zip(names) {
+        *to = sigmoid(*logit);
+    }
+    thing[NAMES..NAMES + CODE].copy_from_slice(&code(edges));
+    for (place, edge) in thing[NAMES + CODE..].chunks_exact_mut(WAVE).zip(edges) {
+        place.copy_from_slice(&waves(*edge));
+    }
+    thing
+}
+
+/// The first [`MOST`] proposals as [`thing`]s, row-major, from left to right by their centres: in the order in which a
+/// reasoned answer names them, where no cue asks for another one. Their names are those of their `spots`.
+///
+/// # Errors
+/// When a proposal has a cell that the spots do not have.
+pub fn things(spots: &[f32], proposals: &[Proposal]) -> Result<Vec<f32>, Error> {
+    let mut ordered: Vec<&Proposal> = proposals.iter().take(MOST).collect();
+    let across = |proposal: &Proposal| proposal.edges[0] + proposal.edges[2];
+    ordered.sort_by(|a, b| across(a).total_cmp(&across(b)).then(a.cell.cmp(&b.cell)));
+    let mut rows = Vec::with_capacity(ordered.len() * THING);
+    for proposal in ordered {
+        let from = proposal.cell.saturating_mul(SPOT).saturating_add(GEOMETRY);
+        let names = spots.get(from..from.saturating_add(NAMES)).ok_or_else(|| Error::Shape {
+            operation: "tell what stands out",
+            expected: format!("cells among {} spots", spots.len() / SPOT),
+            got: format!("cell {}", proposal.cell),
+        })?;
+        rows.extend(thing(names, &proposal.edges));
+    }
+    Ok(rows)
 }
 
 /// IoU of two boxes given by their edges.
@@ -251,7 +323,39 @@ mod tests {
         assert!(inputs.extents.iter().all(|share| *share == 0.0));
     }
 
+    #[test]
+    fn things_are_told_from_left_to_right_with_their_own_names() {
+        let (left, right) = ([0.1, 0.6, 0.2, 0.9], [0.5, 0.1, 0.9, 0.3]);
+        let mut seen = spots(16, &[(left, 1.0), (right, 3.0)]);
+        let picked = pick(&seen, 16).unwrap();
+        for (proposal, name) in picked.iter().zip([3, 5]) {
+            seen[proposal.cell * SPOT + GEOMETRY..][..NAMES].fill(-60.0);
+            seen[proposal.cell * SPOT + GEOMETRY + name] = 60.0;
+        }
+        let told = things(&seen, &picked).unwrap();
+        assert_eq!(told.len(), 2 * THING);
+        // The strongest was picked first and stands on the right.
+        for (row, (name, edges)) in told.chunks(THING).zip([(5, picked[1].edges), (3, picked[0].edges)]) {
+            assert_eq!((row[name], row[..NAMES].iter().sum::<f32>()), (1.0, 1.0));
+            assert_eq!(row[NAMES..][..CODE], code(&edges));
+            assert_eq!(row[NAMES + CODE + 2 * WAVE..][..WAVE], waves(edges[2]));
+        }
+        let lost = Proposal { cell: 256, ..picked[0] };
+        let error = things(&seen, &[lost]).unwrap_err().to_string();
+        assert_eq!(error, "tell what stands out: expected cells among 256 spots, got cell 256");
+    }
+
     proptest! {
+        #[test]
+        fn waves_know_a_place_from_its_neighbours(bin in 0_u16..64, within in 0.02_f32..0.98) {
+            let alike = |a: f32, b: f32| waves(a).iter().zip(waves(b)).map(|(x, y)| x * y).sum::<f32>();
+            let middle = |bin: u16| (f32::from(bin) + 0.5) / 64.0;
+            let at = (f32::from(bin) + within) / 64.0;
+            for other in (0..64).filter(|other| *other != bin) {
+                prop_assert!(alike(at, middle(bin)) > alike(at, middle(other)), "{bin} {other}");
+            }
+        }
+
         #[test]
         fn any_spots_give_boxes_inside_the_view(values in prop::collection::vec(-9.0_f32..9.0, 9 * SPOT)) {
             for Proposal { score, edges: [x0, y0, x1, y1], cell } in pick(&values, 3).unwrap() {

@@ -1,7 +1,19 @@
 //! Which regions of a frame the model looks at, and how their answers become one.
+//!
+//! [`plan`] cuts a frame. Where a budget bounds the views of one answer, [`Pace`] and [`affordable`] say how many there may
+//! be, [`Grid`] which tiles that makes, and [`Heat`] which of them are looked at when that cannot be all.
+
+mod coarse;
+mod grid;
+mod pace;
+mod stitch;
+
+pub use coarse::Heat;
+pub use grid::{Grid, MOST_ENLARGEMENT, MOST_OVERLAP, MOST_TILES, TileOptions};
+pub use pace::{Pace, affordable};
+pub use stitch::{Part, refine};
 
 use crate::bitmap::Bitmap;
-use crate::error::Error;
 use crate::preprocess::{Letterbox, View};
 use kestrel_link::Hint;
 use serde::{Deserialize, Serialize};
@@ -26,48 +38,84 @@ pub enum Tiling {
     Auto,
     /// Always in 2×2 tiles too.
     Always,
+    /// In the grid of [`TileOptions`], as fine as the budget allows: every tile may be looked at.
+    Grid,
+    /// In the grid that shows the smallest thing large enough, of which the budget allows some tiles: those where the
+    /// overview looks, see [`Heat`].
+    CoarseToFine,
 }
 
-/// The views of a frame of `width` × `height` pixels: first the whole, then its tiles in reading order.
+impl Tiling {
+    /// Whether a budget bounds the views of one answer, so that their number belongs to what an outcome depends on.
+    #[must_use]
+    pub fn is_budgeted(self) -> bool {
+        matches!(self, Self::Grid | Self::CoarseToFine)
+    }
+}
+
+/// The views of a frame of `[width, height]` pixels for an input of `size` pixels: first the whole, then its tiles in
+/// reading order.
 ///
-/// Four tiles overlap by [`OVERLAP`] of the frame's side, so that a target on a seam is whole in one of them.
+/// Four fixed tiles overlap by [`OVERLAP`] of the frame's side, so that a target on a seam is whole in one of them. `options`
+/// and `most_views` count for tilings with a budget only; a frame whose overview shows enough has no tiles there.
 #[must_use]
-pub fn plan(width: u32, height: u32, tiling: Tiling) -> Vec<View> {
-    let mut views = Vec::with_capacity(5);
-    views.push(View::whole(width, height));
-    let tiled = match tiling {
-        Tiling::Never => false,
-        Tiling::Auto => width.max(height) > WHOLE_UP_TO,
-        Tiling::Always => true,
-    };
-    if tiled && width >= 2 && height >= 2 {
-        let side = |length: u32| (length as f32 * (1.0 + OVERLAP) / 2.0).ceil().min(length as f32);
-        let (tile_width, tile_height) = (side(width), side(height));
-        for y in [0.0, height as f32 - tile_height] {
-            for x in [0.0, width as f32 - tile_width] {
-                views.push(View { x, y, width: tile_width, height: tile_height });
-            }
+pub fn plan(frame: [u32; 2], size: u32, tiling: Tiling, options: &TileOptions, most_views: u32) -> Vec<View> {
+    let [width, height] = frame;
+    let mut views = vec![View::whole(width, height)];
+    let most_tiles = most_views.saturating_sub(1);
+    match tiling {
+        Tiling::Auto if width.max(height) > WHOLE_UP_TO => views.extend(quarters(width, height)),
+        Tiling::Always => views.extend(quarters(width, height)),
+        Tiling::Grid if most_tiles > 0 => views.extend(tiles(frame, size, options, most_tiles)),
+        Tiling::CoarseToFine if most_tiles > 0 => views.extend(tiles(frame, size, options, MOST_TILES)),
+        _ => {}
+    }
+    views
+}
+
+/// The tiles of the grid that fits; none where it is the frame as it is.
+fn tiles(frame: [u32; 2], size: u32, options: &TileOptions, most: u32) -> Vec<View> {
+    match Grid::fit(frame, size, options, most) {
+        Grid::WHOLE => Vec::new(),
+        grid => grid.views(frame, options.overlap),
+    }
+}
+
+/// Four tiles; none of a frame that cannot be cut.
+fn quarters(width: u32, height: u32) -> Vec<View> {
+    if width < 2 || height < 2 {
+        return Vec::new();
+    }
+    let side = |length: u32| (length as f32 * (1.0 + OVERLAP) / 2.0).ceil().min(length as f32);
+    let (tile_width, tile_height) = (side(width), side(height));
+    let mut views = Vec::with_capacity(4);
+    for y in [0.0, height as f32 - tile_height] {
+        for x in [0.0, width as f32 - tile_width] {
+            views.push(View { x, y, width: tile_width, height: tile_height });
         }
     }
     views
 }
 
-/// Indices of the fewest `tiles` that together see every pixel of a coarse `mask` that any of them sees, most pixels first.
+/// Indices of the fewest `tiles` that together see every pixel of a coarse `mask` that any of them sees, most pixels first; of
+/// more than `most` the first.
 ///
 /// A target that lies whole in one tile, though its edge reaches into the overlap with another, costs one run and not two.
 #[must_use]
-pub fn touched(tiles: &[View], mask: &Bitmap) -> Vec<usize> {
+pub fn touched(tiles: &[View], mask: &Bitmap, most: usize) -> Vec<usize> {
     let mut left = mask.clone();
     let mut chosen = Vec::new();
-    loop {
+    while chosen.len() < most {
         let best = (0..tiles.len())
             .map(|index| (left.area_in(&tiles[index]), std::cmp::Reverse(index)))
             .max()
             .filter(|&(area, _)| area > 0);
-        let Some((_, std::cmp::Reverse(index))) = best else { return chosen };
-        clear(&mut left, &tiles[index]);
+        let Some((_, std::cmp::Reverse(index))) = best else { break };
+        let edges = left.pixels_of(&tiles[index]);
+        stitch::clear(&mut left, edges);
         chosen.push(index);
     }
+    chosen
 }
 
 /// The part of a coarse `mask` (frame pixels) that a tile sees, as a box hint in fractions of the tile's model input.
@@ -87,45 +135,6 @@ pub fn tile_hint(mask: &Bitmap, tile: &Letterbox) -> Option<Hint> {
     tile.hint(&around, mask.width(), mask.height())
 }
 
-/// A coarse mask with the regions of refined views replaced by what those views say; where two overlap, either may set a pixel.
-///
-/// All masks are of the frame's size.
-pub fn refine(coarse: &Bitmap, refined: &[(View, Bitmap)]) -> Result<Bitmap, Error> {
-    let mut result = coarse.clone();
-    for (view, _) in refined {
-        clear(&mut result, view);
-    }
-    for (view, mask) in refined {
-        let mut seen = mask.clone();
-        keep_only(&mut seen, view);
-        result.unite(&seen)?;
-    }
-    Ok(result)
-}
-
-/// Clears the pixels that lie in `view`.
-fn clear(mask: &mut Bitmap, view: &View) {
-    let [x0, y0, x1, y1] = mask.pixels_of(view).map(|edge| edge as usize);
-    let width = mask.width() as usize;
-    for row in mask.bits_mut().chunks_exact_mut(width.max(1)).take(y1).skip(y0) {
-        row[x0..x1].fill(false);
-    }
-}
-
-/// Clears the pixels that lie outside `view`.
-fn keep_only(mask: &mut Bitmap, view: &View) {
-    let [x0, y0, x1, y1] = mask.pixels_of(view).map(|edge| edge as usize);
-    let width = mask.width() as usize;
-    for (y, row) in mask.bits_mut().chunks_exact_mut(width.max(1)).enumerate() {
-        if (y0..y1).contains(&y) {
-            row[..x0].fill(false);
-            row[x1..].fill(false);
-        } else {
-            row.fill(false);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -136,24 +145,38 @@ mod tests {
         Bitmap::from_fn(200, 100, |u, v| (x..x + side).contains(&u) && (y..y + side).contains(&v))
     }
 
+    fn fixed(width: u32, height: u32, tiling: Tiling) -> Vec<View> {
+        plan([width, height], 512, tiling, &TileOptions::default(), 1)
+    }
+
     #[test]
     fn small_frames_stay_whole() {
-        assert_eq!(plan(640, 480, Tiling::Auto), [View::whole(640, 480)]);
-        assert_eq!(plan(1920, 1080, Tiling::Never), [View::whole(1920, 1080)]);
-        assert_eq!(plan(641, 480, Tiling::Auto).len(), 5);
-        assert_eq!(plan(320, 240, Tiling::Always).len(), 5);
+        assert_eq!(fixed(640, 480, Tiling::Auto), [View::whole(640, 480)]);
+        assert_eq!(fixed(1920, 1080, Tiling::Never), [View::whole(1920, 1080)]);
+        assert_eq!(fixed(641, 480, Tiling::Auto).len(), 5);
+        assert_eq!(fixed(320, 240, Tiling::Always).len(), 5);
+    }
+
+    #[test]
+    fn a_budget_bounds_the_grid_but_not_what_a_coarse_look_chooses_from() {
+        let views = |tiling, most| plan([3840, 2160], 512, tiling, &TileOptions::default(), most).len();
+        assert_eq!([1, 2, 3, 9, 16, 40].map(|most| views(Tiling::Grid, most)), [1, 1, 3, 9, 16, 16]);
+        assert_eq!([1, 2, 9].map(|most| views(Tiling::CoarseToFine, most)), [1, 16, 16]);
+        let small = plan([640, 480], 512, Tiling::Grid, &TileOptions::default(), 40);
+        assert_eq!(small, [View::whole(640, 480)], "the overview shows enough");
     }
 
     #[test]
     fn only_the_tiles_that_are_needed_run() {
-        let tiles = &plan(200, 100, Tiling::Always)[1..];
-        assert_eq!(touched(tiles, &square(10, 10, 8)), [0]);
+        let tiles = &fixed(200, 100, Tiling::Always)[1..];
+        assert_eq!(touched(tiles, &square(10, 10, 8), 4), [0]);
         // In the overlap of all four.
-        assert_eq!(touched(tiles, &square(98, 48, 4)).len(), 1);
+        assert_eq!(touched(tiles, &square(98, 48, 4), 4).len(), 1);
         // From one end of the frame to the other.
         let bar = Bitmap::from_fn(200, 100, |_, y| y == 5);
-        assert_eq!(touched(tiles, &bar), [0, 1]);
-        assert_eq!(touched(tiles, &Bitmap::new(200, 100)), Vec::<usize>::new());
+        assert_eq!(touched(tiles, &bar, 4), [0, 1]);
+        assert_eq!(touched(tiles, &bar, 1), [0]);
+        assert_eq!(touched(tiles, &Bitmap::new(200, 100), 4), Vec::<usize>::new());
     }
 
     #[test]
@@ -168,23 +191,10 @@ mod tests {
         assert_eq!(tile_hint(&square(10, 10, 20), &tile), None);
     }
 
-    #[test]
-    fn refinement_replaces_its_view_and_nothing_else() {
-        let mut coarse = square(10, 10, 20);
-        coarse.unite(&square(150, 10, 20)).unwrap();
-        let view = View { x: 0.0, y: 0.0, width: 100.0, height: 100.0 };
-        // The refined mask also claims pixels outside its view; they must not count.
-        let mut fine = square(12, 12, 10);
-        fine.unite(&square(120, 50, 10)).unwrap();
-        let mut expected = square(12, 12, 10);
-        expected.unite(&square(150, 10, 20)).unwrap();
-        assert_eq!(refine(&coarse, &[(view, fine)]).unwrap(), expected);
-    }
-
     proptest! {
         #[test]
         fn tiles_cover_the_frame_and_stay_inside(width in 1_u32..5000, height in 1_u32..5000) {
-            let views = plan(width, height, Tiling::Always);
+            let views = fixed(width, height, Tiling::Always);
             for view in &views {
                 prop_assert!(view.check("test", width, height).is_ok());
             }

@@ -135,6 +135,13 @@ pub struct WordDoubt {
 #[must_use]
 pub fn word_doubts(text: &str, offsets: &[(usize, usize)], doubt: &[f32]) -> Vec<WordDoubt> {
     let mut doubts = Vec::new();
+    word_doubts_into(text, offsets, doubt, &mut doubts);
+    doubts
+}
+
+/// As [`word_doubts`], over what `doubts` held and in its memory.
+pub fn word_doubts_into(text: &str, offsets: &[(usize, usize)], doubt: &[f32], doubts: &mut Vec<WordDoubt>) {
+    let mut used = 0;
     for word in text.split_whitespace() {
         let start = word.as_ptr() as usize - text.as_ptr() as usize;
         let end = start + word.len();
@@ -145,11 +152,20 @@ pub fn word_doubts(text: &str, offsets: &[(usize, usize)], doubt: &[f32]) -> Vec
                 count += 1;
             }
         }
-        if count > 0 {
-            doubts.push(WordDoubt { word: word.to_owned(), logit: sum / count as f32 });
+        if count == 0 {
+            continue;
         }
+        let logit = sum / count as f32;
+        match doubts.get_mut(used) {
+            Some(known) => {
+                word.clone_into(&mut known.word);
+                known.logit = logit;
+            }
+            None => doubts.push(WordDoubt { word: word.to_owned(), logit }),
+        }
+        used += 1;
     }
-    doubts
+    doubts.truncate(used);
 }
 
 #[cfg(test)]
@@ -191,6 +207,9 @@ mod tests {
         let doubts = word_doubts(text, &offsets, &[-4.0, 2.0, 4.0, -3.0]);
         let logits: Vec<_> = doubts.iter().map(|doubt| (doubt.word.as_str(), doubt.logit)).collect();
         assert_eq!(logits, [("the", -4.0), ("flörp", 3.0), ("car", -3.0)]);
+        let mut again = doubts.clone();
+        word_doubts_into("a car", &[(0, 1), (1, 5)], &[1.0, 2.0], &mut again);
+        assert_eq!(again, word_doubts("a car", &[(0, 1), (1, 5)], &[1.0, 2.0]), "nothing is left of what was there");
     }
 
     proptest! {

@@ -37,6 +37,7 @@ fn landscape(width: u32, height: u32) -> RgbImage {
     })
 }
 
+/// Promise: P4
 #[test]
 fn a_clean_landscape_passes_at_every_size() {
     for (width, height) in [(512, 512), (640, 480), (1920, 1080)] {
@@ -44,6 +45,7 @@ fn a_clean_landscape_passes_at_every_size() {
     }
 }
 
+/// Promise: P4, P12
 #[test]
 fn every_family_is_refused_at_its_harshest_for_its_own_reason() {
     let clean = landscape(512, 384);
@@ -79,6 +81,7 @@ fn a_mild_blur_is_left_to_the_model() {
     assert_eq!(verdict(&imageops::fast_blur(&landscape(512, 384), 1.2)), None);
 }
 
+/// Promise: P4
 #[test]
 fn water_and_sand_without_texture_are_no_defect() {
     let water = RgbImage::from_fn(640, 480, |x, y| {
@@ -127,6 +130,7 @@ fn bars_above_and_below_are_no_tear_and_hide_none() {
     assert_eq!(verdict(&between_bars(&torn)), Some(Verdict::Truncated));
 }
 
+/// Promise: P4
 #[test]
 fn false_colour_is_refused_and_red_earth_is_not() {
     let mut infrared = landscape(512, 384);
@@ -143,6 +147,7 @@ fn false_colour_is_refused_and_red_earth_is_not() {
     assert_eq!(verdict(&earth), None);
 }
 
+/// Promise: P4
 #[test]
 fn the_same_picture_again_and_again_is_frozen() {
     let (frame, other) = (landscape(320, 240), landscape(322, 240));
@@ -160,6 +165,7 @@ fn the_same_picture_again_and_again_is_frozen() {
     assert_eq!(gate(&frame, &never, &history).verdict, None);
 }
 
+/// Promise: P13
 #[test]
 fn frames_of_any_size_get_a_verdict_and_no_panic() {
     assert_eq!(verdict(&RgbImage::new(0, 0)), Some(Verdict::Truncated));
@@ -184,6 +190,7 @@ fn real(set: &str, every: usize) -> Option<Vec<(PathBuf, RgbImage)>> {
     Some(pictures.collect())
 }
 
+/// Promise: P4
 #[test]
 fn real_colour_photographs_pass() {
     for (set, every) in [("brighton_beach_drone", 4), ("auair", 12), ("kit_ais_munich", 9), ("nwpu_vhr10", 30)] {
@@ -196,6 +203,7 @@ fn real_colour_photographs_pass() {
     }
 }
 
+/// Promise: P4
 #[test]
 fn real_pictures_of_another_modality_are_refused() {
     for (set, every) in [("hit_uav_thermal", 10), ("odm_seneca_nir", 4)] {
@@ -206,6 +214,7 @@ fn real_pictures_of_another_modality_are_refused() {
     }
 }
 
+/// Promise: P4
 #[test]
 fn real_photographs_spoilt_beyond_use_are_refused() {
     for (set, every) in [("brighton_beach_drone", 9), ("auair", 30), ("nwpu_vhr10", 173)] {

@@ -194,6 +194,8 @@ proptest! {
     }
 
     /// Numbers from a broken sensor or a hostile file give an error or a reason, never a panic and never a place that is no number.
+    ///
+    /// Promise: P13
     #[test]
     fn garbage_gives_a_reason(numbers in prop::collection::vec(garbage(), 30), held: bool) {
         let mut next = numbers.into_iter().cycle();
@@ -375,12 +377,12 @@ fn outcomes_carry_places_with_masks_and_with_candidates() {
     let placed = |segment: &Segment| matches!(segment.positions[..], [Georeference::Placed(_)]);
     let pose = unsure(pose());
     let mut found = Outcome::Segmented { masks: vec![segment.clone()] };
-    georeferencer.annotate(&mut found, Some(&pose)).unwrap();
+    georeferencer.annotate(&mut found, Ok(&pose)).unwrap();
     let Outcome::Segmented { masks } = &found else { panic!("{found:?}") };
     assert!(placed(&masks[0]));
     let verdict = Verdict::TargetAmbiguous { candidates: vec![segment] };
     let mut asked = Outcome::Refused(Refusal { verdict, evidence: vec![], advice: String::new() });
-    georeferencer.annotate(&mut asked, Some(&pose)).unwrap();
+    georeferencer.annotate(&mut asked, Ok(&pose)).unwrap();
     let Outcome::Refused(Refusal { verdict: Verdict::TargetAmbiguous { candidates }, .. }) = &asked else {
         panic!("{asked:?}")
     };

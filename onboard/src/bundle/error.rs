@@ -55,6 +55,19 @@ pub enum BundleError {
         /// What it says.
         got: String,
     },
+    /// The thresholds were set on other graphs than those beside them.
+    #[error(
+        "{path}: expected thresholds of the graphs beside them (model_hash {expected}), got those of another model (model_hash {got})",
+        path = path.display()
+    )]
+    ForeignThresholds {
+        /// The thresholds' file.
+        path: PathBuf,
+        /// Hash of the bundle's graphs.
+        expected: String,
+        /// Hash that the thresholds name.
+        got: String,
+    },
     /// The bundle carries no signature where one is needed.
     #[error("{path}: expected a signature, got none", path = path.display())]
     Unsigned {
@@ -75,6 +88,9 @@ impl BundleError {
             Self::Content { source, .. } => source.hint(),
             Self::Mismatch { .. } => {
                 "the bundle was put together from parts of different models: bundle it anew with `ground bundle`"
+            }
+            Self::ForeignThresholds { .. } => {
+                "calibrate these graphs: `ground calibrate begin`, `ground eval --records`, `ground calibrate`"
             }
             Self::Unsigned { .. } => {
                 "sign it with `ground bundle --sign KEY`, or fly it unsigned by path with --bundle"

@@ -22,7 +22,9 @@ fn a_sealed_bundle_opens() {
     opened.verify_signature(&[key().verifying_key()]).unwrap();
 }
 
-/// P6. Without the check of every file, a bundle could fly with graphs nobody tried.
+/// Without the check of every file, a bundle could fly with graphs nobody tried.
+///
+/// Promise: P6
 #[test]
 fn one_flipped_byte_in_any_file_is_found_and_named() {
     let dir = folder();
@@ -47,6 +49,7 @@ fn one_flipped_byte_in_any_file_is_found_and_named() {
     Bundle::open(dir.path()).unwrap();
 }
 
+/// Promise: P6
 #[test]
 fn a_changed_manifest_loses_its_signature() {
     let dir = folder();
@@ -59,6 +62,7 @@ fn a_changed_manifest_loses_its_signature() {
     assert!(error.contains("manifest.sig") && error.contains("does not hold"), "{error}");
 }
 
+/// Promise: P6
 #[test]
 fn unsigned_and_foreign_bundles_are_not_trusted() {
     let dir = folder();
@@ -75,6 +79,7 @@ fn unsigned_and_foreign_bundles_are_not_trusted() {
     assert!(unsigned.offer().is_err());
 }
 
+/// Promise: P6
 #[test]
 fn thresholds_of_another_model_are_refused() {
     let (dir, other) = (folder(), folder());
@@ -82,9 +87,12 @@ fn thresholds_of_another_model_are_refused() {
     write_files(other.path(), "2.0.0");
     std::fs::copy(other.path().join("mask.onnx"), dir.path().join("mask.onnx")).unwrap();
     let error = seal(dir.path(), manifest("1.0.0"), None).unwrap_err();
+    assert!(matches!(error, BundleError::ForeignThresholds { .. }), "{error}");
     assert!(error.to_string().contains("thresholds.json") && error.to_string().contains("model_hash"));
+    assert!(error.hint().contains("ground calibrate"));
 }
 
+/// Promise: P6
 #[test]
 fn a_tokenizer_with_other_ids_is_refused() {
     let dir = folder();
@@ -102,6 +110,7 @@ fn a_tokenizer_with_other_ids_is_refused() {
     assert!(error.contains("ids below 256"), "{error}");
 }
 
+/// Promise: P6
 #[test]
 fn a_manifest_for_other_shapes_is_refused() {
     let dir = folder();

@@ -271,6 +271,7 @@ mod tests {
         assert!(stream.contains("-rtsp_transport tcp -i rtsp://camera/1") && !stream.contains("-re "), "{stream}");
     }
 
+    /// Promise: P5
     #[test]
     fn what_is_said_comes_in_lines_of_bounded_length() {
         let mut said = b"one\n\xff two\r\n".to_vec();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::{ImageFormat, RgbImage};
-use kestrel_link::{DroneId, FrameHeader, PictureFormat, decode};
+use kestrel_link::{DroneId, FrameHeader, PictureFormat, PoseSample, decode};
 use kestrel_perception::Pose;
 use zenoh::pubsub::Subscriber;
 use zenoh::sample::{Sample, SampleKind};
@@ -15,6 +15,7 @@ use zenoh::{Session, Wait};
 
 use super::slot::{Slot, Taken};
 use super::{CameraError, Captured, Next, Source, picture};
+use crate::position::parse_pose;
 
 /// The network that frames may come from.
 #[derive(Clone)]
@@ -108,11 +109,7 @@ fn captured(header: &FrameHeader, bytes: &[u8]) -> Result<Captured, CameraError>
 
 fn pose(header: &FrameHeader) -> Result<Option<Pose>, CameraError> {
     let Some(text) = &header.pose else { return Ok(None) };
-    // Serde's texts quote the offending value; a hostile one must not fill the log.
-    let malformed = |why: String| wrong(format!("pose: {}", why.chars().take(200).collect::<String>()));
-    let pose: Pose = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-    pose.check().map_err(|error| malformed(error.to_string()))?;
-    Ok(Some(pose))
+    parse_pose(text).map(Some).map_err(|why| wrong(format!("pose: {why}")))
 }
 
 impl Network {
@@ -135,6 +132,23 @@ impl Network {
             .encoding(encoding)
             .attachment(attachment)
             .congestion_control(control)
+            .wait()
+            .map_err(|error| CameraError::Open { source_name: format!("zenoh:{key}"), why: error.to_string() })
+    }
+}
+
+impl Network {
+    /// Publishes the pose that held at a time, for a camera whose frames bring none.
+    ///
+    /// # Errors
+    /// When the time is 0, or the network does not take it.
+    pub fn publish_pose(&self, time_unix_nanos: u64, pose: &Pose) -> Result<(), CameraError> {
+        let pose = serde_json::to_string(pose).map_err(|error| wrong(error.to_string()))?;
+        let sample = kestrel_link::encode(&PoseSample { time_unix_nanos, pose })?;
+        let key = self.drone.pose();
+        self.session
+            .put(key.clone(), sample)
+            .encoding(zenoh::bytes::Encoding::APPLICATION_CBOR)
             .wait()
             .map_err(|error| CameraError::Open { source_name: format!("zenoh:{key}"), why: error.to_string() })
     }
@@ -195,6 +209,7 @@ mod tests {
         }
     }
 
+    /// Promise: P13
     #[test]
     fn a_picture_that_is_not_as_announced_is_left_out() {
         let (png, picture) = sendable(&frame(), true).unwrap();
@@ -216,11 +231,13 @@ mod tests {
     }
 
     proptest! {
+        /// Promise: P13
         #[test]
         fn arbitrary_headers_and_pictures_never_panic(header in proptest::collection::vec(any::<u8>(), 0..200), picture in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = take(Some(&header), &picture);
         }
 
+        /// Promise: P13
         #[test]
         fn a_damaged_frame_never_panics(in_header: bool, at: usize, value: u8, as_png: bool) {
             let (header, mut picture) = sendable(&frame(), as_png).unwrap();

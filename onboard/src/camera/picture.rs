@@ -85,6 +85,7 @@ mod tests {
         }
     }
 
+    /// Promise: P5, P13
     #[test]
     fn a_picture_larger_than_announced_is_not_decoded() {
         let mut png = Vec::new();

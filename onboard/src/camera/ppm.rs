@@ -127,6 +127,7 @@ mod tests {
     }
 
     proptest! {
+        /// Promise: P13
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read(&mut bytes.as_slice());

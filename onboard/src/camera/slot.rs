@@ -78,6 +78,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    /// Promise: P1, P5
     #[test]
     fn the_latest_wins_and_the_others_are_counted() {
         let slot = Slot::new();

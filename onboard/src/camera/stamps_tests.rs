@@ -50,6 +50,7 @@ fn an_ordinary_camera_is_believed() {
     Rig::new().run(100);
 }
 
+/// Promise: P14
 #[test]
 fn the_same_stamp_twice_is_a_duplicate_and_again_and_again_is_frozen() {
     let mut rig = Rig::new();
@@ -70,6 +71,8 @@ fn one_duplicate_is_forgiven_with_the_next_frame() {
 }
 
 /// What would break: a target placed where the drone was an hour ago.
+///
+/// Promise: P14
 #[test]
 fn a_clock_that_is_set_back_is_told_and_stays_behind() {
     let mut rig = Rig::new();
@@ -83,6 +86,7 @@ fn a_clock_that_is_set_back_is_told_and_stays_behind() {
     }
 }
 
+/// Promise: P14
 #[test]
 fn a_clock_that_is_set_forward_is_told_and_stays_ahead() {
     let mut rig = Rig::new();
@@ -101,6 +105,7 @@ fn a_clock_that_is_set_forward_is_told_and_stays_ahead() {
     rig.run(10);
 }
 
+/// Promise: P14
 #[test]
 fn pictures_that_stand_still_are_told_though_stamps_go_on() {
     let mut rig = Rig::new();
@@ -126,6 +131,7 @@ fn a_gap_is_told_and_believed() {
     assert_eq!(rig.frame(|now| now).gap_intervals, None);
 }
 
+/// Promise: P14
 #[test]
 fn the_first_frame_is_held_against_the_wall_clock() {
     for (stamp, doubt) in [
@@ -163,6 +169,8 @@ proptest! {
     }
 
     /// A clock that is set by more than the tolerance is doubted with the first frame after it.
+    ///
+    /// Promise: P14
     #[test]
     fn a_set_clock_is_never_believed(before in 1_u32..20, by in 2_001_i64..10_000_000, back: bool) {
         let mut rig = Rig::new();
@@ -173,6 +181,8 @@ proptest! {
     }
 
     /// What is believed never goes backwards, and lies within the bounds of the drone's clock.
+    ///
+    /// Promise: P14
     #[test]
     fn what_is_believed_is_honest(frames in proptest::collection::vec((any::<u64>(), 0_u64..4, 0_u64..3_000_000_000, any::<u64>()), 0..60)) {
         let mut stamps = Stamps::new(StampLimits::default());

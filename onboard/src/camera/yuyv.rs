@@ -65,6 +65,7 @@ mod tests {
     }
 
     proptest! {
+        /// Promise: P13
         #[test]
         fn arbitrary_sizes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), width in 0_u32..40, height in 0_u32..40, stride in 0_usize..100) {
             if let Some(picture) = to_rgb(&bytes, width, height, stride) {

@@ -1,10 +1,14 @@
 //! The command line of `onboard`.
 
 mod bench;
+mod conform;
 mod doctor;
+mod engines;
 mod fly;
 mod replay;
 mod segment;
+mod soak;
+mod tiling;
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -13,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use kestrel_onboard::bundle::Bundle;
-use kestrel_onboard::engine::{EngineChoice, EngineOptions};
+use kestrel_onboard::engine::{Accelerator, EngineChoice, EngineOptions};
 use kestrel_onboard::released;
 
 /// Answers, in the air, what an operator asks for in plain words: with a mask, or with the reason why not.
@@ -34,19 +38,26 @@ enum Command {
     Segment(segment::Segment),
     /// Measure the time per frame, split by stage, beside bare runs of the same graphs.
     Bench(bench::Bench),
+    /// Fly for a while with faults that a seed names, and check that every frame and every query is accounted for. Exit code
+    /// 0: all promises held; 1: one did not, or an error; 2: wrong usage.
+    Soak(soak::Soak),
     /// Check what is there: libraries, engines, the model bundle.
     Doctor(doctor::Doctor),
-}
-
-impl Command {
-    fn is_flight(&self) -> bool {
-        matches!(self, Self::Run(_))
-    }
+    /// Prepare the engines of TensorRT before the flight, or say what is there.
+    #[command(subcommand)]
+    Engines(engines::Engines),
+    /// Hold an engine against a suite of graphs with known answers. Exit code 0: within every tolerance; 1: not, or an error.
+    Conform(conform::Conform),
 }
 
 /// Logs go to stderr; `RUST_LOG` chooses what.
 pub(crate) fn log(arguments: &Arguments) {
-    let default = if arguments.command.is_flight() { "warn,kestrel_onboard=info,onboard=info" } else { "warn" };
+    let default = match &arguments.command {
+        Command::Run(_) => "warn,kestrel_onboard=info,onboard=info",
+        // What goes wrong there is meant to; the report says what came of it.
+        Command::Soak(_) => "error,kestrel_onboard=off",
+        _ => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
@@ -62,7 +73,10 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Replay(replay) => replay.run(),
         Command::Segment(segment) => segment.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Soak(soak) => soak.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Engines(engines) => engines.run(),
+        Command::Conform(conform) => conform.run(),
     }
 }
 
@@ -109,7 +123,7 @@ struct ModelArguments {
     /// Folder of the model bundle [default: the released one].
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// auto, ort/cpu, ort/cuda, ort/tensorrt or tract.
+    /// auto, ort/cpu, ort/cuda, ort/tensorrt or tract. For ort/tensorrt, see `onboard engines`.
     #[arg(long, default_value = "auto", value_parser = choice)]
     engine: EngineChoice,
     /// Threads within one operation of ONNX Runtime; 0 means one per core.
@@ -143,6 +157,7 @@ impl ModelArguments {
             library: None,
             fetch: !self.offline,
             progress: !json && std::io::stderr().is_terminal(),
+            accelerator: Accelerator::default(),
         }
     }
 }

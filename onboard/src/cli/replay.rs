@@ -70,8 +70,12 @@ impl Replay {
         // What cannot agree is said before minutes go into running it.
         let bundle = model.open_bundle()?;
         let flown = model_fits(&held, &bundle, agreement).map_err(|error| hinted(&error, error.hint()))?;
-        let Flight { tiling, gate, standing, .. } = held.flight;
-        let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
+        let Flight { tiling, tiles, gate, standing, georeferencing, .. } = held.flight;
+        let georeferencer = georeferencing.map(|with| with.georeferencer()).transpose();
+        let georeferencer = georeferencer.map_err(|error| {
+            hinted(format!("the record's camera: {error}"), "the record is damaged, or of another version")
+        })?;
+        let options = SegmenterOptions { tiling, tiles, gate, standing, ..SegmenterOptions::default() };
         let mut segmenter = Segmenter::open(&bundle, &engine, options).map_err(|error| hinted(&error, error.hint()))?;
         engine_fits(flown, segmenter.engine(), agreement).map_err(|error| hinted(&error, error.hint()))?;
         if !self.json {
@@ -82,7 +86,7 @@ impl Replay {
         }
         let mut records = Records::open(self.open()?, true).map_err(|error| hinted(&error, error.hint()))?;
         let bar = if engine.progress { ProgressBar::new(held.looks) } else { ProgressBar::hidden() };
-        let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash };
+        let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash, georeferencer };
         let report = replay(&mut records, &mut segmenter, &terms, |looks| bar.set_position(looks));
         bar.finish_and_clear();
         let report = report.map_err(|error| hinted(&error, error.hint()))?;
@@ -111,13 +115,18 @@ impl Replay {
             library: None,
             fetch: !self.offline,
             progress: !self.json && std::io::stderr().is_terminal(),
+            ..EngineOptions::default()
         }
     }
 }
 
 fn introduce(held: &Survey, bundle: &Bundle, segmenter: &Segmenter) {
-    let Survey { flight, looks, outcomes, .. } = held;
-    println!("{}: {looks} frames looked at, {outcomes} outcomes, runtime {}", flight.drone, flight.runtime);
+    let Survey { flight, looks, outcomes, refusals, .. } = held;
+    let others = match refusals {
+        0 => String::new(),
+        _ => format!(" and {refusals} refusals without a look"),
+    };
+    println!("{}: {looks} frames looked at, {outcomes} outcomes{others}, runtime {}", flight.drone, flight.runtime);
     for flown in &held.models {
         let Model { name, manifest_hash, thresholds_hash, engine, .. } = &flown.model;
         let [manifest, thresholds] = [manifest_hash, thresholds_hash].map(|hash| short(hash));
@@ -164,6 +173,9 @@ fn lacking(report: &Report, held: &Survey, damage: &Damage) -> Vec<String> {
         report.unasked_outcomes,
         "outcomes were not compared, because their frames, or earlier answers to the same query, are not in the record",
     );
+    if let Some(gone) = unaccounted(held) {
+        lines.push(gone);
+    }
     if held.end.is_none() {
         lines.push("the recording was cut off before the flight ended".into());
     }
@@ -171,6 +183,13 @@ fn lacking(report: &Report, held: &Survey, damage: &Damage) -> Vec<String> {
         lines.push(format!("{} times the record cannot be read, first at {first}", damage.count));
     }
     lines
+}
+
+/// Whether the drone counted other outcomes than the record has, beyond those that it says it lost.
+fn unaccounted(held: &Survey) -> Option<String> {
+    let totals = held.end.as_ref()?.totals?;
+    let (counted, known) = (totals.outcomes(), held.given().saturating_add(held.losses.outcomes));
+    (counted != known).then(|| format!("the drone gave {counted} outcomes, and the record accounts for {known}"))
 }
 
 fn print(report: &Report, held: &Survey, damage: &Damage, agreement: Agreement) {
@@ -221,6 +240,8 @@ fn describe(report: &Report, held: &Survey, damage: &Damage, model: &str, engine
         "first_difference": first,
         "missing_frames": report.missing_looks,
         "missing_outcomes": held.losses.outcomes,
+        "refusals": held.refusals,
+        "given_outcomes": held.end.as_ref().and_then(|end| end.totals).map(|totals| totals.outcomes()),
         "damaged_frames": report.damaged_looks,
         "foreign_frames": report.foreign_looks,
         "unasked_outcomes": report.unasked_outcomes,

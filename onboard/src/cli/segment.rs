@@ -6,17 +6,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use image::RgbImage;
-use kestrel_link::{Hint, Outcome, Query, Verdict};
+use kestrel_link::{Hint, Outcome, Query, Unplaced, Verdict};
 use kestrel_onboard::camera;
 use kestrel_onboard::pipeline::{Answer, Concluded, Explanation, Look, SegmentError, Segmenter, SegmenterOptions};
 use kestrel_onboard::position::{pose_beside, read_camera, read_pose};
 use kestrel_perception::geo::Bounds;
-use kestrel_perception::overlay::{Style, draw_mask};
-use kestrel_perception::{Bitmap, GateThresholds, Georeferencer, Limits, Pose, Tiling};
+use kestrel_perception::overlay::draw_outcome;
+use kestrel_perception::{Bitmap, GateThresholds, Georeferencer, Limits, Pose};
 use serde_json::json;
 
+use super::tiling::TilingArguments;
 use super::{ModelArguments, hinted};
 
 /// A refusal is an answer, but scripts must be able to tell it from a mask.
@@ -39,9 +40,8 @@ pub(super) struct Segment {
     /// Say first what the model thinks and where that leads, token by token; the bundle must hold explain.onnx.
     #[arg(long)]
     explain: bool,
-    /// When to look at tiles too.
-    #[arg(long, value_enum, default_value_t = TilingChoice::Auto)]
-    tiling: TilingChoice,
+    #[command(flatten)]
+    tiling: TilingArguments,
     /// Let degraded pictures pass.
     #[arg(long)]
     no_gate: bool,
@@ -59,23 +59,6 @@ pub(super) struct Segment {
     bounding_box: Option<[f32; 4]>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum TilingChoice {
-    Never,
-    Auto,
-    Always,
-}
-
-impl From<TilingChoice> for Tiling {
-    fn from(choice: TilingChoice) -> Self {
-        match choice {
-            TilingChoice::Never => Self::Never,
-            TilingChoice::Auto => Self::Auto,
-            TilingChoice::Always => Self::Always,
-        }
-    }
-}
-
 fn numbers<const N: usize>(text: &str) -> Result<[f32; N], String> {
     let wrong = || format!("expected {N} numbers between 0 and 1 with commas between them");
     let values: Vec<f32> =
@@ -85,16 +68,19 @@ fn numbers<const N: usize>(text: &str) -> Result<[f32; N], String> {
 
 impl Segment {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let query = Query { id: "segment".into(), text: self.query.clone(), hint: self.hint(), frames: 1 };
+        let query =
+            Query { id: "segment".into(), text: self.query.clone(), hint: self.hint(), frames: 1, explain: false };
         // What is wrong with question or picture is said before seconds go into opening a model.
         query
             .validate()
             .map_err(|error| hinted(&error, "ask in one short sentence, for example: the red car left of the truck"))?;
+        let (tiling, tiles) = self.tiling.options()?;
         let picture = camera::load(&self.image).map_err(|error| hinted(&error, error.hint()))?;
         let placing = self.placing()?;
         let bundle = self.model.open_bundle()?;
         let options = SegmenterOptions {
-            tiling: self.tiling.into(),
+            tiling,
+            tiles,
             gate: (!self.no_gate).then(GateThresholds::default),
             explain: self.explain,
             ..Default::default()
@@ -104,14 +90,15 @@ impl Segment {
         let mut look = segmenter.look_still(&picture).map_err(|error| hinted(&error, error.hint()))?;
         let mut answer = look.ask(&query).map_err(|error| hinted(&error, error.hint()))?;
         if let Some((georeferencer, pose)) = placing {
-            georeferencer.annotate(&mut answer.outcome, pose.as_ref())?;
+            georeferencer.annotate(&mut answer.outcome, pose.as_ref().ok_or(Unplaced::PoseUnknown))?;
         }
         let reasoned = match self.explain {
             true => Some(reasons(&mut look, &query, self.json).map_err(|error| hinted(&error, error.hint()))?),
             false => None,
         };
         if let Some(path) = &self.out {
-            let drawn = overlay(&picture, &answer.outcome)?;
+            let mut drawn = picture.clone();
+            draw_outcome(&mut drawn, &answer.outcome)?;
             drawn.save(path).with_context(|| format!("write {}", path.display()))?;
         }
         if self.json {
@@ -146,21 +133,6 @@ impl Segment {
     }
 }
 
-fn overlay(picture: &RgbImage, outcome: &Outcome) -> anyhow::Result<RgbImage> {
-    let mut drawn = picture.clone();
-    let segments = match outcome {
-        Outcome::Segmented { masks } => masks.as_slice(),
-        Outcome::Refused(refusal) => match &refusal.verdict {
-            Verdict::TargetAmbiguous { candidates } => candidates.as_slice(),
-            _ => &[],
-        },
-    };
-    for (index, segment) in segments.iter().enumerate() {
-        draw_mask(&mut drawn, &segment.mask, &Style::numbered(index))?;
-    }
-    Ok(drawn)
-}
-
 fn describe(answer: &Answer, picture: &RgbImage, segmenter: &Segmenter) -> serde_json::Value {
     json!({
         "outcome": answer.outcome,
@@ -168,6 +140,7 @@ fn describe(answer: &Answer, picture: &RgbImage, segmenter: &Segmenter) -> serde
         "model": segmenter.model(),
         "engine": segmenter.engine(),
         "tokens_cut": answer.words_cut,
+        "views": answer.timings.runs[1],
         "timings_millis": answer.timings.millis(),
     })
 }
@@ -243,6 +216,16 @@ fn print(answer: &Answer, segmenter: &Segmenter, out: Option<&std::path::Path>) 
             println!("  {}", refusal.advice);
             for (name, value) in &refusal.evidence {
                 println!("  {name} = {value:.3}");
+            }
+            if let Verdict::TargetAmbiguous { candidates } = &refusal.verdict {
+                for (index, candidate) in candidates.iter().enumerate() {
+                    let [x, y, width, height] = candidate.bounding_box;
+                    let area = candidate.area_pixels;
+                    println!("  candidate {}: {area} pixels in {width}×{height} at ({x}, {y})", index + 1);
+                    for position in &candidate.positions {
+                        println!("    {position}");
+                    }
+                }
             }
         }
     }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::camera::Origin;
+use crate::node::ExplainOptions;
 use crate::pipeline::StandingOptions;
+use kestrel_perception::geo::{Choice, PosesOptions};
 
 const LEAST: &str = "[model]\nbundle = \"b\"\n[camera]\npath = \"frames\"\n";
 
@@ -41,6 +43,29 @@ fn queries_stand_by_the_defaults_of_the_code() {
     assert_eq!((standing.verify_frames, standing.track.keep_frames), (5, 0));
 }
 
+/// What would break: a documented default that is another than the one in code.
+#[test]
+fn tiles_have_the_defaults_of_the_code() {
+    use kestrel_perception::TileOptions;
+    let segmenter = parse(LEAST).unwrap().node.segmenter;
+    assert_eq!((segmenter.tiling, segmenter.tiles), (Tiling::Auto, TileOptions::default()));
+    let text = format!("{LEAST}[perception]\ntiling = \"coarse_to_fine\"\n[tiling]\nbudget_millis = 250\n");
+    let segmenter = parse(&text).unwrap().node.segmenter;
+    assert_eq!((segmenter.tiling, segmenter.tiles.budget_millis), (Tiling::CoarseToFine, 250));
+    let error = parse(&format!("{LEAST}[tiling]\nbudget_milis = 250\n")).unwrap_err();
+    assert_eq!(error.hint(), "did you mean `tiling.budget_millis`?");
+}
+
+/// What would break: a documented default that is another than the one in code.
+#[test]
+fn explanations_and_poses_have_the_defaults_of_the_code() {
+    let node = parse(LEAST).unwrap().node;
+    assert_eq!((node.explain, node.poses), (Some(ExplainOptions::default()), PosesOptions::default()));
+    let text = format!("{LEAST}[explain]\nenabled = false\n[position]\npose_choice = \"nearest\"\n");
+    let node = parse(&text).unwrap().node;
+    assert_eq!((node.explain, node.poses.choice), (None, Choice::Nearest));
+}
+
 #[test]
 fn misspelt_key_names_the_right_one() {
     let error = parse("[engine]\nnmae = \"tract\"\n").unwrap_err();
@@ -68,7 +93,9 @@ fn the_file_has_the_defaults_of_the_program() {
     assert_eq!(camera, crate::camera::CameraOptions::of(Origin::Folder("frames".into())));
 }
 
-/// What would break: a fallback that nobody asked for (promise P3).
+/// What would break: a fallback that nobody asked for.
+///
+/// Promise: P3
 #[test]
 fn nothing_falls_back_unless_it_is_written() {
     assert_eq!(parse(LEAST).unwrap().node.upkeep.fallback, None);
@@ -128,9 +155,19 @@ fn wrong_values_name_their_key() {
         ("[thermal]\nleast_frames_per_second = 0.0\n", "thermal.least_frames_per_second"),
         ("[metrics]\nlisten = \"0.0.0.0:9464\"\n", "metrics.listen"),
         ("[metrics]\nlisten = \"9464\"\n", "metrics.listen"),
+        ("[tiling]\nbudget_millis = 3600001\n", "tiling.budget_millis"),
+        ("[tiling]\nmost_views = 0\n", "tiling.most_views"),
+        ("[tiling]\nsmallest_pixels = 0.5\n", "tiling.smallest_pixels"),
+        ("[tiling]\nseen_pixels = 65.0\n", "tiling.seen_pixels"),
+        ("[tiling]\noverlap = nan\n", "tiling.overlap"),
         ("[standing]\nverify_frames = 0\n", "standing.verify_frames"),
         ("[standing]\nkeep_frames = 100001\n", "standing.keep_frames"),
         ("[standing]\nkeep_millis = 3600001\n", "standing.keep_millis"),
+        ("[position]\npose_most_age_millis = 10001\n", "position.pose_most_age_millis"),
+        ("[explain]\nthought_tokens = 1025\n", "explain.thought_tokens"),
+        ("[explain]\ndeadline_millis = 0\n", "explain.deadline_millis"),
+        ("[explain]\ntime_to_live_millis = 0\n", "explain.time_to_live_millis"),
+        ("[explain]\ngive_way_millis = 600001\n", "explain.give_way_millis"),
     ] {
         let mut table: Table = LEAST.parse().unwrap();
         for (section, given) in text.parse::<Table>().unwrap() {

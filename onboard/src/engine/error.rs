@@ -7,7 +7,7 @@ use super::Graph;
 #[non_exhaustive]
 pub enum EngineError {
     /// A choice that names no engine.
-    #[error("engine: expected auto, ort/cpu, ort/cuda, ort/tensorrt or tract, got {got:?}")]
+    #[error("engine: expected auto, ort/cpu, ort/cuda, ort/tensorrt, ort/nv_tensorrt_rtx or tract, got {got:?}")]
     UnknownChoice {
         /// What was asked for.
         got: String,
@@ -26,6 +26,14 @@ pub enum EngineError {
         /// What the runtime said.
         why: String,
     },
+    /// Engines that had to be built before, and are not there as they are needed.
+    #[error("{provider}: no engines are ready for these graphs on this machine: {why}")]
+    NotPrepared {
+        /// The provider.
+        provider: &'static str,
+        /// What is there instead.
+        why: String,
+    },
     /// A graph that the engine cannot take.
     #[error("{engine}: loading the {graph} graph: {why}")]
     Load {
@@ -33,6 +41,14 @@ pub enum EngineError {
         engine: String,
         /// The graph.
         graph: Graph,
+        /// What the engine said.
+        why: String,
+    },
+    /// A graph outside the contract of a model that the engine cannot take or run.
+    #[error("{engine}: {why}")]
+    Plain {
+        /// The engine.
+        engine: String,
         /// What the engine said.
         why: String,
     },
@@ -79,6 +95,15 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether another graph might have fared better: the engine is there, and this one it refused or failed on.
+    #[must_use]
+    pub fn is_of_the_graph(&self) -> bool {
+        matches!(
+            self,
+            Self::Load { .. } | Self::Plain { .. } | Self::Names { .. } | Self::Inputs { .. } | Self::Run { .. }
+        )
+    }
+
     /// One line on what to try.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -90,12 +115,16 @@ impl EngineError {
             Self::Provider { .. } => {
                 "set ORT_DYLIB_PATH to an ONNX Runtime built with this provider and put its libraries on LD_LIBRARY_PATH, or ask for ort/cpu"
             }
+            Self::NotPrepared { .. } => {
+                "build them before the flight with `onboard engines build BUNDLE`: it takes minutes, so a start never does"
+            }
             Self::Load { .. } | Self::Names { .. } => {
                 "the bundle does not fit this runtime: export it again with this version"
             }
             Self::Missing { .. } => {
                 "answers with reasons need a bundle of `ground export … --explain`, opened to answer with them"
             }
+            Self::Plain { .. } => "try another engine; if one of them runs the graph, report which one does not",
             Self::Inputs { .. } | Self::Run { .. } => {
                 "run `onboard doctor`; if another engine runs the bundle, report which one fails"
             }

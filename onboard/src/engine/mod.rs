@@ -5,6 +5,8 @@
 
 mod error;
 pub mod library;
+mod plain;
+pub mod prepared;
 mod runtime;
 mod tract;
 
@@ -16,7 +18,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::EngineError;
-pub use runtime::{RuntimeEngine, runtime_version};
+pub use plain::PlainGraph;
+pub use runtime::{EXACT_INTEGERS, RuntimeEngine, runtime_version};
 pub use tract::TractEngine;
 
 /// The graphs of a model: three that every bundle has, and one that it may have.
@@ -132,6 +135,13 @@ pub trait Engine: Send {
     /// When the graph was not loaded, or does not say.
     fn input_shapes(&self, graph: Graph) -> Result<Vec<Vec<usize>>, EngineError>;
 
+    /// How many views one run of the vision graph is best given; 1 unless its batch axis is open and more at once is faster.
+    ///
+    /// A view's numbers may differ in their last bits with the views beside it.
+    fn views_per_run(&self) -> usize {
+        1
+    }
+
     /// Runs one graph: `inputs` in the order of [`Graph::inputs`], results into `outputs` in the order of [`Graph::outputs`].
     ///
     /// # Errors
@@ -172,8 +182,10 @@ pub enum Provider {
     Cpu,
     /// NVIDIA CUDA.
     Cuda,
-    /// NVIDIA TensorRT.
+    /// NVIDIA TensorRT, with engines that were [`prepared`].
     TensorRt,
+    /// NVIDIA TensorRT for RTX, a plugin of ONNX Runtime, with what it compiled before the flight.
+    NvTensorRtRtx,
 }
 
 impl Provider {
@@ -184,11 +196,12 @@ impl Provider {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
             Self::TensorRt => "tensorrt",
+            Self::NvTensorRtRtx => "nv_tensorrt_rtx",
         }
     }
 }
 
-/// Which engine is asked for: `auto`, `ort/cpu` (or `ort`), `ort/cuda`, `ort/tensorrt` or `tract`.
+/// Which engine is asked for: `auto`, `ort/cpu` (or `ort`), `ort/cuda`, `ort/tensorrt`, `ort/nv_tensorrt_rtx` or `tract`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum EngineChoice {
@@ -220,6 +233,7 @@ impl FromStr for EngineChoice {
             "ort" | "ort/cpu" => Self::Ort(Provider::Cpu),
             "ort/cuda" => Self::Ort(Provider::Cuda),
             "ort/tensorrt" => Self::Ort(Provider::TensorRt),
+            "ort/nv_tensorrt_rtx" => Self::Ort(Provider::NvTensorRtRtx),
             "tract" => Self::Tract,
             _ => return Err(EngineError::UnknownChoice { got: text.chars().take(40).collect() }),
         })
@@ -253,11 +267,30 @@ pub struct EngineOptions {
     pub fetch: bool,
     /// Whether a progress bar may be drawn on stderr.
     pub progress: bool,
+    /// What the providers of a GPU need besides.
+    pub accelerator: Accelerator,
+}
+
+/// What the providers of a GPU need besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accelerator {
+    /// Folder below which [`prepared`] engines lie; `None` means [`prepared::default_root`].
+    pub prepared: Option<PathBuf>,
+    /// Library of a plugin provider: the one of the Python package `onnxruntime-ep-nv-tensorrt-rtx-cu13`, for
+    /// [`Provider::NvTensorRtRtx`].
+    pub plugin: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { choice: EngineChoice::Auto, threads: 0, library: None, fetch: true, progress: false }
+        Self {
+            choice: EngineChoice::Auto,
+            threads: 0,
+            library: None,
+            fetch: true,
+            progress: false,
+            accelerator: Accelerator::default(),
+        }
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, TValue, TVec, TypedRunnableModel, tvec};
+use tract_onnx::prelude::{
+    Framework, InferenceModel, InferenceModelExt, IntoRunnable, TDim, TValue, TVec, TractResult, TypedRunnableModel,
+    tvec,
+};
 use tract_onnx::tract_hir::internal::TractError;
 
 use super::{Engine, EngineError, Graph, GraphBytes, Input, Tensor, check_inputs, each};
 
-const NAME: &str = "tract";
+pub(super) const NAME: &str = "tract";
 
 /// One optimised plan per graph.
 pub struct TractEngine {
@@ -41,7 +44,7 @@ impl TractEngine {
 impl Plan {
     fn load(graph: Graph, mut bytes: &[u8]) -> Result<Self, EngineError> {
         let failed = |error: TractError| EngineError::Load { engine: NAME.into(), graph, why: chain(&error) };
-        let model = tract_onnx::onnx().model_for_read(&mut bytes).map_err(failed)?;
+        let mut model = tract_onnx::onnx().model_for_read(&mut bytes).map_err(failed)?;
         let input_names: Vec<String> =
             model.inputs.iter().map(|outlet| model.nodes[outlet.node].name.clone()).collect();
         let output_names: Vec<String> = model
@@ -67,6 +70,7 @@ impl Plan {
             .map(|name| output_names.iter().position(|known| known == name))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| names(graph.outputs(), &output_names))?;
+        close_batch(&mut model).map_err(failed)?;
         let model = model.into_optimized().map_err(failed)?;
         let mut shapes = vec![Vec::new(); inputs.len()];
         for (at, &place) in inputs.iter().enumerate() {
@@ -117,8 +121,21 @@ impl Engine for TractEngine {
     }
 }
 
+/// Makes the batch axis 1 where a graph leaves it open: tract optimises for shapes that it knows, and gains nothing from more.
+fn close_batch(model: &mut InferenceModel) -> TractResult<()> {
+    for at in 0..model.inputs.len() {
+        let mut fact = model.input_fact(at)?.clone();
+        let has_axes = fact.shape.dims().next().is_some();
+        if has_axes && fact.shape.as_concrete_finite()?.is_none() {
+            fact.shape.set_dim(0, TDim::Val(1));
+            model.set_input_fact(at, fact)?;
+        }
+    }
+    Ok(())
+}
+
 /// The error and its causes on one line, not longer than a log line should be.
-fn chain(error: &TractError) -> String {
+pub(super) fn chain(error: &TractError) -> String {
     let text = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
     text.replace('\n', " ").chars().take(400).collect()
 }

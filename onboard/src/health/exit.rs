@@ -1,9 +1,11 @@
 //! What the process ends with, so that a service manager knows what to do next.
 //!
-//! 0 is a stop that was asked for, 1 any other error, 2 wrong usage of the command line.
+//! 0 is a stop that was asked for, 2 wrong usage of the command line.
 
 use std::time::Duration;
 
+/// Any error that has no code of its own. A restart may help.
+pub const FAILURE: u8 = 1;
 /// A fault of this program: one of its threads panicked. A restart helps.
 pub const INTERNAL_FAULT: u8 = 70;
 /// The engine did not answer within the hard limit. A call into a driver cannot be cancelled from within the process that
@@ -45,7 +47,7 @@ mod tests {
     #[test]
     fn every_code_is_documented() {
         let page = include_str!("../../../docs/reference/exit-codes.md");
-        for code in [INTERNAL_FAULT, ENGINE_HUNG, ENGINE_LOST, CONFIGURATION] {
+        for code in [FAILURE, INTERNAL_FAULT, ENGINE_HUNG, ENGINE_LOST, CONFIGURATION] {
             assert!(page.contains(&format!("| {code} |")), "{code}");
         }
         let unit = include_str!("../../kestrel-onboard.service");

@@ -242,6 +242,7 @@ mod tests {
     }
 
     proptest! {
+        /// Promise: P5, P13
         #[test]
         fn arbitrary_bytes_never_panic_and_long_ones_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..6000)) {
             let judged = judge(&bytes);

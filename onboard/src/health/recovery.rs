@@ -242,6 +242,7 @@ mod tests {
         }
     }
 
+    /// Promise: P3
     #[test]
     fn the_fallback_flies_late_and_the_first_engine_comes_back() {
         let start = Instant::now();
@@ -281,6 +282,8 @@ mod tests {
     proptest! {
         /// Whatever happens: nothing is opened within its pause, no fallback unless it is allowed and the first engine is
         /// gone, and what flies was opened.
+        ///
+        /// Promise: P3
         #[test]
         fn no_order_of_events_breaks_the_rules(
             events in proptest::collection::vec((0_u8..4, 0_u64..5000), 1..200),

@@ -248,6 +248,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Promise: P13
         #[test]
         fn garbage_never_panics(name: Vec<u8>, temp: Vec<u8>, count: Vec<u8>) {
             let root = tempfile::tempdir().unwrap();

@@ -101,6 +101,7 @@ mod tests {
     }
 
     proptest! {
+        /// Promise: P2
         #[test]
         fn silence_only_grows_worse_and_ends_with_an_answer(late in 1_u32..1000, more in 0_u32..1000, steps in 1_u32..3000) {
             let limits = WatchdogLimits { late: late * MILLI, hung: (late + more) * MILLI };

@@ -1,5 +1,7 @@
 //! Why a node does not start.
 
+use kestrel_link::DroneId;
+
 use crate::bundle::BundleError;
 use crate::pipeline::SegmentError;
 use crate::record::RecordError;
@@ -35,6 +37,12 @@ pub enum NodeError {
         /// What zenoh said.
         why: String,
     },
+    /// Another drone on the network has the name.
+    #[error("link: expected a name that no drone on the network has, got {drone}")]
+    NameTaken {
+        /// The name.
+        drone: DroneId,
+    },
     /// The address for metrics cannot be had.
     #[error("metrics.listen: {address}: {source}")]
     Metrics {
@@ -67,6 +75,9 @@ impl NodeError {
             Self::Record(error) => error.hint(),
             Self::Link { .. } => {
                 "check link.listen and link.connect: endpoints look like tcp/0.0.0.0:7447, and a port can be taken only once"
+            }
+            Self::NameTaken { .. } => {
+                "give each drone a name of its own with `drone`; one that lost its power is forgotten after about ten seconds"
             }
             Self::Metrics { .. } => "choose another port in metrics.listen, or leave it empty to give no metrics",
             Self::Thread { .. } => "the system is out of threads or memory",

@@ -1,18 +1,36 @@
 //! The model that flies, and how it is opened when a node starts.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kestrel_link::manifest::THRESHOLDS_FILE;
+use kestrel_link::signature::VerifyingKey;
 
 use super::push::Slots;
-use super::{ModelSource, NodeConfig, NodeError};
+use super::{NodeConfig, NodeError};
 use crate::bundle::Bundle;
 use crate::camera;
 use crate::engine::{EngineChoice, EngineOptions, runtime_version};
 use crate::health::recovery::Which;
 use crate::pipeline::{SegmentError, Segmenter};
-use crate::record::{Flight, Model, Recorder, processor};
+use crate::record::{Flight, Georeferencing, Model, Recorder, processor};
 use crate::slots::{FolderDisk, SlotError, SlotStore};
+
+/// Which model flies.
+#[derive(Debug, Clone)]
+pub enum ModelSource {
+    /// A bundle in a folder, signed or not; no pushes are taken.
+    Folder(PathBuf),
+    /// The committed model of two slots; signed models can be pushed into them.
+    Slots {
+        /// Folder of the slots.
+        dir: PathBuf,
+        /// Keys whose bundles may enter.
+        trusted: Vec<VerifyingKey>,
+        /// A bundle that flies while the slots hold none.
+        first: Option<PathBuf>,
+    },
+}
 
 /// A model ready to fly.
 pub(crate) struct Flying {
@@ -73,12 +91,14 @@ fn flight(config: &NodeConfig) -> Flight {
         runtime: env!("CARGO_PKG_VERSION").to_owned(),
         started_unix_nanos: camera::unix_nanos(),
         tiling: config.segmenter.tiling,
+        tiles: config.segmenter.tiles,
         gate: config.segmenter.gate,
         engine: config.engine.choice,
         threads: config.engine.threads,
         deadline_millis: u64::try_from(config.limits.deadline.as_millis()).unwrap_or(u64::MAX),
         processor: processor(),
         standing: config.segmenter.standing,
+        georeferencing: config.georeferencer.as_ref().map(Georeferencing::of),
     }
 }
 

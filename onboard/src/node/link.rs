@@ -1,10 +1,13 @@
 //! The drone's side of the zenoh link.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use kestrel_link::{
-    DroneId, Georeference, Health, LinkError, Mask, Message, Outcome, PushState, Reply, Segment, Verdict, encode,
+    DroneId, ExplanationPart, Georeference, Health, LinkError, Mask, Message, Outcome, PushState, Reply, Segment,
+    Verdict, encode, encode_into,
 };
 use zenoh::Wait;
-use zenoh::bytes::Encoding;
+use zenoh::bytes::{Encoding, ZBytes};
 use zenoh::qos::CongestionControl;
 use zenoh::query::Query;
 use zenoh::{Config, Session};
@@ -55,16 +58,26 @@ fn key_name(key: &'static str) -> &'static str {
 pub(super) struct Publisher {
     pub(super) session: Session,
     pub(super) drone: DroneId,
+    /// What outcomes are encoded in, one after the other; zenoh gets a copy of what is there, and of no more.
+    buffer: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Publisher {
+    pub(super) fn new(session: &Session, drone: &DroneId) -> Self {
+        Self { session: session.clone(), drone: drone.clone(), buffer: Arc::default() }
+    }
+
     /// Publishes a reply and gives it to who asked.
-    pub(super) fn deliver(&self, reply: Reply, asker: Option<&Query>) {
-        let query_id = reply.query_id.clone();
+    pub(super) fn deliver(&self, reply: &mut Reply, asker: Option<&Query>) {
         // A mask may be lost to a newer one; a refusal, and that a thing is given up, must be seen.
         let gives_up = reply.standing.as_ref().is_some_and(|standing| !standing.lost.is_empty());
         let droppable = matches!(reply.outcome, Outcome::Segmented { .. }) && !gives_up;
-        let bytes = match fit(reply) {
+        let fitted = {
+            let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+            fit(reply, &mut buffer).map(|()| ZBytes::from(buffer.as_slice()))
+        };
+        let query_id = &reply.query_id;
+        let bytes = match fitted {
             Ok(bytes) => bytes,
             Err(error) => return tracing::error!("outcome of query {query_id} cannot be sent: {error}"),
         };
@@ -74,9 +87,17 @@ impl Publisher {
                 tracing::warn!("query {query_id}: the asker did not get its reply: {error}");
             }
         }
-        match self.drone.outcome(&query_id) {
+        match self.drone.outcome(query_id) {
             Ok(key) => self.put(&key, bytes, droppable),
             Err(error) => tracing::error!("outcome of query {query_id} cannot be published: {error}"),
+        }
+    }
+
+    /// Publishes a part of an explanation. A piece may be lost, its end must be seen.
+    pub(super) fn explanation(&self, part: &ExplanationPart) {
+        match (self.drone.explanation(&part.query_id), encode(part)) {
+            (Ok(key), Ok(bytes)) => self.put(&key, bytes, !part.part.ends()),
+            (Err(error), _) | (_, Err(error)) => tracing::error!("explanation of query {}: {error}", part.query_id),
         }
     }
 
@@ -95,7 +116,7 @@ impl Publisher {
         }
     }
 
-    fn put(&self, key: &str, bytes: Vec<u8>, droppable: bool) {
+    fn put(&self, key: &str, bytes: impl Into<ZBytes>, droppable: bool) {
         let control = if droppable { CongestionControl::Drop } else { CongestionControl::Block };
         let put = self
             .session
@@ -110,11 +131,11 @@ impl Publisher {
     }
 }
 
-/// Encodes a reply; masks whose outlines are too long for one message are made coarser until it fits.
-fn fit(mut reply: Reply) -> Result<Vec<u8>, LinkError> {
+/// Encodes a reply into `bytes`; masks whose outlines are too long for one message are made coarser until it fits.
+fn fit(reply: &mut Reply, bytes: &mut Vec<u8>) -> Result<(), LinkError> {
     let mut budget = Reply::MAX_BYTES * 3 / 4;
     loop {
-        match encode(&reply) {
+        match encode_into(&*reply, bytes) {
             Err(LinkError::TooLarge { .. }) if budget > 256 => {
                 coarsen(&mut reply.outcome, budget)?;
                 budget /= 2;
@@ -161,6 +182,7 @@ mod tests {
     use super::*;
     use kestrel_link::decode;
 
+    /// Promise: P5
     #[test]
     fn a_mask_that_is_too_long_is_made_coarser_and_stays_true_to_itself() {
         // A chequerboard with blocks of two pixels: the longest run lengths there are.
@@ -174,7 +196,7 @@ mod tests {
             presence: 0.9,
             predicted_iou: 0.8,
         };
-        let reply = Reply {
+        let mut reply = Reply {
             drone: "kestrel-1".into(),
             query_id: "q".into(),
             query_text: "the board".into(),
@@ -190,9 +212,10 @@ mod tests {
             standing: None,
         };
         assert!(encode(&reply).is_err());
-        let bytes = fit(reply).unwrap();
-        let reply: Reply = decode(&bytes).expect("box and area still fit the mask");
-        assert!(matches!(reply.outcome, Outcome::Segmented { .. }));
+        let mut bytes = vec![1; 3];
+        fit(&mut reply, &mut bytes).unwrap();
+        let sent: Reply = decode(&bytes).expect("box and area still fit the mask");
+        assert!(matches!(sent.outcome, Outcome::Segmented { .. }));
     }
 
     #[test]

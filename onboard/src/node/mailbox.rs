@@ -1,6 +1,8 @@
 //! What waits for the perception thread: one frame, a few queries, a new model.
 //!
-//! Everything is bounded: a newer frame replaces one that nobody looked at, and a query beyond the limit is refused.
+//! A frame comes in, is prepared beside the engine, and is ready: at most one in each of these three places, and one that
+//! is being looked at. Everything is bounded: a newer frame replaces one that nobody looked at, and a query beyond the
+//! limit is refused.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +10,12 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 use kestrel_link::{CaptureDoubt, Query};
 use kestrel_perception::Pose;
+
+use super::rhythm::Rhythm;
+use crate::pipeline::Prepared;
+
+/// Buffers of prepared frames that are kept: one is being filled, one is ready, one is being handed over.
+const SPARE: usize = 3;
 
 /// A frame of the camera.
 #[derive(Debug)]
@@ -67,8 +75,8 @@ pub(super) struct Job<A> {
 pub(super) enum Wake<M> {
     /// A query waits for an answer about the frame at hand.
     Ask,
-    /// Look at this frame.
-    Frame(Arc<Frame>),
+    /// Look at this frame, with what was prepared of it; to be given to [`Mailbox::give_back`] after that.
+    Frame(Arc<Frame>, Box<Prepared>),
     /// Go on with this model.
     Switch(M),
     /// Go on with this model's engine opened anew, unless another model flies by now.
@@ -89,16 +97,40 @@ struct Active<A> {
     left: Option<u32>,
 }
 
+/// A frame that is to be prepared.
+pub(super) struct Incoming {
+    pub(super) frame: Arc<Frame>,
+    /// What to prepare it in.
+    pub(super) prepared: Box<Prepared>,
+    /// Whether a query waits for it.
+    pub(super) is_wanted: bool,
+}
+
 struct State<A, M> {
-    latest: Option<Arc<Frame>>,
-    /// Whether somebody looked at `latest`.
-    looked_at: bool,
+    /// The newest frame, while it is not prepared.
+    incoming: Option<Arc<Frame>>,
+    /// Whether a frame is being prepared.
+    preparing: bool,
+    /// The newest frame that is prepared and that nobody looked at.
+    ready: Option<(Arc<Frame>, Box<Prepared>)>,
+    /// The last frame that could not be looked at.
+    unfit: Option<u64>,
+    spare: [Option<Box<Prepared>>; SPARE],
+    rhythm: Rhythm,
     next_number: u64,
     frames_dropped: u64,
     queries: Vec<Active<A>>,
     switch: Option<M>,
     mended: Option<M>,
     stopped: bool,
+}
+
+impl<A, M> State<A, M> {
+    fn keep(&mut self, prepared: Box<Prepared>) {
+        if let Some(place) = self.spare.iter_mut().find(|place| place.is_none()) {
+            *place = Some(prepared);
+        }
+    }
 }
 
 /// The bounded meeting point of camera, network and perception; `A` is who asks, `M` a model.
@@ -111,8 +143,12 @@ pub(super) struct Mailbox<A, M> {
 impl<A, M> Mailbox<A, M> {
     pub(super) fn new(limits: Limits) -> Self {
         let state = State {
-            latest: None,
-            looked_at: true,
+            incoming: None,
+            preparing: false,
+            ready: None,
+            unfit: None,
+            spare: Default::default(),
+            rhythm: Rhythm::default(),
             next_number: 0,
             frames_dropped: 0,
             queries: Vec::with_capacity(limits.active_queries),
@@ -142,12 +178,50 @@ impl<A, M> Mailbox<A, M> {
         }
         let number = state.next_number;
         state.next_number += 1;
-        state.frames_dropped += u64::from(!state.looked_at);
-        state.looked_at = false;
-        state.latest =
-            Some(Arc::new(Frame { number, image, capture_unix_nanos, doubt, pose, admitted: Instant::now() }));
+        let frame = Arc::new(Frame { number, image, capture_unix_nanos, doubt, pose, admitted: Instant::now() });
+        state.frames_dropped += u64::from(state.incoming.replace(frame).is_some());
         self.changed.notify_all();
         Some(number)
+    }
+
+    /// Waits for the next frame to prepare, and until it is time for that; `None` when the node stops.
+    pub(super) fn incoming(&self) -> Option<Incoming> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            let pause = state.rhythm.pause(Instant::now());
+            state = match (state.incoming.take(), pause) {
+                (Some(frame), None) => {
+                    state.preparing = true;
+                    let prepared = state.spare.iter_mut().find_map(Option::take).unwrap_or_default();
+                    return Some(Incoming { frame, prepared, is_wanted: !state.queries.is_empty() });
+                }
+                (Some(frame), Some(pause)) => {
+                    state.incoming = Some(frame);
+                    self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+                }
+                (None, _) => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Takes in a frame that was prepared; it replaces one that is ready and that nobody looked at.
+    pub(super) fn ready(&self, frame: Arc<Frame>, prepared: Box<Prepared>) {
+        let mut state = self.lock();
+        state.preparing = false;
+        state.rhythm.prepared(prepared.time());
+        if let Some((_, replaced)) = state.ready.replace((frame, prepared)) {
+            state.frames_dropped += 1;
+            state.keep(replaced);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Takes back what a frame was prepared in.
+    pub(super) fn give_back(&self, prepared: Box<Prepared>) {
+        self.lock().keep(prepared);
     }
 
     /// Counts a frame that is left out unseen; gives its number, or `None` when the node has stopped.
@@ -160,6 +234,14 @@ impl<A, M> Mailbox<A, M> {
         state.next_number += 1;
         state.frames_dropped += 1;
         Some(number)
+    }
+
+    /// A frame that was taken cannot be looked at: it counts as dropped, and queries wait for the next one.
+    pub(super) fn left_out(&self, frame: &Frame) {
+        let mut state = self.lock();
+        if state.unfit.replace(frame.number) != Some(frame.number) {
+            state.frames_dropped += 1;
+        }
     }
 
     /// Takes in a query; one with the id of an active one replaces it. Gives the asker back when there are too many.
@@ -183,9 +265,14 @@ impl<A, M> Mailbox<A, M> {
         Ok(())
     }
 
-    /// Waits for what comes next after the frame `at_hand`.
+    /// Waits for what comes next after the frame `at_hand`. A query does not go to that while a newer one is on its way.
     pub(super) fn wait(&self, at_hand: Option<&Frame>) -> Wake<M> {
         let mut state = self.lock();
+        state.rhythm.idle(Instant::now());
+        if state.incoming.is_some() {
+            // It is prepared now, however long the engine was expected to take.
+            self.changed.notify_all();
+        }
         loop {
             if state.stopped {
                 return Wake::Stop;
@@ -197,14 +284,14 @@ impl<A, M> Mailbox<A, M> {
             if let Some(model) = state.mended.take() {
                 return Wake::Mended(model);
             }
-            if let Some(frame) = &state.latest
-                && at_hand.is_none_or(|at_hand| frame.number > at_hand.number)
-            {
-                let frame = Arc::clone(frame);
-                state.looked_at = true;
-                return Wake::Frame(frame);
+            if let Some((frame, prepared)) = state.ready.take() {
+                state.rhythm.busy(Instant::now());
+                return Wake::Frame(frame, prepared);
             }
-            if at_hand.is_some_and(|frame| state.queries.iter().any(|active| self.due(active, frame))) {
+            let is_due = |frame: &Frame| state.queries.iter().any(|active| self.due(active, frame));
+            let fit = at_hand.filter(|frame| state.unfit != Some(frame.number));
+            if !state.preparing && state.incoming.is_none() && fit.is_some_and(is_due) {
+                state.rhythm.busy(Instant::now());
                 return Wake::Ask;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -314,140 +401,5 @@ impl<A, M> Mailbox<A, M> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    type Box = Mailbox<&'static str, &'static str>;
-
-    fn query(id: &str, frames: u32) -> Query {
-        Query { id: id.into(), text: "the car".into(), hint: None, frames }
-    }
-
-    fn limits() -> Limits {
-        Limits { active_queries: 2, frame_timeout: Duration::ZERO, ..Limits::default() }
-    }
-
-    fn frame(mailbox: &Box, at_hand: Option<&Frame>) -> Arc<Frame> {
-        match mailbox.wait(at_hand) {
-            Wake::Frame(frame) => frame,
-            _ => panic!("expected a frame"),
-        }
-    }
-
-    #[test]
-    fn newer_frame_replaces_and_is_counted() {
-        let mailbox = Box::new(limits());
-        for _ in 0..3 {
-            mailbox.put(RgbImage::new(1, 1), 0, None);
-        }
-        assert_eq!(frame(&mailbox, None).number, 2);
-        assert_eq!(mailbox.frames(), (3, 2));
-        mailbox.put(RgbImage::new(1, 1), 0, None);
-        assert_eq!(mailbox.frames(), (4, 2), "the frame before was looked at");
-    }
-
-    #[test]
-    fn a_frame_left_out_is_counted() {
-        let mailbox = Box::new(limits());
-        mailbox.put(RgbImage::new(1, 1), 0, None);
-        assert_eq!(frame(&mailbox, None).number, 0);
-        assert_eq!(mailbox.skip(), Some(1));
-        assert_eq!(mailbox.frames(), (2, 1));
-        mailbox.put(RgbImage::new(1, 1), 0, None);
-        assert_eq!(frame(&mailbox, None).number, 2, "numbers go on");
-    }
-
-    #[test]
-    fn an_engine_opened_anew_waits_behind_another_model() {
-        let mailbox = Arc::new(Box::new(limits()));
-        mailbox.mend("old");
-        mailbox.mend("mended");
-        let other = Arc::clone(&mailbox);
-        let pushing = std::thread::Builder::new().spawn(move || other.switch("pushed")).unwrap();
-        let mut woken = Vec::new();
-        while woken.len() < 2 {
-            match mailbox.wait(None) {
-                Wake::Switch(model) | Wake::Mended(model) => woken.push(model),
-                _ => panic!("expected a model"),
-            }
-        }
-        assert!(pushing.join().unwrap());
-        woken.sort_unstable();
-        assert_eq!(woken, ["mended", "pushed"], "neither takes the other's place");
-    }
-
-    #[test]
-    fn each_query_gets_one_job_per_frame_until_its_frames_are_used_up() {
-        let mailbox = Box::new(limits());
-        mailbox.ask(query("once", 1), "a").unwrap();
-        mailbox.ask(query("standing", 0), "b").unwrap();
-        mailbox.put(RgbImage::new(1, 1), 0, None);
-        let first = frame(&mailbox, None);
-        let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&first)).collect();
-        let ids: Vec<_> = jobs.iter().map(|job| (job.query.id.as_str(), job.asker)).collect();
-        assert_eq!(ids, [("once", Some("a")), ("standing", Some("b"))]);
-        let bounds: Vec<_> = jobs.iter().map(|job| (job.begins, job.ends)).collect();
-        assert_eq!(bounds, [(true, true), (true, false)]);
-        mailbox.put(RgbImage::new(1, 1), 0, None);
-        let second = frame(&mailbox, Some(&first));
-        let jobs: Vec<_> = std::iter::from_fn(|| mailbox.take(&second)).collect();
-        assert_eq!(jobs.len(), 1);
-        assert_eq!((jobs[0].query.id.as_str(), jobs[0].asker), ("standing", None));
-        assert!(!jobs[0].begins && !jobs[0].ends);
-        mailbox.ask(query("standing", 0), "c").unwrap();
-        let again = mailbox.take(&second).unwrap();
-        assert!(again.begins, "who asks anew begins anew");
-    }
-
-    #[test]
-    fn a_query_between_frames_is_answered_from_the_last_one() {
-        let mailbox = Box::new(limits());
-        mailbox.put(RgbImage::new(1, 1), 0, None);
-        let first = frame(&mailbox, None);
-        mailbox.ask(query("late", 1), "a").unwrap();
-        assert!(matches!(mailbox.wait(Some(&first)), Wake::Ask));
-        let strict = Box::new(Limits { reuse_frame: Duration::ZERO, ..limits() });
-        strict.put(RgbImage::new(1, 1), 0, None);
-        let first = frame(&strict, None);
-        strict.ask(query("late", 1), "a").unwrap();
-        assert!(strict.take(&first).is_none(), "it must wait for the next frame");
-    }
-
-    #[test]
-    fn too_many_queries_are_given_back_and_the_same_id_replaces() {
-        let mailbox = Box::new(limits());
-        mailbox.ask(query("1", 0), "a").unwrap();
-        mailbox.ask(query("2", 0), "b").unwrap();
-        assert_eq!(mailbox.ask(query("3", 0), "c"), Err("c"));
-        mailbox.ask(query("2", 1), "d").unwrap();
-    }
-
-    #[test]
-    fn queries_without_frames_expire() {
-        let mailbox = Box::new(limits());
-        mailbox.ask(query("once", 1), "a").unwrap();
-        mailbox.ask(query("standing", 0), "b").unwrap();
-        let late = mailbox.expire(Duration::ZERO);
-        assert_eq!(late.iter().map(|job| job.asker).collect::<Vec<_>>(), [Some("a"), Some("b")]);
-        let late = mailbox.expire(Duration::ZERO);
-        assert_eq!(late.len(), 1, "a standing query is refused again and again");
-        assert_eq!(late[0].query.id, "standing");
-    }
-
-    #[test]
-    fn switch_and_stop_reach_the_thread() {
-        let mailbox = Arc::new(Box::new(limits()));
-        let other = Arc::clone(&mailbox);
-        let thread = std::thread::Builder::new().spawn(move || {
-            let first = other.wait(None);
-            assert!(matches!(first, Wake::Switch("new")));
-            matches!(other.wait(None), Wake::Stop)
-        });
-        assert!(mailbox.switch("new"));
-        mailbox.ask(query("left", 1), "a").unwrap();
-        assert_eq!(mailbox.stop().len(), 1);
-        assert!(thread.unwrap().join().unwrap());
-        assert_eq!(mailbox.put(RgbImage::new(1, 1), 0, None), None);
-    }
-}
+#[path = "mailbox_tests.rs"]
+mod tests;

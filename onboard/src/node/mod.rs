@@ -2,26 +2,30 @@
 //!
 //! [`Node::start`] opens the model, joins the network and answers queries about the frames that [`Frames::put`] hands it.
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
+//! While the engine looks at one frame, the next is prepared and the outcomes of the last are sent.
 
 mod error;
+mod explaining;
 mod feeding;
 mod flying;
 mod link;
 mod mailbox;
+mod owed;
+mod poses;
 mod push;
+mod rhythm;
+mod stages;
+mod twin;
 mod upkeep;
 mod worker;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use image::RgbImage;
-use kestrel_link::signature::VerifyingKey;
 use kestrel_link::{DroneId, Health, Readiness, Reply, decode};
-use kestrel_perception::{Georeferencer, Pose};
+use kestrel_perception::Georeferencer;
+use kestrel_perception::geo::PosesOptions;
 use tokio::sync::Notify;
 use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
@@ -29,39 +33,31 @@ use zenoh::query::Query as Asker;
 use crate::camera::unix_nanos;
 use crate::engine::EngineOptions;
 use crate::pipeline::SegmenterOptions;
-use crate::record::{Model, RecordOptions, RecordState};
+use crate::record::{Model, RecordOptions, RecordState, Totals};
 
 pub use error::NodeError;
+pub use explaining::ExplainOptions;
+pub use feeding::Frames;
+pub use flying::ModelSource;
 pub use link::LinkOptions;
 pub use mailbox::{Frame, Limits};
 pub use upkeep::{Fault, UpkeepOptions, Vitals};
 
+use explaining::Explaining;
 use flying::Flying;
 use link::Publisher;
 use mailbox::Mailbox;
+use poses::PoseKeeper;
 use push::Slots;
-use upkeep::{PanicGuard, Threads, Upkeep};
+use stages::Stages;
+use upkeep::{Threads, Upkeep};
 
 /// Requests that may wait for this node before zenoh holds the network back.
 const WAITING_REQUESTS: usize = 16;
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const EXPIRY_EVERY: Duration = Duration::from_millis(100);
-
-/// Which model flies.
-#[derive(Debug, Clone)]
-pub enum ModelSource {
-    /// A bundle in a folder, signed or not; no pushes are taken.
-    Folder(PathBuf),
-    /// The committed model of two slots; signed models can be pushed into them.
-    Slots {
-        /// Folder of the slots.
-        dir: PathBuf,
-        /// Keys whose bundles may enter.
-        trusted: Vec<VerifyingKey>,
-        /// A bundle that flies while the slots hold none.
-        first: Option<PathBuf>,
-    },
-}
+/// An explainer whose engine hangs is left behind after this long.
+const EXPLAINER_STOPS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a node is.
 #[derive(Debug, Clone)]
@@ -78,6 +74,10 @@ pub struct NodeConfig {
     pub segmenter: SegmenterOptions,
     /// Places masks on the earth; `None` gives no positions.
     pub georeferencer: Option<Georeferencer>,
+    /// Which pose is taken for a frame that brings none, of those that come over the link.
+    pub poses: PosesOptions,
+    /// How answers are explained; `None` explains none.
+    pub explain: Option<ExplainOptions>,
     /// How it joins the network.
     pub link: LinkOptions,
     /// Bounds.
@@ -94,6 +94,8 @@ struct Inner {
     publisher: Publisher,
     slots: Option<Slots>,
     georeferencer: Option<Georeferencer>,
+    poses: Arc<PoseKeeper>,
+    explaining: Explaining,
     about: Mutex<Arc<Model>>,
     /// How the recording goes, where there is one.
     recording: Option<Arc<RecordState>>,
@@ -106,8 +108,9 @@ struct Inner {
 }
 
 impl Inner {
-    fn send(&self, reply: Reply, asker: Option<&Asker>) {
-        self.upkeep.metrics.outcome(&reply, unix_nanos());
+    /// Publishes a reply and gives it to who asked; its masks are coarser afterwards where they were too long.
+    fn send(&self, reply: &mut Reply, asker: Option<&Asker>) {
+        self.upkeep.metrics.outcome(reply, unix_nanos());
         self.publisher.deliver(reply, asker);
     }
 
@@ -115,6 +118,17 @@ impl Inner {
     fn announce(&self, about: Arc<Model>) {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = about;
         self.health_changed();
+    }
+
+    fn totals(&self) -> Totals {
+        let (frames, frames_dropped) = self.mailbox.frames();
+        let (segmented, refused) = (&self.segmented, &self.refused);
+        Totals {
+            frames,
+            frames_dropped,
+            segmented: segmented.load(Ordering::Relaxed),
+            refused: refused.load(Ordering::Relaxed),
+        }
     }
 
     fn health_changed(&self) {
@@ -150,36 +164,18 @@ impl Inner {
     }
 }
 
-/// Where frames are handed to a node; can be cloned and moved to the camera's thread.
-#[derive(Clone)]
-pub struct Frames(Arc<Inner>);
-
-impl Frames {
-    /// Hands over a frame with the camera's capture time (nanoseconds since the Unix epoch); it replaces one that nobody looked at yet.
-    ///
-    /// Gives the frame's number, or `None` when the node has stopped. While the drone is hot, frames beyond the rate that is
-    /// left are counted as dropped.
-    pub fn put(&self, image: RgbImage, capture_unix_nanos: u64) -> Option<u64> {
-        self.put_posed(image, capture_unix_nanos, None)
-    }
-
-    /// As [`Frames::put`], with the camera's pose at that moment, so that masks can be placed on the earth.
-    pub fn put_posed(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
-        if !self.0.upkeep.admits(Instant::now()) {
-            return self.0.mailbox.skip();
-        }
-        self.0.mailbox.put(image, capture_unix_nanos, pose)
-    }
-}
-
 /// A running node.
 pub struct Node {
     inner: Arc<Inner>,
-    worker: Option<JoinHandle<()>>,
+    stages: Option<Stages>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     threads: Option<Threads>,
+    /// Takes poses in for as long as it is held.
+    _poses: Option<zenoh::pubsub::Subscriber<()>>,
     /// Says that the drone is there for as long as it is held.
     _alive: zenoh::liveliness::LivelinessToken,
+    /// Listens for another drone of this name for as long as it is held.
+    _twins: zenoh::pubsub::Subscriber<()>,
 }
 
 impl Node {
@@ -188,7 +184,8 @@ impl Node {
     /// Needs tokio's multi-threaded runtime, as zenoh does.
     ///
     /// # Errors
-    /// When the model, the engine or the network cannot be had as configured; nothing falls back.
+    /// When the model, the engine or the network cannot be had as configured, or a drone on the network has the same name;
+    /// nothing falls back.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let config = Arc::new(config);
         let opening = Arc::clone(&config);
@@ -197,14 +194,21 @@ impl Node {
             .await
             .map_err(NodeError::link("open the model"))??;
         let session = zenoh::open(config.link.config()?).await.map_err(NodeError::link("join the network"))?;
+        if let Err(taken) = twin::refuse(&session, &config.drone).await {
+            // Nothing was said on it; what counts is why the drone does not start.
+            let _ = session.close().await;
+            return Err(taken);
+        }
         // Last of what can fail for long, so that a start that fails leaves no empty record behind.
         let recorder = flying::record(&config)?;
         let drone = config.drone.clone();
         let inner = Arc::new(Inner {
             mailbox: Mailbox::new(config.limits),
-            publisher: Publisher { session: session.clone(), drone: drone.clone() },
+            publisher: Publisher::new(&session, &drone),
             slots,
             georeferencer: config.georeferencer,
+            poses: Arc::new(PoseKeeper::new(config.poses)),
+            explaining: Explaining::new(config.explain, &flying.bundle),
             about: Mutex::new(Arc::clone(&flying.about)),
             recording: recorder.as_ref().map(|recorder| recorder.state()),
             segmented: AtomicU64::new(0),
@@ -214,14 +218,14 @@ impl Node {
             health_changed: Notify::new(),
             upkeep: Upkeep::new(&config),
         });
-        let perceiving = Arc::clone(&inner);
-        let worker = std::thread::Builder::new()
-            .name("perception".into())
-            .spawn(move || {
-                let _guard = PanicGuard::new(&perceiving, "perception");
-                worker::run(&perceiving, flying, recorder);
-            })
-            .map_err(|source| NodeError::Thread { name: "perception", source })?;
+        let stages = Stages::start(&inner, flying, recorder, &config.segmenter)?;
+        if config.explain.is_some() {
+            let (reasoning, plan) = (Arc::clone(&inner), Arc::clone(&config));
+            std::thread::Builder::new()
+                .name("explain".into())
+                .spawn(move || explaining::run(&reasoning, &plan))
+                .map_err(|source| NodeError::Thread { name: "explain", source })?;
+        }
         let threads = Threads::start(&inner, &config)?;
         let queries = session
             .declare_queryable(drone.query())
@@ -233,6 +237,11 @@ impl Node {
             .with(FifoChannel::new(1))
             .await
             .map_err(NodeError::link("declare the push key"))?;
+        // Who knows no camera places nothing.
+        let poses = match &config.georeferencer {
+            Some(_) => Some(inner.poses.listen(&session, drone.pose()).await?),
+            None => None,
+        };
         let taking = Arc::clone(&inner);
         let tasks = vec![
             tokio::spawn(async move {
@@ -244,10 +253,19 @@ impl Node {
             tokio::spawn(publish_health(Arc::clone(&inner))),
             tokio::spawn(expire_queries(Arc::clone(&inner))),
         ];
+        let twins = inner.upkeep.twin.listen(&session, &drone).await?;
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self { inner, worker: Some(worker), tasks, threads: Some(threads), _alive: alive })
+        Ok(Self {
+            inner,
+            stages: Some(stages),
+            tasks,
+            threads: Some(threads),
+            _poses: poses,
+            _alive: alive,
+            _twins: twins,
+        })
     }
 
     /// Where frames are handed over.
@@ -270,22 +288,26 @@ impl Node {
         self.inner.stopping.store(true, Ordering::Relaxed);
         let waiting = self.inner.mailbox.stop();
         let inner = Arc::clone(&self.inner);
-        let worker = self.worker.take();
+        let stages = self.stages.take();
         let ended = tokio::task::spawn_blocking(move || {
             // First what is being answered, then those who will not be.
-            let ended = worker.map(JoinHandle::join);
+            let (recorder, panicked) = stages.map(Stages::join).unwrap_or_default();
             if let Some((job, seen)) = inner.upkeep.running.abandon() {
                 worker::expire(&inner, &job, Some(seen));
             }
             for job in &waiting {
                 worker::expire(&inner, job, None);
             }
+            if let Some(recording) = &inner.recording {
+                recording.conclude(inner.totals());
+            }
+            drop(recorder);
+            inner.explaining.stop(EXPLAINER_STOPS_WITHIN);
             inner.publisher.health(&inner.health());
-            ended
+            panicked
         });
-        let ended = ended.await.map_err(NodeError::link("end the perception thread"))?;
-        if let Some(Err(_)) = ended {
-            tracing::error!("the perception thread panicked");
+        for thread in ended.await.map_err(NodeError::link("end the perception thread"))? {
+            tracing::error!("the {thread} thread panicked");
         }
         drop(self.threads.take());
         for task in std::mem::take(&mut self.tasks) {
@@ -302,6 +324,7 @@ impl Drop for Node {
         // Whoever drops a node without `stop` still gets its threads ended.
         self.inner.stopping.store(true, Ordering::Relaxed);
         self.inner.mailbox.stop();
+        self.inner.explaining.stop(Duration::ZERO);
         for task in &self.tasks {
             task.abort();
         }
@@ -363,9 +386,14 @@ async fn expire_queries(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(EXPIRY_EVERY);
     loop {
         ticks.tick().await;
-        let late = upkeep::late(&inner, Instant::now());
-        if !late.is_empty() {
-            let refuse = move |inner: &Inner| late.iter().for_each(|(job, seen)| worker::expire(inner, job, *seen));
+        let now = Instant::now();
+        let late = upkeep::late(&inner, now);
+        let unexplained = explaining::late(&inner, now);
+        if !late.is_empty() || unexplained.is_some() {
+            let refuse = move |inner: &Inner| {
+                late.iter().for_each(|(job, seen)| worker::expire(inner, job, *seen));
+                unexplained.iter().for_each(|part| inner.publisher.explanation(part));
+            };
             in_background(&inner, refuse).await;
         }
     }

@@ -112,6 +112,7 @@ fn carry(inner: &Arc<Inner>, config: &NodeConfig, slots: &Slots, receiver: &mut 
             // False only when the node stops; the new model flies from the next start on. Whoever hears that the push is
             // committed finds the new model in the drone's health: it is said here, before that is published.
             if inner.mailbox.switch(flying) {
+                inner.explaining.fly(&bundle);
                 inner.announce(about);
             }
         }

@@ -1,4 +1,4 @@
-//! The perception thread: one frame after the other, every active query about each.
+//! The perception thread: one frame after the other, every active query about each; and how an outcome is finished.
 //!
 //! What is kept of queries that stand belongs to the model: it goes when another model is switched in, and stays when the
 //! same model's engine is opened anew.
@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Verdict};
+use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Unexplained, Verdict};
 use kestrel_perception::policy;
 
+use super::explaining;
 use super::mailbox::{Frame, Job, Wake};
+use super::owed::Owed;
+use super::stages::{Finished, Outgoing};
 use super::upkeep::Seen;
 use super::{Asker, Flying, Inner};
-use crate::pipeline::{Answer, Look, StandingQueries};
-use crate::record::{Model, Recorder};
+use crate::pipeline::{Answer, Look, Prepared, StandingQueries};
+use crate::record::{Model, Recorder, Told};
 
 /// What the perception thread flies.
 struct Craft {
@@ -23,17 +26,20 @@ struct Craft {
     /// The model, on the last engine that flew it.
     about: Arc<Model>,
     /// Engine and provider as outcomes name them; the last ones while the engine is lost.
-    engine: String,
+    engine: Arc<str>,
     /// What is kept of queries that stand.
     standing: StandingQueries,
+    /// Ids that they gave up in answers that came too late to be told.
+    owed: Owed,
 }
 
 impl Craft {
     fn new(flying: Flying, most_queries: usize) -> Self {
         Self {
             about: Arc::clone(&flying.about),
-            engine: flying.engine.clone(),
+            engine: flying.engine.as_str().into(),
             standing: flying.segmenter.standing(most_queries),
+            owed: Owed::new(most_queries),
             flying: Some(flying),
         }
     }
@@ -41,20 +47,25 @@ impl Craft {
     /// The same model on an engine that was opened anew.
     fn mend(&mut self, flying: Flying) {
         self.about = Arc::clone(&flying.about);
-        self.engine.clone_from(&flying.engine);
+        self.engine = flying.engine.as_str().into();
         self.flying = Some(flying);
     }
 }
 
-/// Runs until the node stops; then the record is ended too.
-pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>) {
+/// Runs until the node stops; gives the record back, into which those who then still wait are yet to be written.
+pub(super) fn run(
+    inner: &Inner,
+    flying: Flying,
+    mut recorder: Option<Recorder>,
+    outgoing: &Outgoing,
+) -> Option<Recorder> {
     let most_queries = inner.mailbox.limits().active_queries;
     let mut craft = Craft::new(flying, most_queries);
     let mut at_hand: Option<Arc<Frame>> = None;
     let mut next = inner.mailbox.wait(None);
     loop {
         match next {
-            Wake::Stop => return,
+            Wake::Stop => return recorder,
             Wake::Switch(model) => {
                 craft = Craft::new(model, most_queries);
                 inner.upkeep.mender.replaced();
@@ -70,11 +81,11 @@ pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>)
             }
             // Only a frame is looked at can a query wait for it, unless the model was switched in between.
             Wake::Ask => match at_hand.clone() {
-                Some(frame) => next = look(inner, &mut craft, &frame, recorder.as_mut()),
+                Some(frame) => next = look(inner, &mut craft, (&frame, None), recorder.as_mut(), outgoing),
                 None => next = inner.mailbox.wait(None),
             },
-            Wake::Frame(frame) => {
-                next = look(inner, &mut craft, &frame, recorder.as_mut());
+            Wake::Frame(frame, prepared) => {
+                next = look(inner, &mut craft, (&frame, Some(prepared)), recorder.as_mut(), outgoing);
                 at_hand = Some(frame);
             }
         }
@@ -82,18 +93,29 @@ pub(super) fn run(inner: &Inner, flying: Flying, mut recorder: Option<Recorder>)
 }
 
 /// Looks at one frame and answers about it until something else is to be done.
-fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Option<&mut Recorder>) -> Wake<Flying> {
+fn look(
+    inner: &Inner,
+    craft: &mut Craft,
+    (frame, prepared): (&Arc<Frame>, Option<Box<Prepared>>),
+    mut recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
+) -> Wake<Flying> {
+    let mut prepared = prepared.unwrap_or_default();
     if let Some(mut flying) = craft.flying.take() {
         let before = flying.segmenter.gate_history();
-        let next = match flying.segmenter.look(&frame.image) {
+        let looked = flying.segmenter.look_prepared(&frame.image, &mut prepared);
+        inner.mailbox.give_back(prepared);
+        let next = match looked {
             Ok(mut look) => {
+                outgoing.sent().for_each(|outcome| look.recycle_outcome(outcome));
                 if let Some(recorder) = recorder.as_deref_mut() {
                     recorder.look(frame, &craft.about, before, &look);
                 }
-                answer_all(inner, &mut look, frame, craft, recorder)
+                answer_all(inner, &mut look, frame, craft, recorder, outgoing)
             }
             Err(error) => {
                 tracing::warn!("frame {} left out: {error}", frame.number);
+                inner.mailbox.left_out(frame);
                 Ok(inner.mailbox.wait(Some(frame)))
             }
         };
@@ -108,21 +130,24 @@ fn look(inner: &Inner, craft: &mut Craft, frame: &Arc<Frame>, mut recorder: Opti
                 inner.health_changed();
             }
         }
+    } else {
+        inner.mailbox.give_back(prepared);
     }
-    refuse_all(inner, frame, craft)
+    refuse_all(inner, frame, craft, outgoing)
 }
 
 /// Answers every query about the frame until something else is to be done; an error is what the engine did when it failed.
 fn answer_all(
     inner: &Inner,
     look: &mut Look<'_>,
-    frame: &Frame,
+    frame: &Arc<Frame>,
     craft: &mut Craft,
     mut recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
 ) -> Result<Wake<Flying>, String> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            if let Some(why) = answer(inner, look, frame, job, craft, recorder.as_deref_mut()) {
+            if let Some(why) = answer(inner, look, (frame, job), craft, recorder.as_deref_mut(), outgoing) {
                 return Err(why);
             }
         }
@@ -135,14 +160,15 @@ fn answer_all(
 
 /// Refuses every query about the frame until something else is to be done: there is no engine to ask.
 ///
-/// These refusals are not recorded: nothing was perceived that could be perceived again.
-fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
+/// In the record these refusals stand apart: nothing was perceived that could be perceived again.
+fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &Craft, outgoing: &Outgoing) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
-            send(inner, frame, &job, job.start.elapsed(), (Outcome::Refused(refusal), None), craft);
+            let said = Said { outcome: Outcome::Refused(refusal), standing: None, perceived: false, seen: false };
+            outgoing.send(inner, finished(frame, job, said, craft));
         }
         match inner.mailbox.wait(Some(frame)) {
             Wake::Ask => {}
@@ -155,13 +181,16 @@ fn refuse_all(inner: &Inner, frame: &Frame, craft: &Craft) -> Wake<Flying> {
 fn answer(
     inner: &Inner,
     look: &mut Look<'_>,
-    frame: &Frame,
-    job: Job<Asker>,
+    (frame, job): (&Arc<Frame>, Job<Asker>),
     craft: &mut Craft,
     recorder: Option<&mut Recorder>,
+    outgoing: &Outgoing,
 ) -> Option<String> {
     let (query, start, ends) = (job.query.clone(), job.start, job.ends);
     let begins = job.begins;
+    if begins {
+        craft.owed.forget(&query.id);
+    }
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
     let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
     let job = inner.upkeep.running.end();
@@ -170,25 +199,44 @@ fn answer(
     }
     let latency = start.elapsed();
     inner.upkeep.metrics.runs(&answer.timings);
+    let pose = inner.poses.of(frame);
+    if let Some(georeferencer) = &inner.georeferencer
+        && let Err(error) = georeferencer.annotate(&mut answer.outcome, pose.as_ref().map_err(|why| *why))
+    {
+        // The mask was made here a moment ago; it goes out without a position.
+        tracing::error!("query {}: {error}", query.id);
+    }
     if answer.failure.is_none() {
         // A frame that the gate refused says nothing of the engine.
         if answer.whole.is_some() {
             inner.upkeep.mender.answered();
         }
         if let Some(recorder) = recorder {
-            let is_late = job.is_none() || latency > inner.mailbox.limits().deadline;
-            recorder.answer(&query, &answer, turn, latency, is_late);
+            let late = job.is_none() || latency > inner.mailbox.limits().deadline;
+            recorder.answer(&query, &answer, turn, &Told { latency, late, untold: job.is_none(), pose });
         }
     }
-    // Who waited for too long was refused for lateness in the meantime.
-    let Some(job) = job else { return answer.failure };
-    if let Some(georeferencer) = &inner.georeferencer
-        && let Err(error) = georeferencer.annotate(&mut answer.outcome, frame.pose.as_ref())
-    {
-        // The mask was made here a moment ago; it goes out without a position.
-        tracing::error!("query {}: {error}", query.id);
+    let said = Said {
+        outcome: answer.outcome,
+        standing: answer.standing,
+        perceived: answer.failure.is_none(),
+        seen: answer.whole.is_some() && answer.failure.is_none(),
+    };
+    if let Some(whole) = answer.whole.take() {
+        look.recycle(whole);
     }
-    send(inner, frame, &job, latency, (answer.outcome, answer.standing), craft);
+    let Some(job) = job else {
+        // Who waited for too long was refused for lateness in the meantime.
+        craft.owed.keep(&query.id, said.standing.as_ref().filter(|_| !ends));
+        look.recycle_outcome(said.outcome);
+        return answer.failure;
+    };
+    let mut said = said;
+    craft.owed.pay(&query.id, said.standing.as_mut());
+    if ends {
+        craft.owed.forget(&query.id);
+    }
+    outgoing.send(inner, finished(frame, job, said, craft));
     answer.failure
 }
 
@@ -209,24 +257,51 @@ fn ask(
     (look.answer_standing(kept, capture_unix_nanos), turn)
 }
 
-/// Sends an outcome about a frame, or that it came too late.
-fn send(
-    inner: &Inner,
-    frame: &Frame,
-    job: &Job<Asker>,
-    latency: Duration,
-    (outcome, standing): (Outcome, Option<Standing>),
-    craft: &Craft,
-) {
-    let deadline = inner.mailbox.limits().deadline;
+/// What there is to say about a frame.
+pub(super) struct Said {
+    outcome: Outcome,
+    standing: Option<Standing>,
+    /// Whether perception answered, so that the recorder has it.
+    perceived: bool,
+    /// Whether the model looked at the frame, so that reasons can be given.
+    seen: bool,
+}
+
+/// What there is to say about a frame with all that is needed to send it.
+fn finished(frame: &Arc<Frame>, job: Job<Asker>, said: Said, craft: &Craft) -> Finished {
+    let (about, engine) = (Arc::clone(&craft.about), Arc::clone(&craft.engine));
+    Finished { job, frame: Arc::clone(frame), said, about, engine }
+}
+
+/// Sends an outcome about a frame, or that it came too late, and leaves the wish for its reasons; gives back what nobody
+/// needs any more.
+pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
+    let Finished { job, frame, said, about, engine } = finished;
+    let Said { outcome, standing, perceived, seen: explainable } = said;
+    let seen = Seen::of(&frame);
+    // With the time that it waited here: late is late, whatever it waited for.
+    let (latency, deadline) = (job.start.elapsed(), inner.mailbox.limits().deadline);
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
     // Told of a late answer too: what is given up is told only once.
     reply.standing = standing;
-    place(&mut reply, Seen::of(frame));
-    reply.model.clone_from(&craft.about.name);
-    reply.engine.clone_from(&craft.engine);
-    inner.send(reply, job.asker.as_ref());
+    place(&mut reply, seen);
+    reply.model.clone_from(&about.name);
+    reply.engine.push_str(&engine);
+    if !perceived {
+        record(inner, &job, Some(frame.number), &reply);
+    }
+    inner.send(&mut reply, job.asker.as_ref());
+    let is_seen = explainable && latency <= deadline;
+    explaining::give(inner, &job, if is_seen { Ok(&frame) } else { Err((Unexplained::Unseen, Some(seen))) });
+    reply.outcome
+}
+
+/// Records a refusal in which perception had no part, if there is a record.
+fn record(inner: &Inner, job: &Job<Asker>, frame: Option<u64>, reply: &Reply) {
+    if let (Some(recording), Outcome::Refused(refusal)) = (&inner.recording, &reply.outcome) {
+        recording.refuse(&job.query, frame, refusal, reply.latency_micros);
+    }
 }
 
 /// Refuses a query that waited too long: for a frame, or for the answer about the one that was `seen`.
@@ -240,7 +315,13 @@ pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
         // No frame was looked at: the next one's number, and no size.
         None => reply.frame = inner.mailbox.frames().0,
     }
-    inner.send(reply, job.asker.as_ref());
+    record(inner, job, seen.map(|seen| seen.number), &reply);
+    inner.send(&mut reply, job.asker.as_ref());
+    // A query that stands and saw no frame yet may still see one.
+    if job.ends || seen.is_some() {
+        let why = if seen.is_some() { Unexplained::Unseen } else { Unexplained::NoFrame };
+        explaining::give(inner, job, Err((why, seen)));
+    }
 }
 
 /// Names the frame.

@@ -2,9 +2,10 @@
 
 use image::RgbImage;
 use kestrel_link::{AnswerTokens, Outcome, Query, Refusal, Segment, Standing, Thresholds, Verdict};
-use kestrel_perception::{Bitmap, Decision, Observation, decide, policy, segment};
+use kestrel_perception::{Bitmap, Decision, Observation, decide, policy, segment_with};
 
 use super::SegmentError;
+use super::arena::Arena;
 use super::timings::Timings;
 use super::views::Said;
 use super::words::Tokens;
@@ -70,9 +71,9 @@ pub(super) fn judged(
     frame: &RgbImage,
     (answers, thresholds): (&AnswerTokens, &Thresholds),
     tokens: &Tokens,
-    levels: &[f32],
+    (levels, arena): (&[f32], &mut Arena),
 ) -> Result<Glance, SegmentError> {
-    let (observation, mask) = said.observe(frame, answers, thresholds, tokens)?;
+    let (observation, mask) = said.observe(frame, answers, thresholds, tokens, arena)?;
     let decision = decide(&observation, thresholds);
     let sweep = levels.iter().map(|&level| said.drawn.mask(frame, level, thresholds)).collect::<Result<_, _>>()?;
     Ok(Glance { observation, mask, sweep, decision })
@@ -111,11 +112,25 @@ pub(super) fn refused(mut refusal: Refusal, words_cut: usize) -> Outcome {
 }
 
 pub(super) fn segmented(mask: &Bitmap, presence: f32, predicted_iou: f32) -> Result<Outcome, SegmentError> {
-    Ok(match segment(mask, presence, predicted_iou)? {
-        Some(segment) => Outcome::Segmented { masks: vec![segment] },
+    segmented_in(mask, presence, predicted_iou, &mut Arena::default())
+}
+
+/// As [`segmented`], in memory of the arena.
+pub(super) fn segmented_in(
+    mask: &Bitmap,
+    presence: f32,
+    predicted_iou: f32,
+    arena: &mut Arena,
+) -> Result<Outcome, SegmentError> {
+    let mut counts = arena.counts();
+    let Some(segment) = segment_with(mask, presence, predicted_iou, &mut arena.encode, &mut counts)? else {
         // The policy shows no mask without area, so only a refinement could have emptied it.
-        None => too_small(presence),
-    })
+        arena.keep_counts(counts);
+        return Ok(too_small(presence));
+    };
+    let mut masks = arena.segments();
+    masks.push(segment);
+    Ok(Outcome::Segmented { masks })
 }
 
 fn too_small(presence: f32) -> Outcome {

@@ -7,10 +7,12 @@ use image::RgbImage;
 use kestrel_link::manifest::EXPLAIN_FILE;
 use kestrel_link::{Query, Refusal, Verdict};
 use kestrel_perception::decoding::{Cache, Row, Sizes};
-use kestrel_perception::{Bitmap, Conclusion, Grammar, Letterbox, Limits, ReasonedIds, parse, policy, prompt};
+use kestrel_perception::proposals::{MOST, THING};
+use kestrel_perception::{Bitmap, Conclusion, Grammar, Letterbox, Limits, ReasonedIds, Thought, parse, policy, prompt};
 
+use super::shapes::Shapes;
 use super::timings::{Timings, timed};
-use super::views::{Shapes, check};
+use super::views::check;
 use super::words::Words;
 use super::{Look, SegmentError, Segmenter, engine_failure, failed, read};
 use crate::bundle::Bundle;
@@ -24,6 +26,9 @@ pub struct Explanation {
     /// What each `[SEG]` of it shows in the frame, in the order of the boxes, and without the rule on presence: what is
     /// written decides. A mask may be empty.
     pub masks: Vec<Bitmap>,
+    /// The boxes that the thought names, each once, as [`Thought`] numbers them: left, top, right, bottom in fractions of
+    /// the frame, cut at its edges.
+    pub candidates: Vec<[f32; 4]>,
     /// What the model wrote; `None` when the gate refused or the engine failed.
     pub written: Option<Written>,
     /// Where the time went before the model began to read the question.
@@ -66,6 +71,14 @@ pub(super) fn graph(bundle: &Bundle) -> Result<Vec<u8>, SegmentError> {
     Ok(read(bundle, EXPLAIN_FILE)?)
 }
 
+/// What an answer is written behind.
+struct Told<'a> {
+    /// Image tokens, row-major.
+    picture: &'a [f32],
+    /// What stands out, [`kestrel_perception::proposals::things`].
+    things: &'a [f32],
+}
+
 /// An answer as it was decoded.
 struct Answered {
     /// `None` where it was stopped.
@@ -90,17 +103,19 @@ pub(super) struct Explainer {
 
 /// Shapes of the inputs of a graph of these sizes.
 fn inputs(sizes: &Sizes) -> [Vec<usize>; 6] {
-    let Sizes { rows, length, width, planes, kv_width } = *sizes;
+    let Sizes { rows, length, width, planes, kv_width, .. } = *sizes;
     let row = vec![1, rows];
-    let tokens = vec![1, rows, width];
-    [tokens, row.clone(), vec![1, rows, 1], row, vec![1, rows, length + rows], vec![planes, length, kv_width]]
+    let (tokens, kinds) = (vec![1, rows, width], vec![1, rows, sizes.kinds()]);
+    [tokens, row.clone(), kinds, row, vec![1, rows, length + rows], vec![planes, length, kv_width]]
 }
 
 /// The sizes of a graph whose inputs have these shapes; `None` where they do not fit each other.
 fn sizes(shapes: &[Vec<usize>]) -> Option<Sizes> {
     let &[_, rows, width] = shapes.first()?.as_slice() else { return None };
     let &[planes, length, kv_width] = shapes.last()?.as_slice() else { return None };
-    let sizes = Sizes { rows, length, width, planes, kv_width };
+    // A graph that is told of things asks of each row whether it is one.
+    let things = *shapes.get(2)?.last()? == 2;
+    let sizes = Sizes { rows, length, width, planes, kv_width, things };
     (rows > 0 && *shapes == inputs(&sizes)).then_some(sizes)
 }
 
@@ -110,7 +125,9 @@ impl Explainer {
         let shapes = engine.input_shapes(Graph::Explain)?;
         let [count, width] = views.image_tokens();
         let least = count + views.question() + Limits::LEAST;
-        let Some(sizes) = sizes(&shapes).filter(|sizes| sizes.width == width && sizes.length >= least) else {
+        let room = |sizes: &Sizes| sizes.length >= least + if sizes.things { MOST } else { 0 };
+        let tells = |sizes: &Sizes| !sizes.things || width >= THING;
+        let Some(sizes) = sizes(&shapes).filter(|sizes| sizes.width == width && room(sizes) && tells(sizes)) else {
             return Err(SegmentError::Engine(EngineError::Names {
                 engine: engine.name().to_owned(),
                 graph: Graph::Explain,
@@ -156,12 +173,14 @@ impl Explainer {
         &logits[self.row * width..][..width]
     }
 
-    /// Reads a picture's image tokens and a prompt from the start.
-    fn read(&mut self, engine: &mut dyn Engine, picture: &[f32], prompt: &[u32]) -> Result<(), SegmentError> {
-        let Sizes { rows, width, .. } = self.cache.sizes();
+    /// Reads a picture's image tokens, what stands out in it where the graph is told of that, and a prompt from the start.
+    fn read(&mut self, engine: &mut dyn Engine, seen: &Told<'_>, prompt: &[u32]) -> Result<(), SegmentError> {
+        let Sizes { rows, width, things, .. } = self.cache.sizes();
         self.cache.clear();
-        let picture = picture.chunks(width).map(Row::Picture);
-        let all: Vec<Row<'_>> = picture.chain(prompt.iter().map(|&id| Row::Word(id))).collect();
+        let picture = seen.picture.chunks(width).map(Row::Picture);
+        let told = if things { seen.things } else { &[] };
+        let words = prompt.iter().map(|&id| Row::Word(id));
+        let all: Vec<Row<'_>> = picture.chain(told.chunks(THING).map(Row::Thing)).chain(words).collect();
         all.chunks(rows).try_for_each(|rows| self.step(engine, rows))
     }
 
@@ -177,13 +196,13 @@ impl Explainer {
         &mut self,
         engine: &mut dyn Engine,
         words: &Words,
-        (picture, request): (&[f32], &[u32]),
+        (seen, request): (&Told<'_>, &[u32]),
         limits: Limits,
         on_token: &mut dyn FnMut(u32, &str) -> bool,
     ) -> Result<Answered, SegmentError> {
         let start = Instant::now();
         let prompt = prompt(request, &self.ids);
-        self.read(engine, picture, &prompt)?;
+        self.read(engine, seen, &prompt)?;
         let prefill = start.elapsed();
         let room = self.cache.sizes().length - self.cache.used();
         let grammar = Grammar::new(self.ids, self.vocabulary, Limits { tokens: limits.tokens.min(room), ..limits });
@@ -241,7 +260,8 @@ impl Look<'_> {
         let mut timings = std::mem::take(&mut self.timings);
         if let Some(refusal) = &self.refusal {
             let conclusion = Concluded::Refused(refusal.clone());
-            return Ok(Explanation { conclusion, masks: Vec::new(), written: None, timings, words_cut: 0 });
+            let (masks, candidates) = (Vec::new(), Vec::new());
+            return Ok(Explanation { conclusion, masks, candidates, written: None, timings, words_cut: 0 });
         }
         let letterbox = views.letterbox(0);
         let hint = query.hint.and_then(|hint| letterbox.hint(&hint, frame.width(), frame.height()));
@@ -250,8 +270,9 @@ impl Look<'_> {
         let request: Vec<u32> = layout.ids[..layout.used()].iter().map(|&id| id as u32).collect();
         let seen = views.see(0, frame, engine, &mut timings);
         let answer = seen.and_then(|()| {
-            let answered =
-                explainer.answer(engine, words, (views.image_tokens(0), request.as_slice()), limits, on_token)?;
+            let things = if explainer.cache.sizes().things { views.things(0)? } else { Vec::new() };
+            let told = Told { picture: views.image_tokens(0), things: &things };
+            let answered = explainer.answer(engine, words, (&told, request.as_slice()), limits, on_token)?;
             let mut masks = Vec::with_capacity(answered.states.len());
             for state in &answered.states {
                 let drawn = views.draw(0, state, engine, &mut timings)?;
@@ -268,7 +289,12 @@ impl Look<'_> {
                 (Concluded::Refused(failed()), Vec::new(), None)
             }
         };
-        Ok(Explanation { conclusion, masks, written, timings, words_cut: layout.cut })
+        let mut thought = Thought::default();
+        if let Some(written) = &written {
+            thought.add(&written.thought);
+        }
+        let candidates = thought.boxes().into_iter().map(|edges| in_frame(edges, &letterbox, frame)).collect();
+        Ok(Explanation { conclusion, masks, candidates, written, timings, words_cut: layout.cut })
     }
 }
 

@@ -7,8 +7,12 @@
 //! [`Look::explain`] answers with reasons instead, token by token, where the bundle has the graph for it.
 
 mod answer;
+mod arena;
+mod budget;
 mod error;
 mod explain;
+mod prepare;
+mod shapes;
 mod standing;
 mod tiles;
 mod timings;
@@ -18,7 +22,8 @@ mod words;
 use image::RgbImage;
 use kestrel_link::manifest::{GRAPH_FILES, TOKENIZER_FILE};
 use kestrel_link::{AnswerTokens, Hint, Outcome, Query, Refusal, Thresholds};
-use kestrel_perception::{Decision, GateHistory, GateThresholds, Tiling, policy};
+use kestrel_perception::gate::{self, GateScratch, Measured};
+use kestrel_perception::{Decision, GateHistory, GateThresholds, TileOptions, Tiling, plan, policy};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::{Engine, GraphBytes, Opener};
@@ -26,11 +31,14 @@ use crate::engine::{Engine, GraphBytes, Opener};
 pub use answer::{Answer, Whole, union};
 pub use error::SegmentError;
 pub use explain::{Concluded, Explanation, Written};
+pub use prepare::{Prepared, Preparer};
+pub use shapes::Shapes;
 pub use standing::{StandingOptions, StandingQueries, StandingQuery};
 pub use timings::{Millis, Timings};
-pub use views::Shapes;
 
-use answer::{Glance, engine_failure, failed, judged, not_finite, refused, segmented};
+use answer::{Glance, engine_failure, failed, judged, not_finite, refused, segmented, segmented_in};
+use arena::Arena;
+use budget::Budget;
 use explain::Explainer;
 use timings::timed;
 use views::Views;
@@ -41,6 +49,8 @@ use words::{Tokens, Words};
 pub struct SegmenterOptions {
     /// When a frame is also looked at in tiles.
     pub tiling: Tiling,
+    /// What tiles shall show and may cost, for tilings with a budget.
+    pub tiles: TileOptions,
     /// Thresholds of the gate; `None` admits every frame (for measuring the model alone).
     pub gate: Option<GateThresholds>,
     /// Probabilities at which the mask of the whole frame is cut besides the model's own, for fitting that.
@@ -55,6 +65,7 @@ impl Default for SegmenterOptions {
     fn default() -> Self {
         Self {
             tiling: Tiling::Auto,
+            tiles: TileOptions::default(),
             gate: Some(GateThresholds::default()),
             sweep: Vec::new(),
             explain: false,
@@ -72,7 +83,10 @@ pub struct Segmenter {
     model: String,
     options: SegmenterOptions,
     history: GateHistory,
+    gate: GateScratch,
     views: Views,
+    budget: Budget,
+    arena: Arena,
     explainer: Option<Explainer>,
 }
 
@@ -95,11 +109,20 @@ impl Segmenter {
             model: manifest.model(),
             options,
             history: GateHistory::default(),
+            gate: GateScratch::default(),
             views: Views::new(shapes),
+            budget: Budget::default(),
+            arena: Arena::default(),
             explainer: None,
         };
         let engine = segmenter.engine.as_mut();
         segmenter.views.warm_up(engine)?;
+        if segmenter.options.tiling.is_budgeted() {
+            // The first run of a graph is slower than any other.
+            let mut timings = Timings::default();
+            segmenter.views.run_bare(engine, &mut timings)?;
+            segmenter.budget.asked(&Timings::default(), &timings);
+        }
         if segmenter.options.explain {
             segmenter.explainer = Some(Explainer::new(engine, &segmenter.words, &shapes)?);
         }
@@ -164,11 +187,29 @@ impl Segmenter {
     /// # Errors
     /// When the frame has no pixel.
     pub fn look<'a>(&'a mut self, frame: &'a RgbImage) -> Result<Look<'a>, SegmentError> {
+        self.look_prepared(frame, &mut Prepared::default())
+    }
+
+    /// As [`Segmenter::look`], with what a [`Preparer`] with the same options made of the frame ahead; what it has not made
+    /// is made here. Memory that is not needed any more stays in `prepared` for another frame.
+    ///
+    /// # Errors
+    /// As [`Segmenter::look`].
+    pub fn look_prepared<'a>(
+        &'a mut self,
+        frame: &'a RgbImage,
+        prepared: &mut Prepared,
+    ) -> Result<Look<'a>, SegmentError> {
         check_frame(frame)?;
-        let mut timings = Timings::default();
-        let refusal = timed(&mut timings.gate, || self.gate(frame))?;
-        self.views.begin(frame, self.options.tiling);
-        Ok(Look { segmenter: self, frame, refusal, timings })
+        let mut timings = Timings { gate: prepared.gate, ..Timings::default() };
+        let ahead = prepared.measured.take();
+        let refusal = timed(&mut timings.gate, || self.judge(frame, ahead));
+        let SegmenterOptions { tiling, tiles, .. } = &self.options;
+        let most_views = self.budget.views(*tiling, tiles);
+        let size = [frame.width(), frame.height()];
+        self.views.begin(plan(size, self.views.input_size(), *tiling, tiles, most_views.unwrap_or(1)));
+        self.views.take_input(prepared);
+        Ok(Look { segmenter: self, frame, refusal, timings, most_views })
     }
 
     /// What the gate remembers of the frames before.
@@ -209,15 +250,13 @@ impl Segmenter {
         Ok(timings)
     }
 
-    fn gate(&mut self, frame: &RgbImage) -> Result<Option<Refusal>, SegmentError> {
-        let Some(thresholds) = &self.options.gate else { return Ok(None) };
-        let report = kestrel_perception::gate(frame, thresholds, &self.history);
+    /// What the gate says of a frame, of which `ahead` was read before.
+    fn judge(&mut self, frame: &RgbImage, ahead: Option<Measured>) -> Option<Refusal> {
+        let thresholds = self.options.gate.as_ref()?;
+        let measured = ahead.unwrap_or_else(|| gate::measure(frame, &mut self.gate));
+        let report = measured.judge(thresholds, &self.history);
         self.history = report.history;
-        Ok(report.verdict.map(|verdict| Refusal {
-            advice: policy::advice(&verdict),
-            evidence: report.evidence,
-            verdict,
-        }))
+        report.verdict.map(|verdict| Refusal { advice: policy::advice(&verdict), evidence: report.evidence, verdict })
     }
 }
 
@@ -258,6 +297,7 @@ pub struct Look<'a> {
     refusal: Option<Refusal>,
     /// Time spent that no answer has carried yet.
     timings: Timings,
+    most_views: Option<u32>,
 }
 
 impl Look<'_> {
@@ -271,6 +311,16 @@ impl Look<'_> {
     #[must_use]
     pub fn gate_history(&self) -> GateHistory {
         self.segmenter.history
+    }
+
+    /// Takes back what an answer was made in, so that the next one is made in it too.
+    pub fn recycle(&mut self, whole: Whole) {
+        self.segmenter.arena.take_whole(whole);
+    }
+
+    /// Takes back an outcome that nobody needs any more, as [`Look::recycle`] does.
+    pub fn recycle_outcome(&mut self, outcome: Outcome) {
+        self.segmenter.arena.take_outcome(outcome);
     }
 
     /// The outcome of one query that was checked at the door; a fault of ours is a refusal too, which the asker must see.
@@ -341,11 +391,12 @@ impl Look<'_> {
     ) -> Result<Outcome, SegmentError> {
         match whole.decision.clone() {
             Decision::Segment { presence, predicted_iou } => {
-                let refined = self.refined(whole, predicted_iou, tokens, timings)?;
+                let refined = self.refined(query, whole, predicted_iou, tokens, timings)?;
                 let mask = refined.as_ref().unwrap_or(&whole.mask);
-                timed(&mut timings.postprocess, || segmented(mask, presence, predicted_iou))
+                let arena = &mut self.segmenter.arena;
+                timed(&mut timings.postprocess, || segmented_in(mask, presence, predicted_iou, arena))
             }
-            Decision::Refuse(refusal) => match self.tiles_instead(query, &refusal, tokens, timings)? {
+            Decision::Refuse(mut refusal) => match self.tiles_instead(query, &mut refusal, tokens, timings)? {
                 Some(outcome) => Ok(outcome),
                 None => Ok(refused(refusal, words_cut)),
             },
@@ -360,11 +411,16 @@ impl Look<'_> {
         hint: Option<&Hint>,
         timings: &mut Timings,
     ) -> Result<Glance, SegmentError> {
-        let Segmenter { engine, words, thresholds, answers, views, options, .. } = &mut *self.segmenter;
+        let Segmenter { engine, words, thresholds, answers, views, options, budget, arena, .. } = &mut *self.segmenter;
+        let before = *timings;
         let layout = words.layout(tokens, hint);
         views.see(view, self.frame, engine.as_mut(), timings)?;
         let said = views.say(view, &layout, engine.as_mut(), timings)?;
         let levels = if view == 0 { options.sweep.as_slice() } else { &[] };
-        timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, levels))
+        let glance = timed(&mut timings.postprocess, || {
+            judged(&said, self.frame, (answers, thresholds), tokens, (levels, arena))
+        })?;
+        budget.asked(&before, timings);
+        Ok(glance)
     }
 }

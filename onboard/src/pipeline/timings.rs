@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::engine::Graph;
 
-/// Wall time of each stage of one answer.
+/// Wall time of each stage of one answer. What was prepared ahead of the engine took its time beside another frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Statistics of the frame; counted to the first query that is asked of it.

@@ -1,96 +1,29 @@
 //! The model's graphs over the views of one frame, with every buffer kept from frame to frame.
 
+mod together;
+
+use std::time::Duration;
+
 use image::RgbImage;
-use kestrel_link::{AnswerTokens, Manifest, Thresholds};
-use kestrel_perception::decoding::Sizes;
-use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, ProposalInputs, SPOT};
+use kestrel_link::{AnswerTokens, Thresholds};
+use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, PickScratch, Proposal, ProposalInputs, SPOT};
 use kestrel_perception::{
-    AnswerLogits, Bitmap, Letterbox, Observation, Scratch, Tiling, TokenLayout, View, plan, postprocess, preprocess,
-    upsample, word_doubts,
+    AnswerLogits, Bitmap, Letterbox, Observation, Scratch, TokenLayout, View, postprocess, preprocess, upsample_with,
+    word_doubts_into,
 };
 use ndarray::Array4;
 
 use super::SegmentError;
+use super::arena::Arena;
+use super::prepare::Prepared;
+use super::shapes::Shapes;
 use super::timings::{Timings, timed};
 use super::words::Tokens;
 use crate::engine::{Engine, Graph, Input, Tensor};
+use together::Together;
 
 /// Share of the least area under which a piece of a mask counts as a speck.
 const SPECK_SHARE: f32 = 0.25;
-
-/// The shapes that a manifest promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shapes {
-    size: usize,
-    language: usize,
-    mask: usize,
-    fine: usize,
-    vocabulary: usize,
-    tokens: usize,
-}
-
-impl Shapes {
-    /// The shapes of a manifest.
-    #[must_use]
-    pub fn of(manifest: &Manifest) -> Self {
-        Self {
-            size: manifest.input_size as usize,
-            language: manifest.language_width as usize,
-            mask: manifest.mask_width as usize,
-            fine: manifest.fine_width as usize,
-            vocabulary: manifest.vocabulary as usize,
-            tokens: manifest.max_tokens as usize,
-        }
-    }
-
-    /// Side of the grid of spots.
-    #[must_use]
-    pub fn spot_side(&self) -> usize {
-        self.size / 8
-    }
-
-    /// Side of the mask logits.
-    #[must_use]
-    pub fn mask_side(&self) -> usize {
-        self.size / 4
-    }
-
-    /// How many image tokens a view has, and the width of one.
-    #[must_use]
-    pub fn image_tokens(&self) -> [usize; 2] {
-        [(self.size / 32).pow(2), self.language]
-    }
-
-    /// Tokens of the longest question.
-    #[must_use]
-    pub fn question(&self) -> usize {
-        self.tokens
-    }
-
-    fn vision(&self) -> [Vec<usize>; 4] {
-        let [count, width] = self.image_tokens();
-        [
-            vec![1, count, width],
-            vec![1, (self.size / 16).pow(2), self.mask],
-            vec![1, self.mask_side().pow(2), self.fine],
-            vec![1, self.spot_side().pow(2), SPOT],
-        ]
-    }
-
-    fn language(&self) -> [Vec<usize>; 3] {
-        [vec![1, self.vocabulary], vec![1, 1, self.mask], vec![1, self.tokens]]
-    }
-
-    fn mask(&self) -> [Vec<usize>; 3] {
-        [vec![1, self.mask_side(), self.mask_side()], vec![1, 1], vec![1, 1]]
-    }
-
-    /// Shapes of the outputs of an `explain` graph of these sizes.
-    pub(super) fn explain(&self, sizes: &Sizes) -> [Vec<usize>; 3] {
-        let Sizes { rows, planes, kv_width, .. } = *sizes;
-        [vec![rows, self.vocabulary], vec![rows, self.mask], vec![planes, rows, kv_width]]
-    }
-}
 
 /// One view's letterbox and what the vision graph said of it.
 struct Slot {
@@ -103,24 +36,28 @@ struct Slot {
 /// The things that stand out in a view, as the mask graph takes them.
 #[derive(Default)]
 struct Proposed {
+    picked: Vec<Proposal>,
     inputs: ProposalInputs,
     /// Logits of names `[MOST, NAMES]`.
     names: Vec<f32>,
     boxes: Vec<[f32; 4]>,
+    scratch: PickScratch,
 }
 
 impl Proposed {
     /// Picks what stands out among `spots`.
     fn fill(&mut self, spots: &[f32], shapes: &Shapes) -> Result<(), kestrel_perception::Error> {
-        let picked = proposals::pick(spots, shapes.spot_side())?;
+        let picked = proposals::pick_with(spots, shapes.spot_side(), &mut self.scratch)?;
         self.boxes.clear();
         self.boxes.extend(picked.iter().map(|proposal| proposal.edges));
         self.inputs.fill(&self.boxes, &[shapes.size / 16, shapes.mask_side()]);
         self.names.clear();
         self.names.resize(MOST * NAMES, 0.0);
-        for (names, proposal) in self.names.chunks_exact_mut(NAMES).zip(&picked) {
+        for (names, proposal) in self.names.chunks_exact_mut(NAMES).zip(picked) {
             names.copy_from_slice(&spots[proposal.cell * SPOT + GEOMETRY..][..NAMES]);
         }
+        self.picked.clear();
+        self.picked.extend_from_slice(picked);
         Ok(())
     }
 }
@@ -129,6 +66,8 @@ impl Proposed {
 pub(super) struct Views {
     shapes: Shapes,
     image: Array4<f32>,
+    /// Time that the input of the whole frame took, when `image` holds it already.
+    ahead: Option<Duration>,
     scratch: Scratch,
     slots: Vec<Slot>,
     /// Slots of the frame at hand; those behind it keep their memory.
@@ -137,6 +76,7 @@ pub(super) struct Views {
     mask: [Tensor; 3],
     /// What the language graph was last given.
     last_layout: TokenLayout,
+    together: Together,
 }
 
 /// What the model said of one view.
@@ -157,19 +97,21 @@ impl Views {
         Self {
             shapes,
             image: Array4::zeros((1, 3, shapes.size, shapes.size)),
+            ahead: None,
             scratch: Scratch::default(),
             slots: Vec::new(),
             count: 0,
             language: Default::default(),
             mask: Default::default(),
             last_layout: TokenLayout { ids: vec![0; shapes.tokens], answer_index: 0, cut: 0 },
+            together: Together::default(),
         }
     }
 
     /// Runs every graph once on a grey picture, and holds the outputs against the manifest.
     pub(super) fn warm_up(&mut self, engine: &mut dyn Engine) -> Result<(), SegmentError> {
         let picture = RgbImage::from_pixel(8, 8, image::Rgb([114; 3]));
-        self.begin(&picture, Tiling::Never);
+        self.begin(vec![View::whole(8, 8)]);
         let mut timings = Timings::default();
         self.see(0, &picture, engine, &mut timings)?;
         let layout = TokenLayout { ids: vec![0; self.shapes.tokens], answer_index: 0, cut: 0 };
@@ -189,11 +131,11 @@ impl Views {
         self.say(0, &layout, engine, timings).map(drop)
     }
 
-    /// Plans the views of a new frame and forgets what was seen of the last.
-    pub(super) fn begin(&mut self, frame: &RgbImage, tiling: Tiling) {
+    /// Takes the views of a new frame, the whole first, and forgets what was seen of the last.
+    pub(super) fn begin(&mut self, views: Vec<View>) {
         let size = self.shapes.size as u32;
-        let views = plan(frame.width(), frame.height(), tiling);
         self.count = views.len();
+        self.ahead = None;
         for (index, view) in views.into_iter().enumerate() {
             let letterbox = Letterbox::new(view, size);
             match self.slots.get_mut(index) {
@@ -209,6 +151,16 @@ impl Views {
         }
     }
 
+    /// Side of the model's input in pixels.
+    pub(super) fn input_size(&self) -> u32 {
+        self.shapes.size as u32
+    }
+
+    /// Takes the input of the whole frame at hand where it was prepared.
+    pub(super) fn take_input(&mut self, prepared: &mut Prepared) {
+        self.ahead = prepared.give_input(&mut self.image);
+    }
+
     pub(super) fn letterbox(&self, view: usize) -> Letterbox {
         self.slots[view].letterbox
     }
@@ -216,6 +168,12 @@ impl Views {
     /// The image tokens of a view that was seen, row-major.
     pub(super) fn image_tokens(&self, view: usize) -> &[f32] {
         &self.slots[view].features[0].data
+    }
+
+    /// What stands out in a view that was seen, as the graph that answers with reasons is told of it.
+    pub(super) fn things(&self, view: usize) -> Result<Vec<f32>, SegmentError> {
+        let Slot { features, proposed, .. } = &self.slots[view];
+        Ok(proposals::things(&features[3].data, &proposed.picked)?)
     }
 
     /// The tiles of the frame, without the whole.
@@ -235,10 +193,15 @@ impl Views {
         if slot.seen {
             return Ok(());
         }
-        let prepared = timed(&mut timings.preprocess, || {
-            preprocess(frame, &slot.letterbox.view, &mut self.image, &mut self.scratch)
-        })?;
-        slot.letterbox = prepared;
+        // Whatever is seen next is written over it.
+        match self.ahead.take().filter(|_| view == 0) {
+            Some(time) => timings.preprocess += time,
+            None => {
+                slot.letterbox = timed(&mut timings.preprocess, || {
+                    preprocess(frame, &slot.letterbox.view, &mut self.image, &mut self.scratch)
+                })?;
+            }
+        }
         let data = self.image.as_slice().unwrap_or_default();
         let inputs = [Input::F32(self.image.shape(), data)];
         run(engine, Graph::Vision, &inputs, &mut slot.features, timings)?;
@@ -337,9 +300,22 @@ fn run(
 impl Drawn<'_> {
     /// The mask in pixels of the frame, cut at a probability, without specks.
     pub(super) fn mask(&self, frame: &RgbImage, level: f32, thresholds: &Thresholds) -> Result<Bitmap, SegmentError> {
-        let mut mask = Bitmap::new(frame.width(), frame.height());
-        upsample(&self.mask[0].data, self.side, &self.letterbox, level, &mut mask)?;
-        mask.remove_specks((self.least_area(thresholds) * SPECK_SHARE).round() as u64);
+        self.mask_in(frame, level, thresholds, &mut Arena::default())
+    }
+
+    /// As [`Drawn::mask`], in memory of the arena.
+    fn mask_in(
+        &self,
+        frame: &RgbImage,
+        level: f32,
+        thresholds: &Thresholds,
+        arena: &mut Arena,
+    ) -> Result<Bitmap, SegmentError> {
+        let mut mask = arena.bitmap(frame.width(), frame.height());
+        let logits = self.mask[0].data.as_slice();
+        upsample_with((logits, self.side), &self.letterbox, level, &mut mask, &mut arena.upsample)?;
+        let least = (self.least_area(thresholds) * SPECK_SHARE).round() as u64;
+        mask.remove_specks_with(least, &mut arena.specks);
         Ok(mask)
     }
 
@@ -357,11 +333,14 @@ impl Said<'_> {
         ids: &AnswerTokens,
         thresholds: &Thresholds,
         tokens: &Tokens,
+        arena: &mut Arena,
     ) -> Result<(Observation, Bitmap), SegmentError> {
         let Self { language: [logits, _, doubt], drawn } = self;
         let [_, iou, object] = drawn.mask;
         let answers = AnswerLogits::read(&logits.data, ids)?;
-        let mask = drawn.mask(frame, thresholds.mask_threshold, thresholds)?;
+        let mask = drawn.mask_in(frame, thresholds.mask_threshold, thresholds, arena)?;
+        let mut doubts = arena.doubts();
+        word_doubts_into(&tokens.text, &tokens.offsets, &doubt.data, &mut doubts);
         let least = drawn.least_area(thresholds);
         // A scalar that is not there is as good as one that is not a number: the policy refuses both.
         let scalar = |tensor: &Tensor| tensor.data.first().copied().unwrap_or(f32::NAN);
@@ -369,7 +348,7 @@ impl Said<'_> {
             answers,
             object: scalar(object),
             iou: scalar(iou),
-            doubts: word_doubts(&tokens.text, &tokens.offsets, &doubt.data),
+            doubts,
             area_pixels: drawn.letterbox.area_to_model(mask.area()),
             candidates: Vec::new(),
         };

@@ -138,6 +138,7 @@ fn segments(field: &str, expected: &[Segment], got: &[Segment]) -> Option<Differ
             .or_else(|| Difference::unless_equal(&at("bounding_box"), &one.bounding_box, &two.bounding_box))
             .or_else(|| Difference::unless_equal(&at("area_pixels"), &one.area_pixels, &two.area_pixels))
             .or_else(|| Difference::unless_equal(&at("track"), &one.track, &two.track))
+            .or_else(|| Difference::unless_equal(&at("positions"), &one.positions, &two.positions))
     })
 }
 
@@ -180,7 +181,7 @@ fn kind(outcome: &Outcome) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use kestrel_link::{Track, TrackEvent};
+    use kestrel_link::{Georeference, Track, TrackEvent, Unplaced};
 
     fn segment(side: u32) -> Segment {
         Segment::of(Mask::from_fn(40, 30, |x, y| x < side && y < side).unwrap(), 0.75, 0.5).unwrap()
@@ -214,6 +215,7 @@ mod tests {
         assert_eq!(exact(&masks(&[4]), &masks(&[4, 8])).unwrap().to_string(), "masks: expected 1, got 2");
     }
 
+    /// Promise: P11
     #[test]
     fn one_bit_of_one_number_is_found() {
         let next = |value: f32| f32::from_bits(value.to_bits() + 1);
@@ -226,6 +228,7 @@ mod tests {
         assert_eq!(refusals(&refused(Verdict::TargetAbsent), &other).unwrap().field, "evidence.presence");
     }
 
+    /// Promise: P11
     #[test]
     fn every_part_of_a_refusal_counts() {
         let one = refused(Verdict::QueryNotUnderstood { word: Some("blorf".into()) });
@@ -238,6 +241,17 @@ mod tests {
         assert_eq!(refusals(&crowd(4), &crowd(5)).unwrap().field, "candidates[0].mask");
         let kinds = exact(&masks(&[4]), &Outcome::Refused(one)).unwrap().to_string();
         assert_eq!(kinds, "outcome: expected a mask, got the refusal query_not_understood");
+    }
+
+    #[test]
+    fn places_count() {
+        let placed = |why| {
+            let positions = vec![Georeference::Unplaced { why }];
+            Outcome::Segmented { masks: vec![Segment { positions, ..segment(4) }] }
+        };
+        assert_eq!(exact(&placed(Unplaced::PoseUnknown), &placed(Unplaced::PoseUnknown)), None);
+        let found = exact(&placed(Unplaced::PoseUnknown), &placed(Unplaced::PoseAwaited)).unwrap();
+        assert_eq!(found.field, "masks[0].positions");
     }
 
     #[test]

@@ -178,6 +178,7 @@ mod tests {
             history_before: history.clone(),
             history_after: history,
             refusal,
+            most_views: None,
         }
     }
 
@@ -196,13 +197,16 @@ mod tests {
             late: false,
             latency_micros: 9000,
             outcome,
+            untold: false,
+            pose: None,
+            unplaced: None,
             turn: 0,
             standing: None,
         }
     }
 
     fn query() -> Query {
-        Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1 }
+        Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false }
     }
 
     fn mask() -> Segment {
@@ -234,6 +238,8 @@ mod tests {
     }
 
     /// What would break: memory, when questions about one picture go on without end.
+    ///
+    /// Promise: P5
     #[test]
     fn a_drawing_does_not_grow_without_end() {
         let mut drawing = Drawing::of(&seen(None));

@@ -209,6 +209,8 @@ mod tests {
     }
 
     /// What would break: memory, when a length of eight bytes is believed.
+    ///
+    /// Promise: P13
     #[test]
     fn lengths_are_not_believed() {
         assert!(matches!(pieces(&file(&[(0x80, u64::MAX, b"ab")]))[..], [Piece::Cut { .. }]));

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kestrel_link::{Outcome, Query, Refusal, Standing};
-use kestrel_perception::{GateHistory, GateThresholds, Tiling};
+use kestrel_link::{Outcome, Query, Refusal, Standing, Unplaced};
+use kestrel_perception::geo::{Bounds, Camera, GeoError};
+use kestrel_perception::{GateHistory, GateThresholds, Georeferencer, Pose, TileOptions, Tiling};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +46,9 @@ pub struct Flight {
     pub started_unix_nanos: u64,
     /// When frames were looked at in tiles too.
     pub tiling: Tiling,
+    /// What tiles were to show and to cost, where the tiling has a budget.
+    #[serde(default)]
+    pub tiles: TileOptions,
     /// Thresholds of the gate; `None` when every frame was admitted.
     pub gate: Option<GateThresholds>,
     /// Engine that was asked for.
@@ -58,6 +62,32 @@ pub struct Flight {
     /// How queries that stand were followed.
     #[serde(default)]
     pub standing: StandingOptions,
+    /// What masks were placed with; `None` when they had no positions.
+    #[serde(default)]
+    pub georeferencing: Option<Georeferencing>,
+}
+
+/// What masks were placed with, besides the pose of each frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Georeferencing {
+    /// The camera's calibration.
+    pub camera: Camera,
+    /// What a position had to hold.
+    pub bounds: Bounds,
+}
+
+impl Georeferencing {
+    pub(crate) fn of(georeferencer: &Georeferencer) -> Self {
+        Self { camera: *georeferencer.camera(), bounds: *georeferencer.bounds() }
+    }
+
+    /// What places masks as it did in flight.
+    ///
+    /// # Errors
+    /// Names the first number that makes no sense.
+    pub fn georeferencer(&self) -> Result<Georeferencer, GeoError> {
+        Georeferencer::new(self.camera, self.bounds)
+    }
 }
 
 /// A model that flew.
@@ -124,6 +154,9 @@ pub struct Seen {
     pub history_after: History,
     /// Why the gate refused the frame; `None` when it let it pass.
     pub refusal: Option<Refusal>,
+    /// How many views one answer might use, which follows from how long they took; `None` where the tiling has no budget.
+    #[serde(default)]
+    pub most_views: Option<u32>,
 }
 
 /// A query as it was put to a frame.
@@ -158,14 +191,70 @@ pub struct Answered {
     pub late: bool,
     /// From admission of the frame to the outcome, in microseconds on the drone's monotonic clock.
     pub latency_micros: u64,
-    /// Masks or a refusal, before the deadline was looked at and before masks were made coarser for the link.
+    /// Masks or a refusal, placed on the earth, before the deadline was looked at and before masks were made coarser for the
+    /// link.
     pub outcome: Outcome,
+    /// Whether nobody was told, not even that it was late: the watchdog had refused in its place, see [`Unperceived`].
+    #[serde(default)]
+    pub untold: bool,
+    /// The pose that masks were placed with.
+    #[serde(default)]
+    pub pose: Option<Pose>,
+    /// Why there was no pose.
+    #[serde(default)]
+    pub unplaced: Option<Unplaced>,
     /// How often a query that stands was answered before, as far back as what is kept of it goes; 0 for others.
     #[serde(default)]
     pub turn: u32,
     /// How it stands to the answers before; `None` for queries that do not stand.
     #[serde(default)]
     pub standing: Option<Standing>,
+}
+
+impl Answered {
+    /// The pose that masks were placed with, or why there was none.
+    pub(super) fn posed(&self) -> Result<&Pose, Unplaced> {
+        self.pose.as_ref().ok_or(self.unplaced.unwrap_or(Unplaced::PoseUnknown))
+    }
+}
+
+/// A refusal in which perception had no part: no frame came in time, or the engine was lost, failed or was silent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unperceived {
+    /// When it was given, by the drone's wall clock.
+    pub timestamp: Time,
+    /// [`Seen::frame`] of the frame that it is about; `None` where no frame came.
+    pub frame: Option<u64>,
+    /// The query.
+    pub query: Query,
+    /// Why.
+    pub refusal: Refusal,
+    /// How long the query or its frame had waited, in microseconds on the drone's monotonic clock.
+    pub latency_micros: u64,
+}
+
+/// What the drone counted from its start to the end of the flight.
+///
+/// Each outcome that it gave is once in the record, as an [`Answered`] that is not [untold](Answered::untold) or as an
+/// [`Unperceived`]: where nothing was lost, these are as many as `segmented + refused`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Frames of the camera.
+    pub frames: u64,
+    /// Frames that nobody looked at.
+    pub frames_dropped: u64,
+    /// Outcomes with a mask.
+    pub segmented: u64,
+    /// Outcomes that refused.
+    pub refused: u64,
+}
+
+impl Totals {
+    /// Outcomes of both kinds.
+    #[must_use]
+    pub fn outcomes(&self) -> u64 {
+        self.segmented.saturating_add(self.refused)
+    }
 }
 
 /// What did not fit into the queue of the recording thread so far.
@@ -182,14 +271,20 @@ pub struct Losses {
 pub struct End {
     /// Looks in the record.
     pub looks: u64,
-    /// Outcomes in the record.
+    /// Outcomes of perception in the record.
     pub outcomes: u64,
+    /// Refusals in the record in which perception had no part.
+    #[serde(default)]
+    pub refusals: u64,
     /// Frames that are not in it.
     pub lost_frames: u64,
     /// Outcomes that are not in it.
     pub lost_outcomes: u64,
     /// Why the record ends.
     pub why: String,
+    /// What the drone counted; `None` where the record ended before the flight.
+    #[serde(default)]
+    pub totals: Option<Totals>,
 }
 
 /// The fields of a value as the texts of an MCAP metadata record; each is JSON.
@@ -232,12 +327,14 @@ pub(super) fn example() -> Flight {
         runtime: "0.1.0".into(),
         started_unix_nanos: 1_790_000_000_123_456_789,
         tiling: Tiling::Always,
+        tiles: TileOptions { budget_millis: 700, ..TileOptions::default() },
         gate: Some(GateThresholds::default()),
         engine: EngineChoice::Tract,
         threads: 2,
         deadline_millis: 100,
         processor: "a \"quoted\" name".into(),
         standing: StandingOptions { verify_frames: 7, ..StandingOptions::default() },
+        georeferencing: None,
     }
 }
 
@@ -254,6 +351,16 @@ mod tests {
         assert_eq!(from_pairs::<Flight>(&to_pairs(&flight).unwrap()).unwrap(), flight);
     }
 
+    /// What would break: a replay that places masks with another camera's last bit.
+    #[test]
+    fn a_camera_comes_back_to_the_last_bit() {
+        let camera: Camera = serde_json::from_str(include_str!("../../../docs/concepts/camera.json")).unwrap();
+        let camera = Camera { focal_pixels: [1000.0 / 3.0, 0.1 + 0.2 + 1000.0], ..camera };
+        let georeferencing = Some(Georeferencing { camera, bounds: Bounds::default() });
+        let flight = Flight { georeferencing, ..example() };
+        assert_eq!(from_pairs::<Flight>(&to_pairs(&flight).unwrap()).unwrap(), flight);
+    }
+
     #[test]
     fn a_history_keeps_all_64_bits() {
         let history = GateHistory { fingerprint: Some(u64::MAX - 1), repeats: 3 };
@@ -262,7 +369,18 @@ mod tests {
     }
 
     proptest! {
+        /// What would break: positions that differ in flight and in replay, because a pose is not read back as it was.
+        #[test]
+        fn every_double_comes_back_to_the_last_bit(bits: u64) {
+            let value = f64::from_bits(bits);
+            prop_assume!(value.is_finite());
+            let text = serde_json::to_string(&value).unwrap();
+            prop_assert_eq!(serde_json::from_str::<f64>(&text).unwrap().to_bits(), bits);
+        }
+
         /// What would break: a replay that calls another last bit identical, or the same one different.
+        ///
+        /// Promise: P11
         #[test]
         fn every_number_comes_back_to_the_last_bit(bits: u32) {
             let value = f32::from_bits(bits);

@@ -15,18 +15,27 @@ mod foxglove;
 mod framing;
 mod messages;
 mod outline;
+mod picture;
 mod read;
 #[cfg(test)]
 mod read_tests;
 mod recorder;
 mod replay;
+mod state;
+mod survey;
 mod topics;
 mod write;
+mod writing;
 
 pub use compare::{Difference, MaskDifference, exact, loose};
 pub use error::{ReadError, RecordError, ReplayError};
-pub use messages::{Answered, Asked, End, Flight, History, Losses, Model, Seen, Time, processor};
-pub use read::{Damage, Flown, Item, Look, Picture, Records, Survey, survey};
-pub(crate) use recorder::RecordState;
+pub use messages::{
+    Answered, Asked, End, Flight, Georeferencing, History, Losses, Model, Seen, Time, Totals, Unperceived, processor,
+};
+pub use picture::Picture;
+pub use read::{Damage, Item, Look, Records};
+pub(crate) use recorder::Told;
 pub use recorder::{RecordOptions, Recorder};
 pub use replay::{Agreement, Found, Report, Terms, engine_fits, model_fits, replay};
+pub(crate) use state::RecordState;
+pub use survey::{Flown, Survey, survey};

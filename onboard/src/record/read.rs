@@ -2,25 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{Cursor, Read};
-use std::sync::Arc;
+use std::io::Read;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use image::{ImageFormat, ImageReader, Limits, RgbImage};
 use kestrel_link::Query;
 use mcap::records::op;
 use serde::Deserialize;
 
 use super::error::ReadError;
-use super::foxglove::CompressedImage;
 use super::framing::{Bytes, Framing, Piece, chunk};
-use super::messages::{Answered, Asked, End, Flight, Losses, Model, Seen, from_pairs};
+use super::messages::{Answered, Asked, End, Flight, Losses, Model, Seen, Unperceived, from_pairs};
+use super::picture::Picture;
 use super::topics::{END, FLIGHT, MODEL, Topic};
-
-/// Most bytes that decoding one picture may take.
-const MOST_PICTURE_BYTES: u64 = 512 * 1024 * 1024;
-/// Models of one flight that are told apart.
-const MOST_MODELS: usize = 64;
 
 /// What a record gives, in the order in which it happened.
 #[derive(Debug, Clone)]
@@ -33,6 +25,8 @@ pub enum Item {
     Look(Box<Look>),
     /// A query was answered.
     Answer(Box<(Query, Answered)>),
+    /// A query was refused, and perception had no part in that.
+    Refusal(Box<Unperceived>),
     /// Some things are not in the record.
     Losses(Losses),
     /// The record ends here.
@@ -46,41 +40,6 @@ pub struct Look {
     pub seen: Seen,
     /// The picture; `None` when it is damaged, or pictures were not asked for.
     pub picture: Option<Picture>,
-}
-
-/// A picture as it lies in the record.
-#[derive(Debug, Clone)]
-pub struct Picture(Arc<Vec<u8>>);
-
-impl Picture {
-    fn parse(message: &[u8]) -> Result<Self, String> {
-        let image: CompressedImage<'_> = parse(message)?;
-        if image.format != "png" {
-            let format: String = image.format.chars().take(20).collect();
-            return Err(format!("picture: expected a png, got {format:?}"));
-        }
-        let bytes = BASE64_STANDARD.decode(image.data.as_bytes()).map_err(|error| format!("picture: {error}"))?;
-        Ok(Self(Arc::new(bytes)))
-    }
-
-    /// The pixels, `width` × `height` of them.
-    ///
-    /// # Errors
-    /// Says what is wrong with the picture.
-    pub fn decode(&self, width: u32, height: u32) -> Result<RgbImage, String> {
-        let mut reader = ImageReader::with_format(Cursor::new(self.0.as_slice()), ImageFormat::Png);
-        let mut limits = Limits::default();
-        limits.max_image_width = Some(width);
-        limits.max_image_height = Some(height);
-        limits.max_alloc = Some(MOST_PICTURE_BYTES);
-        reader.limits(limits);
-        let picture = reader.decode().map_err(|error| format!("picture: {error}"))?.into_rgb8();
-        if (picture.width(), picture.height()) != (width, height) {
-            let got = format!("{}×{}", picture.width(), picture.height());
-            return Err(format!("picture: expected {width}×{height} pixels, got {got}"));
-        }
-        Ok(picture)
-    }
 }
 
 /// What of a record cannot be read.
@@ -302,6 +261,11 @@ impl<R: Read> Records<R> {
                 asked.query.validate().map_err(|error| error.to_string())?;
                 Some(Item::Answer(Box::new((asked.query, answered))))
             }
+            Topic::Refusals => {
+                let unperceived: Unperceived = parse(data)?;
+                unperceived.query.validate().map_err(|error| error.to_string())?;
+                Some(Item::Refusal(Box::new(unperceived)))
+            }
             Topic::Losses => Some(Item::Losses(parse(data)?)),
         })
     }
@@ -330,74 +294,11 @@ impl<R: Read> Iterator for Records<R> {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, String> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(message).map_err(|error| format!("message: {}", shortened(&error)))
 }
 
 /// Serde's texts quote what was there; hostile bytes must not fill the log.
 fn shortened(error: &serde_json::Error) -> String {
     error.to_string().chars().take(200).collect()
-}
-
-/// A model with what it looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flown {
-    /// The model.
-    pub model: Model,
-    /// How often it looked at a frame.
-    pub looks: u64,
-}
-
-/// What a record holds.
-#[derive(Debug, Clone)]
-pub struct Survey {
-    /// Which flight it is.
-    pub flight: Flight,
-    /// The models that flew, in their order.
-    pub models: Vec<Flown>,
-    /// Frames that were looked at.
-    pub looks: u64,
-    /// Outcomes.
-    pub outcomes: u64,
-    /// What the recorder left out.
-    pub losses: Losses,
-    /// The end; `None` when the recording was cut off.
-    pub end: Option<End>,
-    /// What cannot be read.
-    pub damage: Damage,
-}
-
-/// Reads a record through, without its pictures.
-///
-/// # Errors
-/// When the source cannot be read or is no recorded flight.
-pub fn survey<R: Read>(source: R) -> Result<Survey, ReadError> {
-    let mut records = Records::open(source, false)?;
-    let mut flight = None;
-    let mut models: Vec<Flown> = Vec::new();
-    let (mut looks, mut outcomes, mut losses, mut end) = (0, 0, Losses::default(), None);
-    while let Some(item) = records.next().transpose()? {
-        match item {
-            Item::Flight(told) => flight = Some(*told),
-            Item::Model(model) => {
-                let known = models.iter().any(|flown| flown.model.manifest_hash == model.manifest_hash);
-                if !known && models.len() < MOST_MODELS {
-                    models.push(Flown { model, looks: 0 });
-                }
-            }
-            Item::Look(look) => {
-                looks += 1;
-                let by = models.iter_mut().find(|flown| flown.model.manifest_hash == look.seen.model_hash);
-                if let Some(flown) = by {
-                    flown.looks += 1;
-                }
-            }
-            Item::Answer(_) => outcomes += 1,
-            Item::Losses(told) => losses = told,
-            Item::End(told) => end = Some(told),
-        }
-    }
-    let damage = records.damage().clone();
-    let flight = flight.ok_or_else(|| ReadError::NoFlight { why: damage.clause() })?;
-    Ok(Survey { flight, models, looks, outcomes, losses, end, damage })
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use image::{Rgb, RgbImage};
-use kestrel_link::{Mask, Outcome, Query, Segment, Standing};
+use kestrel_link::{Mask, Outcome, Query, Refusal, Segment, Standing, Verdict};
 use mcap::records::op;
 use proptest::prelude::*;
 
 use super::error::ReadError;
 use super::framing::{Framing, Piece};
-use super::messages::{Answered, History, Losses, Model, Seen, Time, example};
-use super::read::{Item, Records, survey};
+use super::messages::{Answered, History, Losses, Model, Seen, Time, Totals, Unperceived, example};
+use super::read::{Item, Records};
+use super::survey::survey;
 use super::write::{Event, FlightFile};
 use crate::node::Frame;
 
@@ -50,12 +51,13 @@ fn look(number: u64) -> Event {
         history_before: history.clone(),
         history_after: history,
         refusal: None,
+        most_views: Some(9),
     };
     Event::Look { seen: Box::new(seen), frame: frame(number), model: model(), at: 2_000_000_000 + number }
 }
 
 fn answer(number: u64) -> Event {
-    let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 0 };
+    let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 0, explain: false };
     let mask = Mask::from_fn(16, 12, |x, y| x < 4 && y < 4).unwrap();
     let answered = Answered {
         timestamp: Time::of(1_000_000_000 + number),
@@ -66,6 +68,9 @@ fn answer(number: u64) -> Event {
         late: false,
         latency_micros: 5,
         outcome: Outcome::Segmented { masks: vec![Segment::of(mask, 0.75, 0.5).unwrap()] },
+        untold: false,
+        pose: None,
+        unplaced: None,
         turn: number as u32,
         standing: Some(Standing::default()),
     };
@@ -179,6 +184,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// Setup: a good record. Fault: one bit is another. Expected: it is found. Invariant: never a panic.
+    ///
+    /// Promise: P11, P13
     #[test]
     fn a_flipped_bit_is_found(at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let mut bytes = written();
@@ -191,6 +198,8 @@ proptest! {
     }
 
     /// Fault: lengths and bytes made up, behind a good beginning.
+    ///
+    /// Promise: P13
     #[test]
     fn made_up_bytes_are_no_flight(records in prop::collection::vec(made_up(), 0..6)) {
         let mut bytes = mcap::MAGIC.to_vec();
@@ -218,10 +227,12 @@ fn chunk_of(opcode: u8, length: u64, body: &[u8]) -> Vec<u8> {
 }
 
 /// What would break: trust in a stranger's file. Each attack stands behind a good record's first chunks.
+///
+/// Promise: P13
 #[test]
 fn every_attack_is_told_and_passed_over() {
     let good = written();
-    let channels = [("/camera", 1), ("/looks", 3), ("/queries", 4), ("/outcomes", 5)];
+    let channels = [("/camera", 1), ("/looks", 3), ("/queries", 4), ("/outcomes", 5), ("/refusals", 6)];
     let message = |channel: u16, text: &str| {
         let mut body = channel.to_le_bytes().to_vec();
         body.extend([0; 20]);
@@ -273,6 +284,37 @@ fn every_attack_is_told_and_passed_over() {
         assert_eq!(held.looks, 1, "{name}: what was good before it stays");
         assert!(with_pictures.len() < 400, "{name}: hostile text does not fill the log");
     }
+}
+
+fn refusal() -> Event {
+    let query = Query { id: "late".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
+    let refusal = Refusal { verdict: Verdict::DeadlineMissed, evidence: vec![], advice: "wait".into() };
+    let (timestamp, at) = (Time::of(2_000_000_000), 2_000_000_000);
+    Event::Refusal {
+        unperceived: Box::new(Unperceived { timestamp, frame: None, query, refusal, latency_micros: 9 }),
+        at,
+    }
+}
+
+/// What would break: a record in which nobody can see that every outcome is there (promise P1).
+#[test]
+fn every_outcome_that_was_given_is_in_the_file_once() {
+    let mut file = FlightFile::begin(Cursor::new(Vec::<u8>::new()), &example()).unwrap();
+    file.take(&look(0)).unwrap();
+    file.take(&answer(0)).unwrap();
+    // The watchdog refuses while the engine is silent; what that says at last is told to nobody.
+    file.take(&refusal()).unwrap();
+    let Event::Answer { query, mut answered, at } = answer(0) else { panic!("expected an answer") };
+    (answered.order, answered.untold) = (1, true);
+    file.take(&Event::Answer { query, answered, at }).unwrap();
+    let totals = Totals { frames: 1, frames_dropped: 0, segmented: 1, refused: 1 };
+    file.conclude(Some(totals));
+    let bytes = file.end("the flight ended").unwrap().into_inner();
+    let held = survey(bytes.as_slice()).unwrap();
+    assert_eq!((held.outcomes, held.untold, held.refusals, held.damage.count), (2, 1, 1, 0));
+    assert_eq!(held.given(), totals.outcomes());
+    let end = held.end.unwrap();
+    assert_eq!((end.outcomes, end.refusals, end.totals), (2, 1, Some(totals)));
 }
 
 #[test]

@@ -3,18 +3,20 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kestrel_link::{Outcome, Query, Recording, Standing};
-use kestrel_perception::GateHistory;
+use kestrel_link::{Outcome, Query, Standing, Unplaced};
+use kestrel_perception::{GateHistory, Pose};
 
 use super::error::RecordError;
-use super::messages::{Answered, Flight, Losses, Model, Seen, Time};
+use super::messages::{Answered, Flight, Model, Seen, Time};
+use super::state::RecordState;
 use super::write::{Event, FlightFile};
+use super::writing::{Ended, write};
 use crate::camera::unix_nanos;
 use crate::node::Frame;
 use crate::pipeline::{Answer, Look};
@@ -25,10 +27,6 @@ const MOST_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 const MOST_QUEUED: usize = 256;
 /// What an event takes besides pictures and masks, about.
 const EVENT_BYTES: usize = 1024;
-/// A chunk ends at this size, or after [`CHUNK_EVERY`].
-const CHUNK_BYTES: u64 = 1024 * 1024;
-/// A killed program loses at most what it saw in this time.
-const CHUNK_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a flight is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +60,22 @@ pub struct Recorder {
     current: Option<Current>,
 }
 
-struct Waiting {
-    event: Event,
-    weight: usize,
+/// What waits to be written.
+pub(super) struct Waiting {
+    pub(super) event: Event,
+    pub(super) weight: usize,
+}
+
+/// What became of an answer besides what it says.
+pub(crate) struct Told {
+    /// From admission of the frame to the outcome.
+    pub(crate) latency: Duration,
+    /// Whether that was too late, so that the asker got a refusal in its place.
+    pub(crate) late: bool,
+    /// Whether that refusal had gone out before.
+    pub(crate) untold: bool,
+    /// The pose that masks were placed with.
+    pub(crate) pose: Result<Pose, Unplaced>,
 }
 
 struct Current {
@@ -72,37 +83,6 @@ struct Current {
     frame: u64,
     timestamp: Time,
     answers: u32,
-}
-
-/// What both threads know of a record.
-#[derive(Debug, Default)]
-pub(crate) struct RecordState {
-    queued_bytes: AtomicUsize,
-    lost_frames: AtomicU64,
-    lost_outcomes: AtomicU64,
-    /// Why nothing is recorded any more; empty while something is.
-    stopped: Mutex<String>,
-}
-
-impl RecordState {
-    /// How the recording goes, for health.
-    pub(crate) fn recording(&self) -> Recording {
-        let Losses { frames, outcomes } = self.losses();
-        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Recording { lost_frames: frames, lost_outcomes: outcomes, stopped }
-    }
-
-    fn losses(&self) -> Losses {
-        Losses {
-            frames: self.lost_frames.load(Ordering::Relaxed),
-            outcomes: self.lost_outcomes.load(Ordering::Relaxed),
-        }
-    }
-
-    fn stop(&self, why: &str) {
-        // Health is a small message.
-        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = why.chars().take(200).collect();
-    }
 }
 
 impl Recorder {
@@ -163,6 +143,7 @@ impl Recorder {
             history_before: before.into(),
             history_after: look.gate_history().into(),
             refusal: look.refusal().cloned(),
+            most_views: look.most_views(),
         };
         self.see(seen, frame, model);
     }
@@ -179,20 +160,14 @@ impl Recorder {
         }
     }
 
-    /// Takes in an answer about the frame at hand: what perception said, the `turn` of a query that stands, how long it
-    /// took, and whether that was too late.
-    pub(crate) fn answer(&mut self, query: &Query, answer: &Answer, turn: u32, latency: Duration, late: bool) {
+    /// Takes in an answer about the frame at hand: what perception said, placed on the earth, the `turn` of a query that
+    /// stands, and what became of it.
+    pub(crate) fn answer(&mut self, query: &Query, answer: &Answer, turn: u32, told: &Told) {
         let Answer { outcome, standing, .. } = answer;
-        self.answered(query, (outcome, turn, standing.as_ref()), latency, late);
+        self.answered(query, (outcome, turn, standing.as_ref()), told);
     }
 
-    fn answered(
-        &mut self,
-        query: &Query,
-        (outcome, turn, standing): (&Outcome, u32, Option<&Standing>),
-        latency: Duration,
-        late: bool,
-    ) {
+    fn answered(&mut self, query: &Query, (outcome, turn, standing): (&Outcome, u32, Option<&Standing>), told: &Told) {
         // Without its frame an outcome could not be replayed.
         let kept = match &mut self.current {
             None => false,
@@ -203,9 +178,12 @@ impl Recorder {
                     order: current.answers,
                     frame: current.frame,
                     query_id: query.id.clone(),
-                    late,
-                    latency_micros: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+                    late: told.late,
+                    latency_micros: u64::try_from(told.latency.as_micros()).unwrap_or(u64::MAX),
                     outcome: outcome.clone(),
+                    untold: told.untold,
+                    pose: told.pose.ok(),
+                    unplaced: told.pose.err(),
                     turn,
                     standing: standing.cloned(),
                 };
@@ -264,65 +242,13 @@ fn counts_bytes(outcome: &Outcome) -> usize {
     segments.iter().map(|segment| segment.mask.counts.len()).sum()
 }
 
-/// How a record ended.
-enum Ended {
-    WithFlight,
-    AtSize,
-}
-
-/// Writes what comes until the flight ends or the record is large enough.
-fn write(
-    events: &Receiver<Waiting>,
-    mut file: FlightFile<BufWriter<File>>,
-    shared: &RecordState,
-    most_bytes: u64,
-) -> Result<Ended, RecordError> {
-    let mut flushed = Instant::now();
-    let ended = loop {
-        match events.recv_timeout(CHUNK_EVERY) {
-            Ok(Waiting { event, weight }) => {
-                let written = file.take(&event);
-                drop(event);
-                shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
-                written?;
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break Ended::WithFlight,
-        }
-        if file.pending() >= CHUNK_BYTES || flushed.elapsed() >= CHUNK_EVERY {
-            tell_losses(&mut file, shared)?;
-            file.flush()?;
-            flushed = Instant::now();
-        }
-        if most_bytes > 0 && file.bytes() >= most_bytes {
-            break Ended::AtSize;
-        }
-    };
-    tell_losses(&mut file, shared)?;
-    let why = match ended {
-        Ended::WithFlight => "the flight ended",
-        Ended::AtSize => "it reached its largest size",
-    };
-    let file = file.end(why)?.into_inner().map_err(|error| RecordError::write(error.into_error()))?;
-    file.sync_all().map_err(RecordError::write)?;
-    Ok(ended)
-}
-
-fn tell_losses(file: &mut FlightFile<BufWriter<File>>, shared: &RecordState) -> Result<(), RecordError> {
-    let losses = shared.losses();
-    if file.losses(losses, unix_nanos())? {
-        let Losses { frames, outcomes } = losses;
-        tracing::warn!("the record lacks {frames} frames and {outcomes} outcomes: writing is slower than looking");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::super::messages::{History, example};
+    use super::super::messages::{History, Losses, example};
     use super::*;
     use image::RgbImage;
+    use std::time::Instant;
 
     fn frame(number: u64, side: u32) -> Arc<Frame> {
         let image = RgbImage::new(side, side);
@@ -353,17 +279,22 @@ mod tests {
             history_before: history.clone(),
             history_after: history,
             refusal: None,
+            most_views: None,
         };
         recorder.see(seen, frame, &model());
     }
 
     fn ask(recorder: &mut Recorder) {
-        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1 };
+        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
         let masks = Outcome::Segmented { masks: Vec::new() };
-        recorder.answered(&query, (&masks, 0, None), Duration::from_millis(3), false);
+        let told =
+            Told { latency: Duration::from_millis(3), late: false, untold: false, pose: Err(Unplaced::PoseUnknown) };
+        recorder.answered(&query, (&masks, 0, None), &told);
     }
 
     /// What would break: the memory of a drone whose disk is slower than its camera.
+    ///
+    /// Promise: P5
     #[test]
     fn a_writer_that_does_not_come_along_loses_frames_and_counts_them() {
         let (events, waiting) = sync_channel(MOST_QUEUED);
@@ -381,6 +312,7 @@ mod tests {
         assert_eq!(waiting.iter().count(), 10);
     }
 
+    /// Promise: P5
     #[test]
     fn a_frame_larger_than_the_queue_waits_alone() {
         let (events, _waiting) = sync_channel(MOST_QUEUED);
@@ -403,6 +335,7 @@ mod tests {
         assert!(matches!(error, RecordError::Exists { .. }), "{error}");
     }
 
+    /// Promise: P5
     #[test]
     fn a_record_ends_at_its_largest_size_and_says_so() {
         let folder = tempfile::tempdir().unwrap();

@@ -5,11 +5,13 @@ use std::io::Read;
 use image::RgbImage;
 use kestrel_link::mask::MAX_SIDE;
 use kestrel_link::{Outcome, Query, Refusal, Standing};
+use kestrel_perception::Georeferencer;
 
 use super::compare::{Difference, exact, loose, reasons, refusals, standings};
 use super::error::ReplayError;
 use super::messages::{Answered, History, Model, Seen, as_read};
-use super::read::{Item, Look, Records, Survey};
+use super::read::{Item, Look, Records};
+use super::survey::Survey;
 use crate::bundle::Bundle;
 use crate::pipeline::{Look as AtHand, Segmenter, StandingQueries};
 
@@ -35,6 +37,8 @@ pub struct Terms<'a> {
     pub agreement: Agreement,
     /// Hex SHA-256 of the manifest of the model that replays. When the agreement is exact, looks of others are left out.
     pub manifest_hash: &'a str,
+    /// What masks were placed with in flight; compared only when the agreement is exact.
+    pub georeferencer: Option<Georeferencer>,
 }
 
 /// What came of a replay.
@@ -115,7 +119,7 @@ pub fn engine_fits(model: Option<&Model>, engine: &str, agreement: Agreement) ->
 
 /// Looks at every recorded frame again and asks what was asked; `progress` hears after each look how many there were.
 ///
-/// The segmenter must have been opened with the flight's tiling and gate.
+/// The segmenter must have been opened with the flight's tiling, tiles and gate.
 ///
 /// # Errors
 /// When the record cannot be read any more, or a frame cannot be looked at.
@@ -125,7 +129,7 @@ pub fn replay<R: Read>(
     terms: &Terms<'_>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, ReplayError> {
-    let mut tally = Tally::new(terms.agreement, segmenter.standing(MOST_STANDING));
+    let mut tally = Tally::new(terms, segmenter.standing(MOST_STANDING));
     let mut next = records.next().transpose()?;
     while let Some(item) = next {
         next = match item {
@@ -138,7 +142,10 @@ pub fn replay<R: Read>(
                 tally.report.unasked_outcomes += 1;
                 records.next().transpose()?
             }
-            Item::Flight(_) | Item::Model(_) | Item::Losses(_) | Item::End(_) => records.next().transpose()?,
+            // What perception had no part in cannot be perceived again.
+            Item::Flight(_) | Item::Model(_) | Item::Refusal(_) | Item::Losses(_) | Item::End(_) => {
+                records.next().transpose()?
+            }
         };
     }
     Ok(tally.report)
@@ -147,6 +154,7 @@ pub fn replay<R: Read>(
 /// A replay under way.
 struct Tally {
     agreement: Agreement,
+    georeferencer: Option<Georeferencer>,
     report: Report,
     /// Number that the next look should have.
     awaited: u64,
@@ -157,8 +165,9 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(agreement: Agreement, standing: StandingQueries) -> Self {
-        Self { agreement, report: Report::default(), awaited: 0, last: None, standing }
+    fn new(terms: &Terms<'_>, standing: StandingQueries) -> Self {
+        let Terms { agreement, georeferencer, .. } = *terms;
+        Self { agreement, georeferencer, report: Report::default(), awaited: 0, last: None, standing }
     }
 
     /// Looks at one frame again and asks what was asked about it; gives the item behind the last of its answers.
@@ -186,6 +195,7 @@ impl Tally {
             }
         };
         self.resume(seen, segmenter);
+        segmenter.set_most_views(seen.most_views);
         let mut at_hand = segmenter.look(&picture)?;
         self.report.looks += 1;
         let judged = self.judged(seen, &at_hand);
@@ -218,16 +228,24 @@ impl Tally {
                     let (query, recorded) = *answer;
                     self.answer(seen, &query, &recorded, at_hand);
                 }
+                // Other threads give them while a frame is looked at.
+                Some(Item::Refusal(_) | Item::Losses(_)) => {}
                 other => return Ok(other),
             }
         }
     }
 
     fn answer(&mut self, seen: &Seen, query: &Query, recorded: &Answered, at_hand: &mut AtHand<'_>) {
-        let Some((outcome, standing)) = self.asked(seen, query, recorded.turn, at_hand) else {
+        let Some((mut outcome, standing)) = self.asked(seen, query, recorded.turn, at_hand) else {
             self.report.unasked_outcomes += 1;
             return;
         };
+        if let Some(georeferencer) = &self.georeferencer
+            && let Err(error) = georeferencer.annotate(&mut outcome, recorded.posed())
+        {
+            // The mask was made here a moment ago; that it has no position is then found to differ.
+            tracing::error!("query {}: {error}", query.id);
+        }
         self.report.outcomes += 1;
         let found = self.compared(&recorded.outcome, &as_read(outcome)).or_else(|| match self.agreement {
             Agreement::Exact => standings(recorded.standing.as_ref(), standing.as_ref()),

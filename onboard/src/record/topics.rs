@@ -26,14 +26,16 @@ pub(super) enum Topic {
     Queries,
     /// Outcomes.
     Outcomes,
+    /// Refusals in which perception had no part.
+    Refusals,
     /// What did not fit into the record.
     Losses,
 }
 
 impl Topic {
     /// All of them.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Camera, Self::Drawings, Self::Looks, Self::Queries, Self::Outcomes, Self::Losses];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Camera, Self::Drawings, Self::Looks, Self::Queries, Self::Outcomes, Self::Refusals, Self::Losses];
 
     /// Its topic in the file.
     pub(super) fn name(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Topic {
             Self::Looks => "/looks",
             Self::Queries => "/queries",
             Self::Outcomes => "/outcomes",
+            Self::Refusals => "/refusals",
             Self::Losses => "/losses",
         }
     }
@@ -60,6 +63,7 @@ impl Topic {
             Self::Looks => "kestrel.Look",
             Self::Queries => "kestrel.Query",
             Self::Outcomes => "kestrel.Outcome",
+            Self::Refusals => "kestrel.Refusal",
             Self::Losses => "kestrel.Losses",
         }
     }
@@ -72,6 +76,7 @@ impl Topic {
             Self::Looks => ("A frame that was looked at.", look()),
             Self::Queries => ("A query as it was put to a frame.", asked()),
             Self::Outcomes => ("What perception answered to a query.", answered()),
+            Self::Refusals => ("A refusal in which perception had no part.", unperceived()),
             Self::Losses => ("What did not fit into the record so far.", losses()),
         };
         object(self.schema_name(), about, &properties)
@@ -201,18 +206,26 @@ fn look() -> Value {
         "history_before": history("What the gate remembered before."),
         "history_after": history("What the gate remembers after."),
         "refusal": { "type": ["object", "null"], "description": "Why the gate refused the frame, or null." },
+        "most_views": {
+            "type": ["integer", "null"],
+            "description": "How many views one answer might use, or null where the tiling has no budget.",
+        },
     }))
 }
 
-fn asked() -> Value {
+fn question() -> Value {
     let query = json!({
         "id": text("Chosen by the asker."),
         "text": text("Plain words."),
         "frames": count("Answers wanted; 0 until replaced."),
     });
+    object("kestrel.Question", "The query; it may also have a `hint`, and `explain`.", &query)
+}
+
+fn asked() -> Value {
     about_look(json!({
         "order": count("Which query about this look, counted from 0."),
-        "query": object("kestrel.Question", "The query; it may also have a `hint`.", &query),
+        "query": question(),
     }))
 }
 
@@ -233,7 +246,20 @@ fn answered() -> Value {
             "type": ["object", "null"],
             "description": "How it stands to the answers before: `verified_frames_ago`, `refused` and `lost` ids, or null.",
         },
+        "untold": { "type": "boolean", "description": "Whether a refusal of /refusals was given in its place." },
+        "pose": { "type": ["object", "null"], "description": "The pose that masks were placed with, or null." },
+        "unplaced": { "type": ["object", "null"], "description": "Why there was no pose, or null." },
     }))
+}
+
+fn unperceived() -> Value {
+    json!({
+        "timestamp": time("When it was given, by the drone's wall clock."),
+        "frame": { "type": ["integer", "null"], "description": "Number of the frame that it is about, or null." },
+        "query": question(),
+        "refusal": { "type": "object", "description": "`verdict`, `evidence` and `advice`." },
+        "latency_micros": count("How long the query or its frame had waited, in microseconds."),
+    })
 }
 
 fn losses() -> Value {

@@ -19,11 +19,12 @@ use serde::Serialize;
 use super::drawing::Drawing;
 use super::error::RecordError;
 use super::foxglove::CompressedImage;
-use super::messages::{Answered, Asked, End, Flight, Losses, Model, Seen, Time, to_pairs};
+use super::messages::{Answered, Asked, End, Flight, Losses, Model, Seen, Time, Totals, Unperceived, to_pairs};
 use super::topics::{END, FLIGHT, MESSAGE_ENCODING, MODEL, SCHEMA_ENCODING, Topic};
 use crate::node::Frame;
 
 /// What the perception thread saw or said.
+#[derive(Debug)]
 pub(super) enum Event {
     /// It looks at a frame.
     Look {
@@ -35,6 +36,8 @@ pub(super) enum Event {
     },
     /// It answered a query about that frame.
     Answer { query: Box<Query>, answered: Box<Answered>, at: u64 },
+    /// A query was refused, and perception had no part in that.
+    Refusal { unperceived: Box<Unperceived>, at: u64 },
 }
 
 /// A record that is being written.
@@ -49,6 +52,8 @@ pub(super) struct FlightFile<W: Write + Seek> {
     losses: Losses,
     looks: u64,
     outcomes: u64,
+    refusals: u64,
+    totals: Option<Totals>,
     /// Bytes of messages in the chunk at hand.
     pending: u64,
     /// Bytes of all messages.
@@ -75,6 +80,8 @@ impl<W: Write + Seek> FlightFile<W> {
             losses: Losses::default(),
             looks: 0,
             outcomes: 0,
+            refusals: 0,
+            totals: None,
             pending: 0,
             bytes: 0,
             latest: 0,
@@ -89,7 +96,17 @@ impl<W: Write + Seek> FlightFile<W> {
         match event {
             Event::Look { seen, frame, model, at } => self.look(seen, frame, model, *at),
             Event::Answer { query, answered, at } => self.answer(query, answered, *at),
+            Event::Refusal { unperceived, at } => {
+                self.say(Topic::Refusals, self.refusals, *at, unperceived.timestamp, unperceived)?;
+                self.refusals += 1;
+                Ok(())
+            }
         }
+    }
+
+    /// What the drone counted over its flight, for the end of the record.
+    pub(super) fn conclude(&mut self, totals: Option<Totals>) {
+        self.totals = totals;
     }
 
     fn look(&mut self, seen: &Seen, frame: &Frame, model: &Arc<Model>, at: u64) -> Result<(), RecordError> {
@@ -167,9 +184,11 @@ impl<W: Write + Seek> FlightFile<W> {
         let end = End {
             looks: self.looks,
             outcomes: self.outcomes,
+            refusals: self.refusals,
             lost_frames: self.losses.frames,
             lost_outcomes: self.losses.outcomes,
             why: why.to_owned(),
+            totals: self.totals,
         };
         self.describe(END, &end)?;
         self.file.finish().map_err(RecordError::write)?;

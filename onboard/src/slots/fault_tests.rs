@@ -7,10 +7,12 @@ use super::tests::{ROOT, download, flying, hash, open, push, trusted, version};
 use crate::bundle::Bundle;
 use std::path::Path;
 
-/// P7. Setup: an old model flies, alone, beside a staged one, or beside the one before it.
+/// Setup: an old model flies, alone, beside a staged one, or beside the one before it.
 /// Fault: the power is cut at the k-th write of a push, and again during the recovery.
 /// Expected: after the restart the old or the new model opens, whole and signed, and the next push works.
 /// Invariant: once the push was told to be committed, the new one flies; what the record promises is whole.
+///
+/// Promise: P7
 #[test]
 fn the_power_may_be_cut_at_any_write() {
     let alone = flying();
@@ -59,7 +61,9 @@ fn cut_once(disk: &MemoryDisk, cut: usize, seed: u64, old: usize, new: usize) ->
     switched
 }
 
-/// P7. Fault: one write fails half done, as on a full disk; the program goes on.
+/// Fault: one write fails half done, as on a full disk; the program goes on.
+///
+/// Promise: P7
 #[test]
 fn the_disk_may_be_full_at_any_write() {
     let start = flying();

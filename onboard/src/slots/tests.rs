@@ -68,6 +68,7 @@ pub(super) fn hash(bundle: &Bundle) -> &str {
     &bundle.manifest_hash
 }
 
+/// Promise: P7
 #[test]
 fn a_good_push_flies_and_the_old_model_stays() {
     let disk = flying();
@@ -83,6 +84,7 @@ fn a_good_push_flies_and_the_old_model_stays() {
     assert!(matches!(open(&disk).0.begin(&version(2).offer().unwrap()), Err(SlotError::Order(_))));
 }
 
+/// Promise: P7
 #[test]
 fn a_failed_trial_rolls_back_and_says_why() {
     let disk = flying();
@@ -96,6 +98,8 @@ fn a_failed_trial_rolls_back_and_says_why() {
 }
 
 /// A model that takes the program down during its trial must not do so at every start.
+///
+/// Promise: P7
 #[test]
 fn a_crash_during_the_trial_rolls_back() {
     let disk = flying();
@@ -111,6 +115,7 @@ fn a_crash_during_the_trial_rolls_back() {
     assert!(store.record().phase.under_way().is_none());
 }
 
+/// Promise: P6
 #[test]
 fn offers_of_strangers_and_altered_offers_are_refused() {
     let disk = flying();
@@ -132,6 +137,7 @@ fn offers_of_strangers_and_altered_offers_are_refused() {
     }
 }
 
+/// Promise: P6
 #[test]
 fn a_signed_manifest_for_other_shapes_is_refused() {
     let disk = flying();
@@ -142,6 +148,7 @@ fn a_signed_manifest_for_other_shapes_is_refused() {
     assert!(error.contains("mask_width") && error.contains("64"), "{error}");
 }
 
+/// Promise: P6, P7
 #[test]
 fn one_flipped_byte_on_the_way_ends_the_push() {
     for file in version(2).manifest.files.keys() {
@@ -161,6 +168,7 @@ fn one_flipped_byte_on_the_way_ends_the_push() {
     }
 }
 
+/// Promise: P6, P7
 #[test]
 fn a_byte_that_rots_between_staging_and_trial_is_found() {
     let disk = flying();
@@ -232,6 +240,7 @@ fn large_files_come_in_chunks() {
     download(&mut open(&disk).0, &bundle).unwrap();
 }
 
+/// Promise: P7
 #[test]
 fn a_damaged_model_gives_way_to_the_one_before_it() {
     let disk = flying();
@@ -248,6 +257,8 @@ fn a_damaged_model_gives_way_to_the_one_before_it() {
 }
 
 /// A wrong list of trusted keys grounds the model, and giving the right list again brings it back.
+///
+/// Promise: P7
 #[test]
 fn wrong_trusted_keys_cost_no_model() {
     let disk = flying();
@@ -305,6 +316,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    /// Promise: P7
     #[test]
     fn the_last_good_slot_is_never_written_to(events in proptest::collection::vec(event(), 0..120)) {
         let mut record = Record::default();

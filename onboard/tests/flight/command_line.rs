@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use kestrel_onboard::bundle::{Bundle, seal};
+
 use crate::explain::FOUND;
 use crate::red::{self, RED, picture};
 
@@ -52,6 +54,7 @@ pub(crate) fn assert_clear(output: &Output, code: i32, words: &str) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
+/// Promise: P12
 #[test]
 fn a_mask_is_0_and_a_refusal_is_3() {
     let bench = Bench::new();
@@ -167,7 +170,9 @@ fn a_camera_that_cannot_be_had_stops_the_start() {
 }
 
 /// Setup: a configuration that names an engine, and allows another one. Fault: its library is not there.
-/// Expected: the start fails with the code of a lost engine. Invariant: nothing falls back at the start (promise P3).
+/// Expected: the start fails with the code of a lost engine. Invariant: nothing falls back at the start.
+///
+/// Promise: P3
 #[test]
 fn an_engine_that_cannot_be_had_stops_the_start() {
     let bench = Bench::new();
@@ -204,14 +209,50 @@ fn bench_splits_the_time_and_doctor_checks_the_bundle() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("thresholds.json"));
 }
 
+/// Setup: a machine without TensorRT. Fault: engines are asked for, or checked, or asked of an engine that has none.
+/// Expected: one clear error that names what is missing. Invariant: nothing is built, and nothing is left behind.
+#[test]
+fn engines_that_cannot_be_built_are_one_clear_error() {
+    if std::path::Path::new("/proc/device-tree/compatible").exists() || std::env::var_os("LD_LIBRARY_PATH").is_some() {
+        eprintln!("SKIPPED: this machine may have TensorRT");
+        return;
+    }
+    let bench = Bench::new();
+    let (bundle, prepared) = (bench.path("bundle"), bench.path("engines"));
+    for action in ["build", "check"] {
+        let output = bench.onboard(&["engines", action, &bundle, "--prepared", &prepared]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        // Without ONNX Runtime that is what is missing, else the provider.
+        let words = if stderr.contains("no usable library") { "no usable library" } else { "provider tensorrt" };
+        assert_clear(&output, 1, words);
+        let plain = bench.onboard(&["engines", action, &bundle, "--engine", "tract"]);
+        assert_clear(&plain, 1, "expected ort/tensorrt");
+    }
+    assert!(!Path::new(&prepared).exists());
+}
+
 /// What would break: documentation of flags that are no more. `KESTREL_WRITE=1` writes the page anew.
 #[test]
 fn the_reference_says_what_the_commands_say() {
     let mut page =
         String::from("# onboard\n\nWhat `onboard --help` and its commands say; a test holds this page to it.\n");
-    for command in [None, Some("run"), Some("replay"), Some("segment"), Some("bench"), Some("doctor")] {
-        let mut arguments: Vec<&str> = command.into_iter().collect();
-        let name = ["onboard"].into_iter().chain(command).collect::<Vec<_>>().join(" ");
+    let commands = [
+        "",
+        "run",
+        "replay",
+        "segment",
+        "bench",
+        "soak",
+        "doctor",
+        "engines",
+        "engines build",
+        "engines check",
+        "conform",
+    ];
+    for command in commands {
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        let name = format!("onboard {command}");
+        let name = name.trim_end();
         arguments.push("--help");
         let output =
             Command::new(env!("CARGO_BIN_EXE_onboard")).args(arguments).env_remove("KESTREL_BUNDLE").output().unwrap();
@@ -227,4 +268,22 @@ fn the_reference_says_what_the_commands_say() {
     }
     let held = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(held == page, "docs/reference/onboard.md is out of date: run this test once with KESTREL_WRITE=1");
+}
+
+/// Setup: a whole, consistent bundle. Fault: its thresholds were set on other graphs. Expected: no start, and the reason.
+/// Invariant: thresholds decide about the graphs that they were calibrated on and no others.
+#[test]
+fn thresholds_of_another_model_do_not_start() {
+    let bench = Bench::new();
+    let folder = bench.root.path().join("bundle");
+    let bundle = Bundle::open(&folder).unwrap();
+    let path = folder.join("thresholds.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(&bundle.thresholds.model_hash, &"0".repeat(64))).unwrap();
+    // The manifest names the new file: nothing else is wrong with the bundle.
+    seal(&folder, bundle.manifest, None).unwrap_err();
+    let refused = bench.segment("red.png", "red square", &[]);
+    assert_clear(&refused, 1, "another model");
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(stderr.contains("thresholds.json") && stderr.contains("ground calibrate"), "{stderr}");
 }

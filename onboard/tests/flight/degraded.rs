@@ -13,13 +13,14 @@ use zenoh::pubsub::Subscriber;
 use zenoh::sample::Sample;
 
 use crate::faulty::{self, Faults};
+use crate::ledger::segmented;
 use crate::network::{PATIENCE, Pair, first, folder, verdict};
 use crate::red::{RED, picture, query};
 
 const MILLI: Duration = Duration::from_millis(1);
 
 /// Quick to open again, never giving up, patient with a slow machine.
-fn upkeep(faults: &Arc<Faults>) -> UpkeepOptions {
+pub(crate) fn upkeep(faults: &Arc<Faults>) -> UpkeepOptions {
     UpkeepOptions {
         opener: faulty::opener(faults),
         recovery: RecoveryLimits {
@@ -35,7 +36,7 @@ fn upkeep(faults: &Arc<Faults>) -> UpkeepOptions {
 }
 
 /// The last frame answers for as long as a test runs.
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { deadline: PATIENCE, reuse_frame: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() }
 }
 
@@ -98,10 +99,6 @@ impl Flight {
     }
 }
 
-fn segmented(reply: &Reply) -> bool {
-    matches!(reply.outcome, Outcome::Segmented { .. })
-}
-
 /// The next outcome that is not about a frame before this one: the outcome of that may be older than the subscription.
 async fn next(outcomes: &Subscriber<FifoChannelHandler<Sample>>, frame: u64) -> Reply {
     loop {
@@ -123,7 +120,9 @@ fn why(health: &Health) -> &str {
 
 /// Setup: two standing questions about the same frame. Fault: the engine fails in one run.
 /// Expected: both are refused once for this frame; the engine is opened anew and answers again.
-/// Invariant: every question has one outcome for each frame (promise P1).
+/// Invariant: every question has one outcome for each frame.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_failure_refuses_one_frame_and_the_engine_comes_back() {
     let mut flight = Flight::start(limits(), |options| options).await;
@@ -159,7 +158,9 @@ async fn one_failure_refuses_one_frame_and_the_engine_comes_back() {
 
 /// Setup: no fallback is allowed. Fault: the engine breaks down for good.
 /// Expected: refusals, health that is not ready and says why, and after three failures the end with code 72.
-/// Invariant: no other engine answers (promise P3).
+/// Invariant: no other engine answers.
+///
+/// Promise: P3
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_fallback_a_broken_engine_is_given_up() {
     let mut flight = Flight::start(limits(), |mut options| {
@@ -187,7 +188,9 @@ async fn without_a_fallback_a_broken_engine_is_given_up() {
 
 /// Setup: tract is allowed to fly in place of the engine. Fault: the engine breaks down, and is repaired later.
 /// Expected: after two failures tract answers, named as the fallback in outcomes and health; then the engine comes back.
-/// Invariant: an outcome names the engine that it is of (promise P3).
+/// Invariant: an outcome names the engine that it is of.
+///
+/// Promise: P3, P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_allowed_fallback_flies_and_is_announced_until_the_engine_is_back() {
     let mut flight =
@@ -211,7 +214,9 @@ async fn an_allowed_fallback_flies_and_is_announced_until_the_engine_is_back() {
 
 /// Setup: answers are due after one second, silence is late after two. Fault: the engine stalls for three deadlines.
 /// Expected: who is being answered and who waits are refused for lateness, health is not ready, then ready again.
-/// Invariant: nobody gets a second outcome when the engine answers after all (promise P1).
+/// Invariant: nobody gets a second outcome when the engine answers after all.
+///
+/// Promise: P1, P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stall_is_told_and_passes() {
     let deadline = 1000 * MILLI;
@@ -245,6 +250,8 @@ async fn a_stall_is_told_and_passes() {
 /// Setup: an engine that is silent for half a second counts as hung. Fault: it stalls and never answers.
 /// Expected: the node says that it hangs, with code 71; the process is to end with it.
 /// Invariant: a hung engine gives no signs of life to a service manager.
+///
+/// Promise: P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_hangs_ends_the_flight() {
     let mut flight = Flight::start(limits(), |options| UpkeepOptions {
@@ -267,6 +274,8 @@ async fn an_engine_that_hangs_ends_the_flight() {
 /// Setup: a flying node. Fault: the perception thread panics.
 /// Expected: the node says so, with code 70, and who was being answered is refused when it stops.
 /// Invariant: a panic takes down one thread and no answer.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_ends_the_flight_and_leaves_nobody_waiting() {
     let flight = Flight::start(limits(), |options| options).await;

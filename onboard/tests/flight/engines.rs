@@ -159,6 +159,7 @@ fn graphs_that_are_none_or_other_ones_are_named() {
     }
 }
 
+/// Promise: P3
 #[test]
 fn a_library_that_was_named_and_is_not_there_is_an_error() {
     // A process keeps the first library it loaded, so this holds only where none was.
@@ -177,6 +178,7 @@ fn a_library_that_was_named_and_is_not_there_is_an_error() {
     }
 }
 
+/// Promise: P3
 #[test]
 fn a_provider_that_is_not_there_stops_the_start() {
     let options = EngineOptions { fetch: false, ..EngineOptions::of(EngineChoice::Ort(Provider::TensorRt)) };
@@ -192,7 +194,7 @@ fn a_provider_that_is_not_there_stops_the_start() {
 
 #[test]
 fn choices_are_read_and_written_alike() {
-    for text in ["auto", "ort/cpu", "ort/cuda", "ort/tensorrt", "tract"] {
+    for text in ["auto", "ort/cpu", "ort/cuda", "ort/tensorrt", "ort/nv_tensorrt_rtx", "tract"] {
         assert_eq!(text.parse::<EngineChoice>().unwrap().to_string(), text);
     }
     assert!("cuda".parse::<EngineChoice>().is_err());

@@ -22,7 +22,7 @@ pub(crate) const FOUND: [(&str, &str, f32); 9] = [
 ];
 
 /// Never ends a thought by itself.
-const ENDLESS: [(&str, &str, f32); 3] =
+pub(crate) const ENDLESS: [(&str, &str, f32); 3] =
     [("<think>", "red", 9.0), ("red", "red", 9.0), ("<answer>", "<none:absent>", 9.0)];
 
 fn thinking(next: &[(&str, &str, f32)], options: SegmenterOptions) -> Segmenter {
@@ -132,6 +132,7 @@ fn who_listens_may_stop_it() {
     assert_eq!(verdict(&whole), &Verdict::TargetAbsent, "and nothing of it stays");
 }
 
+/// Promise: P4
 #[test]
 fn the_gate_refuses_before_any_reason() {
     let mut segmenter = thinking(&FOUND, SegmenterOptions::default());

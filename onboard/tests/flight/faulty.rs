@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use kestrel_onboard::engine::{
     self, Engine, EngineChoice, EngineError, EngineOptions, Graph, Input, Opener, Provider, Tensor,
@@ -15,9 +16,22 @@ pub(crate) struct Faults {
     /// Whether every run fails, so that it cannot be opened either.
     broken: AtomicBool,
     panicking: AtomicBool,
-    stalled: Mutex<bool>,
+    pace: Mutex<Pace>,
     changed: Condvar,
     opened: AtomicU32,
+}
+
+/// What runs wait for.
+#[derive(Default)]
+struct Pace {
+    /// Every run waits.
+    stalled: bool,
+    /// Frames that may still be seen; `None` is any number.
+    frames: Option<u32>,
+    /// How much longer the next frame takes.
+    longer: Duration,
+    /// The graph that fails at its next run.
+    failing: Option<Graph>,
 }
 
 impl Faults {
@@ -35,8 +49,32 @@ impl Faults {
 
     /// Runs wait from now on, or go on.
     pub(crate) fn stall(&self, stalled: bool) {
-        *self.stalled.lock().unwrap() = stalled;
+        self.pace.lock().unwrap().stalled = stalled;
         self.changed.notify_all();
+    }
+
+    /// No frame is seen from now on but those that are [permitted](Self::permit), or any when `paced` is false.
+    pub(crate) fn pace(&self, paced: bool) {
+        self.pace.lock().unwrap().frames = paced.then_some(0);
+        self.changed.notify_all();
+    }
+
+    /// One more frame may be seen.
+    pub(crate) fn permit(&self) {
+        if let Some(frames) = &mut self.pace.lock().unwrap().frames {
+            *frames += 1;
+        }
+        self.changed.notify_all();
+    }
+
+    /// The next frame takes this much longer to be seen.
+    pub(crate) fn slow(&self, longer: Duration) {
+        self.pace.lock().unwrap().longer = longer;
+    }
+
+    /// The next run of this graph fails.
+    pub(crate) fn fail_in(&self, graph: Graph) {
+        self.pace.lock().unwrap().failing = Some(graph);
     }
 
     /// How often it was opened, or tried to be.
@@ -45,15 +83,24 @@ impl Faults {
     }
 
     fn meet(&self, graph: Graph) -> Result<(), EngineError> {
-        let mut stalled = self.stalled.lock().unwrap();
-        while *stalled {
-            stalled = self.changed.wait(stalled).unwrap();
+        let mut pace = self.pace.lock().unwrap();
+        while pace.stalled || (graph == Graph::Vision && pace.frames == Some(0)) {
+            pace = self.changed.wait(pace).unwrap();
         }
-        drop(stalled);
+        let mut longer = Duration::ZERO;
+        if graph == Graph::Vision {
+            pace.frames = pace.frames.map(|frames| frames - 1);
+            longer = std::mem::take(&mut pace.longer);
+        }
+        let is_told = pace.failing == Some(graph);
+        pace.failing = pace.failing.filter(|_| !is_told);
+        drop(pace);
+        // The delay is the fault: nothing is waited for.
+        std::thread::sleep(longer);
         assert!(!self.panicking.load(Ordering::SeqCst), "told to panic");
         let fails = |left: u32| left.checked_sub(1);
         let failed = self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok();
-        if failed || self.broken.load(Ordering::SeqCst) {
+        if failed || is_told || self.broken.load(Ordering::SeqCst) {
             return Err(EngineError::Run { engine: "ort/cpu".into(), graph, why: "told to fail".into() });
         }
         Ok(())

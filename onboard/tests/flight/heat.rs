@@ -37,6 +37,8 @@ async fn said(health: &Subscriber<FifoChannelHandler<Sample>>, wanted: fn(&Healt
 /// Setup: a camera of a thousand frames per second and a cool drone. Fault: it heats up, and cools down later.
 /// Expected: health says how hot it is and which rate is left, frames beyond it are dropped, and all are taken again.
 /// Invariant: every frame is counted, and some are always looked at.
+///
+/// Promise: P1, P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hot_drone_looks_at_fewer_frames_and_says_so() {
     let sysfs = tempfile::tempdir().unwrap();

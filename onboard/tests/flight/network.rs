@@ -7,11 +7,11 @@ use kestrel_link::{
     DroneId, Georeference, Health, Outcome, Query, Readiness, Reply, Unplaced, Verdict, decode, encode,
 };
 use kestrel_onboard::engine::EngineOptions;
-use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
+use kestrel_onboard::node::{ExplainOptions, Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_onboard::record::RecordOptions;
 use kestrel_perception::Tiling;
-use kestrel_perception::geo::Geodetic;
+use kestrel_perception::geo::{Geodetic, PosesOptions};
 use zenoh::Session;
 use zenoh::handlers::FifoChannelHandler;
 use zenoh::sample::{Sample, SampleKind};
@@ -22,7 +22,7 @@ use crate::red::{self, RED, picture, query};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A drone that is not on the network yet.
-fn config(model: ModelSource, limits: Limits) -> NodeConfig {
+pub(crate) fn config(model: ModelSource, limits: Limits) -> NodeConfig {
     NodeConfig {
         drone: DroneId::new("drone").unwrap(),
         model,
@@ -30,6 +30,8 @@ fn config(model: ModelSource, limits: Limits) -> NodeConfig {
         engine: red::tract(),
         segmenter: red::options(Tiling::Never),
         georeferencer: Some(red::georeferencer()),
+        poses: PosesOptions::default(),
+        explain: Some(ExplainOptions::default()),
         link: LinkOptions::default(),
         limits,
         record: None,
@@ -42,6 +44,8 @@ pub(crate) struct Pair {
     pub(crate) node: Node,
     pub(crate) operator: Session,
     pub(crate) drone: DroneId,
+    /// Where the drone listens.
+    pub(crate) endpoint: String,
     alive: zenoh::pubsub::Subscriber<FifoChannelHandler<Sample>>,
 }
 
@@ -70,6 +74,24 @@ impl Pair {
         Self::fly(NodeConfig { engine, upkeep, ..config(model, limits) }).await
     }
 
+    /// A drone that is otherwise as `change` makes it.
+    pub(crate) async fn start_as(
+        model: ModelSource,
+        limits: Limits,
+        change: impl FnOnce(NodeConfig) -> NodeConfig,
+    ) -> Self {
+        Self::fly(change(config(model, limits))).await
+    }
+
+    /// A drone that is like others but for what is changed.
+    pub(crate) async fn with(model: ModelSource, limits: Limits, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        let changed = |mut config| {
+            change(&mut config);
+            config
+        };
+        Self::start_as(model, limits, changed).await
+    }
+
     async fn fly(config: NodeConfig) -> Self {
         // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -77,12 +99,12 @@ impl Pair {
         let drone = DroneId::new(&format!("drone-{port}")).unwrap();
         let link = LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() };
         let node = Node::start(NodeConfig { drone: drone.clone(), link, ..config }).await.unwrap();
-        let options = LinkOptions { connect: vec![endpoint], ..LinkOptions::default() };
+        let options = LinkOptions { connect: vec![endpoint.clone()], ..LinkOptions::default() };
         let operator = zenoh::open(options.config().unwrap()).await.unwrap();
         let alive = operator.liveliness().declare_subscriber(drone.alive()).history(true).await.unwrap();
         let seen = tokio::time::timeout(PATIENCE, alive.recv_async()).await.unwrap().unwrap();
         assert_eq!(seen.kind(), SampleKind::Put);
-        Self { node, operator, drone, alive }
+        Self { node, operator, drone, endpoint, alive }
     }
 
     /// The answers to one payload on the query key.
@@ -104,9 +126,14 @@ impl Pair {
 }
 
 pub(crate) async fn first(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Reply, String> {
+    first_reply(answers).await.map(|bytes| decode(&bytes).unwrap())
+}
+
+/// The bytes of the first answer, or what its error says.
+pub(crate) async fn first_reply(answers: &FifoChannelHandler<zenoh::query::Reply>) -> Result<Vec<u8>, String> {
     let reply = tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap().expect("an answer");
     match reply.into_result() {
-        Ok(sample) => Ok(decode(&sample.payload().to_bytes()).unwrap()),
+        Ok(sample) => Ok(sample.payload().to_bytes().into_owned()),
         Err(error) => Err(String::from_utf8_lossy(&error.payload().to_bytes()).into_owned()),
     }
 }
@@ -125,6 +152,7 @@ pub(crate) fn verdict(reply: &Reply) -> &Verdict {
     }
 }
 
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asked_over_the_network_a_drone_answers_with_masks_and_refusals() {
     let (_folder, source) = folder();
@@ -167,6 +195,7 @@ async fn a_mask_is_placed_where_the_pose_is_known() {
     pair.stop().await;
 }
 
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standing_query_gets_exactly_one_outcome_per_frame() {
     let (_folder, source) = folder();
@@ -197,6 +226,7 @@ async fn a_standing_query_gets_exactly_one_outcome_per_frame() {
     pair.stop().await;
 }
 
+/// Promise: P13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_bytes_are_answered_with_an_error_and_harm_nothing() {
     let (_folder, source) = folder();
@@ -214,6 +244,7 @@ async fn hostile_bytes_are_answered_with_an_error_and_harm_nothing() {
     pair.stop().await;
 }
 
+/// Promise: P5, P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_query_too_many_is_told_so() {
     let (_folder, source) = folder();
@@ -232,6 +263,7 @@ async fn one_query_too_many_is_told_so() {
     pair.stop().await;
 }
 
+/// Promise: P1, P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_of_the_camera_and_lateness_are_refusals() {
     let (_folder, source) = folder();
@@ -248,6 +280,7 @@ async fn silence_of_the_camera_and_lateness_are_refusals() {
     pair.stop().await;
 }
 
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_is_published_and_who_waits_at_the_end_is_answered() {
     let (_folder, source) = folder();

@@ -47,6 +47,7 @@ fn what_is_there_is_found_and_what_is_not_is_absent() {
     assert_eq!(verdict(ask(&mut segmenter, &shown, "green tree")), Verdict::TargetAbsent);
 }
 
+/// Promise: P12
 #[test]
 fn a_word_without_sense_is_named() {
     let mut segmenter = segmenter(Tiling::Never);
@@ -110,6 +111,7 @@ fn a_frame_is_seen_once_for_all_its_queries() {
     assert!(iou(&second.outcome, &square(&shown, 300, 300, 64)) > 0.9);
 }
 
+/// Promise: P4
 #[test]
 fn a_dark_frame_is_refused_before_any_network_runs() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,6 +170,7 @@ fn a_graph_of_another_shape_than_the_manifest_says_is_named() {
     assert!(matches!(&error, SegmentError::Shape { output: "logits", .. }), "{error}");
 }
 
+/// Promise: P6
 #[test]
 fn a_file_that_changed_since_the_bundle_was_opened_is_not_flown() {
     let folder = tempfile::tempdir().unwrap();

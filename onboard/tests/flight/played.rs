@@ -76,6 +76,8 @@ fn runs(pid: u32) -> bool {
 /// Setup: a stream. Fault: ffmpeg shows two frames, complains and ends, again and again.
 /// Expected: it is started again each time, counted, and told in health with what it said.
 /// Invariant: the last frame is answered, and a password is in nothing that is told.
+///
+/// Promise: P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ffmpeg_that_ends_is_started_again_and_counted() {
     let stage = Stage::new(&[red(), red()]);
@@ -132,6 +134,8 @@ async fn a_stream_that_stalls_is_started_again() {
 /// Setup: a stream that changes its size. Fault: its last picture is cut off.
 /// Expected: both sizes are flown, and the torn picture is told and not flown.
 /// Invariant: no picture is made of bytes that did not arrive.
+///
+/// Promise: P13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_picture_in_the_pipe_is_never_flown() {
     let stage = Stage::new(&[red(), picture(160, 120, &[(50, 30, 30, RED)]), red()]);

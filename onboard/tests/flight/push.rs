@@ -47,6 +47,7 @@ pub(crate) async fn push(pair: &Pair, bundle: Bundle, alter: fn(&ChunkRequest, &
 
 pub(crate) fn as_it_is(_: &ChunkRequest, _: &mut Vec<u8>) {}
 
+/// Promise: P6, P7
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_model_switches_and_bad_ones_leave_it_flying() {
     let root = tempfile::tempdir().unwrap();
@@ -89,6 +90,7 @@ async fn a_good_model_switches_and_bad_ones_leave_it_flying() {
     again.node.stop().await.unwrap();
 }
 
+/// Promise: P6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drone_without_slots_refuses_and_one_without_a_model_does_not_start() {
     let root = tempfile::tempdir().unwrap();

@@ -41,12 +41,12 @@ pub(crate) fn gate() -> GateThresholds {
     }
 }
 
-fn options(file: &Path) -> Option<RecordOptions> {
+pub(crate) fn options(file: &Path) -> Option<RecordOptions> {
     Some(RecordOptions { file: file.to_owned(), most_bytes: 0 })
 }
 
 /// Shows the pictures one after the other and asks about each.
-async fn fly(pair: &Pair, pictures: &[RgbImage]) {
+pub(crate) async fn fly(pair: &Pair, pictures: &[RgbImage]) {
     let nonsense = format!("red {NONSENSE}");
     for (capture, shown) in (1_000_000_000..).zip(pictures) {
         let number = pair.node.frames().put(shown.clone(), capture).unwrap();
@@ -78,22 +78,23 @@ async fn recorded(root: &Path) -> (Bundle, PathBuf) {
     (bundle, file)
 }
 
-fn held(file: &Path) -> Survey {
+pub(crate) fn held(file: &Path) -> Survey {
     survey(BufReader::new(File::open(file).unwrap())).unwrap()
 }
 
-fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
+pub(crate) fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
-    let Flight { tiling, gate, standing, .. } = flight;
-    let options = SegmenterOptions { tiling, gate, standing, ..SegmenterOptions::default() };
+    let Flight { tiling, tiles, gate, standing, georeferencing, .. } = flight;
+    let options = SegmenterOptions { tiling, tiles, gate, standing, ..SegmenterOptions::default() };
     let mut segmenter = Segmenter::open(bundle, &red::tract(), options).unwrap();
     let mut records = Records::open(BufReader::new(File::open(file).unwrap()), true).unwrap();
-    let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash };
+    let georeferencer = georeferencing.map(|with| with.georeferencer().unwrap());
+    let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash, georeferencer };
     replay(&mut records, &mut segmenter, &terms, |_| {}).unwrap()
 }
 
 /// Copies a record; `change` may change a message of a topic, or have it left out by `false`.
-fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) -> bool) {
+pub(crate) fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) -> bool) {
     let bytes = std::fs::read(from).unwrap();
     let mut out = mcap::Writer::new(BufWriter::new(File::create(to).unwrap())).unwrap();
     let mut topics = std::collections::BTreeMap::new();
@@ -123,6 +124,8 @@ fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) ->
 
 /// Setup: a flight with masks, refusals of the model and of the gate, over several frames. Fault: none. Expected: every
 /// outcome again, bit for bit. Invariant: nothing is compared with itself, the model answers anew.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recorded_flight_replays_bit_by_bit() {
     let root = tempfile::tempdir().unwrap();
@@ -151,6 +154,8 @@ async fn a_recorded_flight_replays_bit_by_bit() {
 }
 
 /// Fault: one thing in the record is another. Expected: the first difference is named with its place.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_changed_is_named() {
     let root = tempfile::tempdir().unwrap();
@@ -193,6 +198,8 @@ async fn whatever_is_changed_is_named() {
 
 /// Fault: a frame with its outcomes is not in the record. Expected: the rest replays, the gate goes on from where it
 /// stood in flight, and what is missing is said.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_with_gaps_replays_what_it_has() {
     let root = tempfile::tempdir().unwrap();
@@ -217,6 +224,8 @@ async fn a_record_with_gaps_replays_what_it_has() {
 }
 
 /// Fault: the recording is killed, so that its file ends anywhere. Expected: what is left replays alike.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_was_cut_off_replays_what_is_left() {
     let root = tempfile::tempdir().unwrap();
@@ -258,6 +267,8 @@ async fn another_model_or_engine_replays_only_loosely() {
 }
 
 /// Setup: a model is pushed in flight. Expected: each model replays its own looks, from the gate's beginning.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_model_of_a_flight_replays_its_own_frames() {
     let root = tempfile::tempdir().unwrap();
@@ -299,6 +310,7 @@ async fn a_missed_deadline_is_no_difference() {
     assert!(report.outcomes >= 3);
 }
 
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_says_alike_or_what_differs() {
     let bench = Bench::new();
@@ -352,6 +364,8 @@ fn a_flight_does_not_start_over_an_old_record() {
 
 /// Standing queries are asked again about each frame, in the order in which they were put, and go on from what was kept of
 /// them; behind a gap that is not known, and is not compared.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standing_queries_replay_with_each_of_their_frames() {
     let root = tempfile::tempdir().unwrap();

@@ -28,6 +28,8 @@ fn exchange(address: SocketAddr, bytes: &[u8], ends: bool) -> String {
 }
 
 /// Attacks lie in `onboard/attacks/http-*.hex`: `# expect:` names the status, the rest is hex with comments.
+///
+/// Promise: P13
 #[test]
 fn every_attack_is_refused_and_the_next_scrape_answered() {
     let exposition = Exposition::start(([127, 0, 0, 1], 0).into(), || "kestrel_ready 1\n".into()).unwrap();
@@ -55,6 +57,8 @@ fn every_attack_is_refused_and_the_next_scrape_answered() {
 }
 
 /// What would break: memory that grows with what a stranger sends, or a scrape that waits for a silent one without end.
+///
+/// Promise: P5
 #[test]
 fn floods_and_silence_are_bounded() {
     let exposition = Exposition::start(([127, 0, 0, 1], 0).into(), String::new).unwrap();
@@ -76,6 +80,7 @@ fn floods_and_silence_are_bounded() {
     }
 }
 
+/// Promise: P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_tells_what_it_counted() {
     let (_folder, source) = folder();

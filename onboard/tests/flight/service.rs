@@ -8,7 +8,7 @@ use crate::network::PATIENCE;
 use crate::red::{self, RED, picture};
 
 /// Ends the process whatever becomes of the test.
-struct Ended(Child);
+pub(crate) struct Ended(pub(crate) Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {

@@ -10,6 +10,7 @@ use kestrel_onboard::node::Limits;
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_perception::{GateThresholds, Tiling};
 
+use crate::ledger::segmented;
 use crate::network::{PATIENCE, Pair, folder, verdict};
 use crate::red::{self, RED, picture, query};
 
@@ -117,10 +118,6 @@ fn textured(rows: u32, number: u32) -> RgbImage {
     })
 }
 
-fn segmented(reply: &Reply) -> bool {
-    matches!(reply.outcome, Outcome::Segmented { .. })
-}
-
 fn tells(health: &Health, words: &str) -> bool {
     health.degraded.iter().any(|line| line.contains(words))
 }
@@ -161,6 +158,8 @@ async fn frames_of_another_process_are_flown_with_their_time_and_pose() {
 /// Setup: a camera on the network. Fault: it goes on publishing the same picture with new stamps.
 /// Expected: the gate refuses it as frozen; the reply gives no capture time, and health says that the picture stands still.
 /// Invariant: an old view is never answered as a new one.
+///
+/// Promise: P4, P14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_camera_that_freezes_is_refused_and_told() {
     let mut bridge = Bridge::start(limits(), gate(1.0), camera(Origin::Zenoh(None))).await;
@@ -185,7 +184,9 @@ async fn a_camera_that_freezes_is_refused_and_told() {
 
 /// Setup: queries wait half a second for a frame. Fault: the camera gives none.
 /// Expected: refusals for lateness, and health that says how long the camera has been silent.
-/// Invariant: every query has an outcome, with a camera or without (promise P1).
+/// Invariant: every query has an outcome, with a camera or without.
+///
+/// Promise: P1, P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_camera_that_stops_is_refused_and_told() {
     let quick = Limits { frame_timeout: Duration::from_millis(500), reuse_frame: Duration::ZERO, ..limits() };
@@ -211,6 +212,8 @@ async fn a_camera_that_stops_is_refused_and_told() {
 
 /// Setup: a camera on the network. Fault: the lower part of its picture is missing.
 /// Expected: the gate refuses it as truncated. Invariant: half a view is never answered as a whole one.
+///
+/// Promise: P4
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_picture_is_refused_by_the_gate() {
     let bound = GateThresholds::default().most_constant_bottom;
@@ -233,6 +236,8 @@ async fn a_torn_picture_is_refused_by_the_gate() {
 
 /// Setup: a camera of 320×240 pixels. Fault: from one frame to the next it has 160×120.
 /// Expected: masks in the pixels of the frame that they are of. Invariant: no reply names another size than its mask's.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_camera_may_change_its_size_in_flight() {
     let mut bridge = Bridge::with(limits()).await;
@@ -255,7 +260,9 @@ async fn a_camera_may_change_its_size_in_flight() {
 
 /// Setup: a camera on the network. Fault: somebody publishes garbage on its key.
 /// Expected: each is counted as lost, and good frames behind it are flown.
-/// Invariant: hostile bytes neither panic nor stop the camera (promise P13).
+/// Invariant: hostile bytes neither panic nor stop the camera.
+///
+/// Promise: P13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_on_the_camera_key_costs_frames_and_nothing_else() {
     let mut bridge = Bridge::with(limits()).await;
@@ -291,7 +298,9 @@ async fn garbage_on_the_camera_key_costs_frames_and_nothing_else() {
 
 /// Setup: a camera whose clock is right. Fault: the clock is set forward by an hour, then back.
 /// Expected: answers come as before, without a capture time and with the reason; health says so.
-/// Invariant: deadlines are the monotonic clock's, and no reply gives a time that is known to be doubtful (promise P14).
+/// Invariant: deadlines are the monotonic clock's, and no reply gives a time that is known to be doubtful.
+///
+/// Promise: P2, P14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_jumps_by_an_hour_is_told_and_delays_nothing() {
     let mut bridge = Bridge::with(limits()).await;

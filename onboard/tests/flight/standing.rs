@@ -248,6 +248,8 @@ fn frames_that_the_gate_refuses_are_told_to_every_thing() {
 }
 
 /// Fault: the engine fails on one frame. Expected: the query stands as if that frame had never been.
+///
+/// Promise: P1
 #[test]
 fn a_frame_on_which_the_engine_failed_changes_nothing() {
     let mut following = Following::of("red square", options(30, 5));

@@ -15,11 +15,14 @@ use super::episode::{self, Episode, Posed, Sight};
 use super::recipe::Data;
 use crate::benchmark;
 use crate::cache::{Sources, Spec, make, through};
+use crate::expressions::meaning::Facts;
 use crate::expressions::{self, Options, Proposed};
+use crate::reasoning::{Question, Settled};
 use crate::sample::{Ask, Picture, Sample, Target};
 use crate::sft::coverage::Coverage;
 use crate::sft::example::{Goal, normalised, things};
 use crate::sft::pass::image;
+use crate::sft::recipe::VISION;
 use crate::sft::{Result, TrainError};
 use crate::threads::Threads;
 use crate::views::{View, unseeable};
@@ -28,6 +31,9 @@ use crate::views::{View, unseeable};
 const DRAWS: usize = 12;
 /// Sets what is drawn for an episode apart from what drew its picture.
 const VIEWS: u64 = 0x7669_6577;
+
+/// A question, its number among those about the clean picture, and its chain.
+type Told = (Ask, Option<usize>, Option<Settled>);
 
 /// Episodes of one kind in a folder.
 #[derive(Debug, Clone)]
@@ -175,7 +181,13 @@ impl Baker<'_> {
             target @ Target::Masks(_) => matches!(coverage.goal(target), Goal::Mask(_)),
             target => !matches!(target, Target::Boxes(_)),
         });
-        let clean: Vec<(Ask, Option<usize>)> = proposed.iter().map(|p| (p.ask.clone(), None)).collect();
+        let facts = Facts::of(picture);
+        let clean = proposed.iter().map(|p| {
+            let (ask, expression) = (&p.ask, p.expression.as_ref());
+            let settled = Settled::of(&Question { facts: &facts, ask, expression, view: None });
+            (p.ask.clone(), None, settled.ok())
+        });
+        let clean = clean.collect();
         let mut sights = vec![self.sight(picture, None, clean)?];
         for number in 0..data.views {
             let mut drawn = None;
@@ -191,6 +203,15 @@ impl Baker<'_> {
                 }
             }
             if let Some((degraded, view, asked)) = drawn {
+                // What was meant by words whose answer a view has changed is not said.
+                let settled = |ask: &Ask| {
+                    Settled::of(&Question { facts: &facts, ask, expression: None, view: Some(view.family) }).ok()
+                };
+                let asked = asked.into_iter().map(|(ask, clean)| {
+                    let settled = settled(&ask);
+                    (ask, clean, settled)
+                });
+                let asked = asked.collect();
                 let degraded = Picture { image: degraded, ..picture.clone() };
                 sights.push(self.sight(&degraded, Some((view.family.name().to_owned(), view.severity)), asked)?);
             }
@@ -199,29 +220,24 @@ impl Baker<'_> {
     }
 
     fn plain(&self, sample: &Sample) -> Result<Episode> {
-        let asked = sample.asks.iter().map(|ask| (ask.clone(), None)).collect();
+        let asked = sample.asks.iter().map(|ask| (ask.clone(), None, None)).collect();
         let sight = self.sight(&sample.picture, sample.degradation.clone(), asked)?;
         Ok(Episode { origin: sample.picture.origin.clone(), sights: vec![sight] })
     }
 
     /// Sees a picture. Questions about weak boxes are left out: a box is no outline to judge a mask by.
-    fn sight(
-        &self,
-        picture: &Picture,
-        degradation: Option<(String, f32)>,
-        asked: Vec<(Ask, Option<usize>)>,
-    ) -> Result<Sight> {
+    fn sight(&self, picture: &Picture, degradation: Option<(String, f32)>, asked: Vec<Told>) -> Result<Sight> {
         let config = self.config;
         let mut buffer = Array4::zeros((1, 3, config.image, config.image));
         let pixels = normalised(config.image, picture, &mut buffer, &mut Scratch::default())?;
         let seen =
             vision(&mut Candle::evaluating(self.params), config, &image(&pixels, config.image, self.params.device())?)?;
         let coverage = Coverage::of(picture, config.mask_side())?;
-        let posed = |(ask, clean): (Ask, Option<usize>)| match coverage.goal(&ask.target) {
+        let posed = |(ask, clean, chain): Told| match coverage.goal(&ask.target) {
             // A target that is there with no visible pixel, or with a box only, is neither right nor wrong to draw.
             Goal::Boxes(..) => None,
             Goal::Empty if matches!(ask.target, Target::Masks(_)) => None,
-            goal => Some(Posed { ask, clean, goal }),
+            goal => Some(Posed { ask, clean, goal, chain }),
         };
         let asked = asked.into_iter().filter_map(posed).collect();
         Ok(Sight { degradation, asked, things: things(picture), seen })
@@ -236,7 +252,7 @@ impl Episodes {
 
 /// Whether a parameter is of the part whose outputs are kept.
 pub fn sees(name: &str) -> bool {
-    ["trunk.", "neck.", "projector.", "proposals."].iter().any(|prefix| name.starts_with(prefix))
+    VISION.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The questions whose answers can be told in a view, each with its number among those about the clean picture.

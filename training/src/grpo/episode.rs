@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::datasets::{DataError, Result};
 use crate::losses::proposals::Thing;
+use crate::reasoning::Settled;
 use crate::rewards::views::Branch;
 use crate::sample::{Ask, Origin, Target};
 use crate::sft::example::Goal;
@@ -63,6 +64,8 @@ pub struct Posed {
     pub clean: Option<usize>,
     /// What the mask should be.
     pub goal: Goal,
+    /// Why that is right, where it is certain.
+    pub chain: Option<Settled>,
 }
 
 impl Posed {
@@ -101,12 +104,12 @@ struct Meta {
 #[derive(Serialize, Deserialize)]
 struct SightMeta {
     degradation: Option<(String, f32)>,
-    asked: Vec<(Ask, Option<usize>)>,
+    asked: Vec<(Ask, Option<usize>, Option<Settled>)>,
     things: Vec<Thing>,
 }
 
 /// Which layout of the file this is; part of the name of the folder that episodes are kept in.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 const META: &str = "kestrel";
 const PARTS: [&str; 4] = ["tokens", "embed", "fine", "spots"];
@@ -135,7 +138,7 @@ pub fn write(path: &Path, episode: &Episode) -> Result<()> {
     }
     let sights = episode.sights.iter().map(|sight| SightMeta {
         degradation: sight.degradation.clone(),
-        asked: sight.asked.iter().map(|posed| (posed.ask.clone(), posed.clean)).collect(),
+        asked: sight.asked.iter().map(|posed| (posed.ask.clone(), posed.clean, posed.chain.clone())).collect(),
         things: sight.things.clone(),
     });
     let meta = Meta { origin: episode.origin.clone(), sights: sights.collect() };
@@ -174,7 +177,7 @@ pub fn read(path: &Path, config: &Config) -> Result<Episode> {
         let targets = tensors.tensor(&format!("{k}.targets")).map_err(|e| damaged(e.to_string()))?;
         let mut targets = targets.data().chunks_exact(cells);
         let mut asked = Vec::with_capacity(sight.asked.len());
-        for (ask, clean) in sight.asked {
+        for (ask, clean, chain) in sight.asked {
             let mut drawn = || -> Result<Vec<f32>> {
                 let target = targets.next().ok_or_else(|| damaged("fewer targets than questions".into()))?;
                 Ok(target.iter().map(|t| f32::from(*t) / 255.0).collect())
@@ -184,7 +187,7 @@ pub fn read(path: &Path, config: &Config) -> Result<Episode> {
                 Target::Ambiguous(_) => Goal::Candidates(drawn()?),
                 _ => Goal::Empty,
             };
-            asked.push(Posed { ask, clean, goal });
+            asked.push(Posed { ask, clean, goal, chain });
         }
         sights.push(Sight { degradation: sight.degradation, asked, things: sight.things, seen });
     }
@@ -239,9 +242,10 @@ mod tests {
         };
         let mut target = vec![0.0; config.mask_side().pow(2)];
         (target[3], target[4]) = (1.0, 0.2);
-        let there = Posed { ask: ask(Target::Masks(vec![0])), clean: None, goal: Goal::Mask(target.clone()) };
-        let either = Posed { ask: ask(Target::Ambiguous(vec![0, 1])), clean: None, goal: Goal::Candidates(target) };
-        let hidden = Posed { ask: ask(Target::Unseeable), clean: Some(0), goal: Goal::Empty };
+        let posed = |target, clean, goal| Posed { ask: ask(target), clean, goal, chain: None };
+        let there = posed(Target::Masks(vec![0]), None, Goal::Mask(target.clone()));
+        let either = posed(Target::Ambiguous(vec![0, 1]), None, Goal::Candidates(target));
+        let hidden = posed(Target::Unseeable, Some(0), Goal::Empty);
         let thing = Thing { category: Category::Car, colour: None, edges: [0.1, 0.2, 0.3, 0.4] };
         let sight = |degradation, asked, at| Sight { degradation, asked, things: vec![thing], seen: seen(at) };
         let origin = Origin { dataset: "scenes".into(), scene: "1".into(), frame: "0".into() };

@@ -35,6 +35,9 @@ pub struct Improved {
     pub regression: f32,
     /// Supervision.
     pub supervised: f32,
+    /// Chains of reasons beside it, where there are any.
+    #[serde(skip_serializing_if = "nothing")]
+    pub chains: f32,
     /// Actions that counted.
     pub actions: usize,
     /// Actions that were clipped.
@@ -43,12 +46,18 @@ pub struct Improved {
     pub kl: f32,
 }
 
+/// The log of a run without chains is as it always was.
+fn nothing(loss: &f32) -> bool {
+    *loss == 0.0
+}
+
 impl std::ops::AddAssign for Improved {
     fn add_assign(&mut self, other: Self) {
         self.loss += other.loss;
         self.policy += other.policy;
         self.regression += other.regression;
         self.supervised += other.supervised;
+        self.chains += other.chains;
         self.actions += other.actions;
         self.clipped += other.clipped;
         self.kl += other.kl;
@@ -145,6 +154,9 @@ pub fn improve(
     }
     if recipe.terms.policy > 0.0 {
         stores.extend(reasoned::improve(actor, reference, recipe, played, batch, &mut sum)?);
+    }
+    if recipe.terms.supervised > 0.0 {
+        stores.extend(reasoned::teach(actor, recipe, played, batch, &mut sum)?);
     }
     Ok((stores, sum))
 }

@@ -249,6 +249,10 @@ impl Run<'_> {
                 let done = self.meta.step as f64 / self.recipe.steps as f64;
                 played.written = reasoned::play(&actor, self.tokenizer, self.recipe, &played.episode, done, &mut rng)?;
             }
+            if self.recipe.questions.chains > 0 {
+                let (words, room) = (self.tokenizer, self.config.max_tokens);
+                played.chains = reasoned::draw(words, room, self.recipe, &played.episode, &mut rng)?;
+            }
             Ok(played)
         };
         let count = threads.count();

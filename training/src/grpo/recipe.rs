@@ -10,7 +10,7 @@ use super::{advantage, objective, reasoned};
 use crate::cache::Spec;
 use crate::rewards::position::Coherence;
 use crate::rewards::views::{self, Branch};
-use crate::sft::recipe::{Optimiser, Processor, Weights};
+use crate::sft::recipe::{Optimiser, Processor, VISION, Weights};
 use crate::sft::{Result, TrainError};
 
 /// Everything that decides a run but the model that it begins with. Unknown keys are refused.
@@ -102,11 +102,18 @@ pub struct Questions {
     pub low: usize,
     /// For something that is not there, or is not clear, or makes no sense.
     pub absent: usize,
+    /// Besides, to how many the reasoned answer is taught where supervision is a term, at most. Rollouts never are chains.
+    #[serde(skip_serializing_if = "none")]
+    pub chains: usize,
+}
+
+fn none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Default for Questions {
     fn default() -> Self {
-        Self { high: 2, degraded: 1, low: 2, absent: 2 }
+        Self { high: 2, degraded: 1, low: 2, absent: 2, chains: 0 }
     }
 }
 
@@ -297,8 +304,7 @@ impl Recipe {
         if let Some(weight) = rewards.iter().find(|w| !(**w >= 0.0 && w.is_finite())) {
             return wrong("reward.position", "a number of 0 or more", weight.to_string());
         }
-        let frozen = ["trunk.", "neck.", "projector.", "proposals."];
-        let seen = |name: &str| frozen.iter().any(|prefix| name.starts_with(prefix));
+        let seen = |name: &str| VISION.iter().any(|prefix| name.starts_with(prefix));
         if let Some(pattern) = self.policy.trainable.iter().find(|pattern| seen(pattern)) {
             let expected = "no part of the vision graph, which is kept as its features";
             return wrong("policy.trainable", expected, pattern.clone());
@@ -308,6 +314,11 @@ impl Recipe {
         }
         if self.reasoning.questions > 0 && self.reasoning.thought_tokens == 0 {
             return wrong("reasoning.thought_tokens", "at least 1 where reasoning.questions are asked", "0".into());
+        }
+        let teaches = self.terms.supervised > 0.0 && self.loss.chain > 0.0 && self.reasoning.thought_tokens > 0;
+        if self.questions.chains > 0 && !teaches {
+            let got = format!("{} and {}", self.terms.supervised, self.loss.chain);
+            return wrong("questions.chains", "0, or terms.supervised and loss.chain above 0", got);
         }
         if self.questions.low > 0 && self.data.views == 0 {
             return wrong("data.views", "at least 1 where questions.low is asked", "0".into());
@@ -334,66 +345,5 @@ pub fn merged(mut under: toml::Table, over: &toml::Table) -> toml::Table {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const SMOKE: &str = include_str!("../../recipes/grpo/smoke.toml");
-
-    fn recipe(text: &str) -> std::result::Result<Recipe, String> {
-        let recipe = Recipe::of(text.parse().unwrap()).map_err(|e| e.to_string())?;
-        recipe.check().map_err(|e| e.to_string())?;
-        Ok(recipe)
-    }
-
-    #[test]
-    fn the_shipped_recipes_are_valid() {
-        let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("recipes/grpo");
-        for entry in std::fs::read_dir(folder).unwrap() {
-            Recipe::load(&entry.unwrap().path()).unwrap();
-        }
-    }
-
-    #[test]
-    fn the_preset_is_the_published_reward_and_own_keys_come_after_it() {
-        let published = recipe(&format!("preset = \"published\"\n{SMOKE}")).unwrap();
-        assert_eq!(published.reward, views::Settings::published());
-        assert_eq!(published.advantage, advantage::Options::published());
-        assert!(published.policy.forced_answer && published.terms.regression == 1.0);
-        let own = recipe(&format!("preset = \"published\"\n{SMOKE}\n[reward]\nconsensus = 0.0")).unwrap();
-        assert_eq!(own.reward, views::Settings { consensus: 0.0, ..views::Settings::published() });
-    }
-
-    #[test]
-    fn unknown_keys_and_senseless_settings_are_refused() {
-        recipe(SMOKE).unwrap();
-        for (from, to, named) in [
-            ("seed =", "sead =", "sead"),
-            ("rollouts = 4", "rollouts = 1", "policy.rollouts"),
-            ("learning_rate = ", "learning_rate = -", "learning_rate"),
-            ("\"seg.*\"", "\"trunk.*\"", "policy.trainable"),
-            ("views = 1", "views = 0", "data.views"),
-            ("name =", "preset = \"mine\"\nname =", "preset"),
-            ("[policy]", "[reasoning]\nquestions = 1\nthought_tokens = 0\n[policy]", "reasoning.thought_tokens"),
-        ] {
-            assert!(SMOKE.contains(from), "{from}");
-            let error = recipe(&SMOKE.replacen(from, to, 1)).unwrap_err();
-            assert!(error.contains(named), "{named}: {error}");
-        }
-    }
-
-    /// What would break: experiments that know their records by the recipe as it was written.
-    #[test]
-    fn a_recipe_without_reasoned_answers_is_written_as_before() {
-        let written = |text: &str| serde_json::to_string(&recipe(text).unwrap()).unwrap();
-        assert!(!written(SMOKE).contains("reasoning") && !written(SMOKE).contains("chain"));
-        assert!(written(&format!("{SMOKE}\n[reasoning]\nquestions = 2")).contains("reasoning"));
-    }
-
-    #[test]
-    fn patterns_name_parameters() {
-        let policy = recipe(SMOKE).unwrap().policy;
-        assert!(policy.moves("language.layers.0.mlp.up_proj.weight") && policy.moves("seg.in.bias"));
-        assert!(!policy.moves("trunk.stem.weight") && !policy.moves("mask.tokens"));
-    }
-}
+#[path = "recipe_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::advantage::advantages;
 use super::episode::Episode;
 use super::objective::{categorical, deviation, gaussian};
-use super::reasoned::Written;
+use super::reasoned::{Taught, Written};
 use super::recipe::{Questions, Recipe};
 use crate::losses::sigmoid;
 use crate::rewards::position::{self, Coherence, Extent};
@@ -102,6 +102,8 @@ pub struct Played {
     pub taken: Vec<Taken>,
     /// Reasoned rollouts, those of a question one after the other.
     pub written: Vec<Written>,
+    /// Chains that are taught beside.
+    pub chains: Vec<Taught>,
     /// Entropy of the answer to every question that was asked, in nats.
     pub entropies: Vec<f32>,
 }
@@ -213,7 +215,7 @@ pub fn play(
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
     }
     judge(recipe, &asked, &mut taken, &masks, progress);
-    Ok(Played { episode, asked, taken, written: Vec::new(), entropies })
+    Ok(Played { episode, asked, taken, written: Vec::new(), chains: Vec::new(), entropies })
 }
 
 /// Samples one answer, and a state where it is a mask.

@@ -27,6 +27,23 @@ pub fn attach(output: &Tensor, mut gradient: Vec<f32>) -> Result<Tensor> {
     (output.flatten_all()? * gradient)?.sum_all()
 }
 
+/// `weight · |x − y|² / |y|²`: how far `x` is from what it should be, whatever the size of that.
+///
+/// Adds nothing where `y` is zero.
+pub fn relative(x: &[f32], y: &[f32], weight: f32, gradient: &mut [f32]) -> f32 {
+    let size: f32 = y.iter().map(|v| v * v).sum();
+    if size == 0.0 {
+        return 0.0;
+    }
+    let scale = weight / size;
+    let mut sum = 0.0;
+    for ((x, y), g) in x.iter().zip(y).zip(gradient) {
+        *g += 2.0 * scale * (x - y);
+        sum += scale * (x - y) * (x - y);
+    }
+    sum
+}
+
 /// Logistic.
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
@@ -80,6 +97,17 @@ mod tests {
         let grads = loss.backward().unwrap();
         let got = grads.get(x.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, [2.0, 0.0, -2.0, 1.0]);
+    }
+
+    #[test]
+    fn relative_distance_is_of_any_scale_and_its_gradient_its_derivative() {
+        let (x, y) = ([0.3, -1.2, 2.0], [0.5, -1.0, 1.0]);
+        let mut gradient = [0.0; 3];
+        let loss = relative(&x, &y, 1.5, &mut gradient);
+        check::differences(&x, &gradient, |x| relative(x, &y, 1.5, &mut [0.0; 3]));
+        let (tenfold, goal) = (x.map(|v| 10.0 * v), y.map(|v| 10.0 * v));
+        assert!((relative(&tenfold, &goal, 1.5, &mut [0.0; 3]) - loss).abs() < 1e-5);
+        assert_eq!((relative(&y, &y, 1.5, &mut [0.0; 3]), relative(&x, &[0.0; 3], 1.5, &mut [0.0; 3])), (0.0, 0.0));
     }
 
     #[test]

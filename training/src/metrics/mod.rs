@@ -5,12 +5,14 @@ mod figure;
 mod performed;
 pub mod published;
 mod report;
+mod tiled;
 mod tracking;
 
 pub use explained::{Explained, Reasoned, reasoned};
 pub use figure::{Figure, RESAMPLES, mean, resampled, scene_sums, sums};
 pub use performed::{Performance, Performed, performance};
 pub use report::{CLEAR_PIXELS, Masks, Report, presence_correlation, report, risk_coverage};
+pub use tiled::{Found, Tiled, TiledReport, Wanted, tiled};
 pub use tracking::{Tracked, Tracking, tracking};
 
 use serde::{Deserialize, Serialize};

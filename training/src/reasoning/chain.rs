@@ -11,6 +11,8 @@
 //! A full stop ends every step that does not end with a box or the chain. Candidates are called a to f. Nearly every
 //! word is one that requests use, and so a single piece of the tokenizer.
 
+use serde::{Deserialize, Serialize};
+
 use crate::sample::Colour;
 
 use super::LISTED;
@@ -20,7 +22,7 @@ use super::cues::Cue;
 pub type Bins = [u32; 4];
 
 /// A part of a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Piece {
     /// Words.
     Text(String),

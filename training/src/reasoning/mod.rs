@@ -12,6 +12,7 @@ pub mod chain;
 pub mod cues;
 mod judge;
 mod rank;
+mod settled;
 mod tokens;
 mod verify;
 mod write;
@@ -31,6 +32,7 @@ use crate::views::Family;
 
 pub use chain::{Bins, Piece, Step};
 pub use judge::{Asked, judge, refused};
+pub use settled::Settled;
 pub use tokens::{pieces, reasoned_ids};
 pub use verify::{Fault, verify};
 pub use write::write;

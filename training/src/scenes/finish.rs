@@ -64,16 +64,17 @@ impl Sensor {
         }
     }
 
-    /// Turns radiance into an 8-bit picture.
+    /// Turns radiance into an 8-bit picture of `size` columns, no higher than wide.
     pub(super) fn expose(&self, mut light: Vec<V3>, size: usize) -> RgbImage {
+        let height = light.len() / size.max(1);
         let mean = light.iter().map(|c| luminance(*c).min(2.0)).sum::<f32>() / light.len().max(1) as f32;
         // Metered between the mean and a fixed level: dark scenes stay darker than bright ones.
         let gain = self.exposure * 0.245 / (mean * 0.75 + 0.10);
         soften(&mut light, size, self.blur);
-        let half = size as f32 * 0.5;
+        let (half, middle) = (size as f32 * 0.5, height as f32 * 0.5);
         for (i, c) in light.iter_mut().enumerate() {
             let (x, y) = (i % size, i / size);
-            let (dx, dy) = ((x as f32 - half) / half, (y as f32 - half) / half);
+            let (dx, dy) = ((x as f32 - half) / half, (y as f32 - middle) / half);
             let r2 = (dx * dx + dy * dy) * 0.5;
             let lit = c.times(self.balance) * (gain * (1.0 - self.vignette * r2 * (0.5 + 0.5 * r2)));
             *c = v3(self.photon(lit.x, x, y, 0), self.photon(lit.y, x, y, 1), self.photon(lit.z, x, y, 2));
@@ -96,7 +97,8 @@ impl Sensor {
         soften(&mut smooth, size, 0.5);
         let mut soft = smooth.clone();
         soften(&mut soft, size, 0.6);
-        RgbImage::from_fn(size as u32, size as u32, |x, y| {
+        let height = light.len() / size.max(1);
+        RgbImage::from_fn(size as u32, height as u32, |x, y| {
             let i = y as usize * size + x as usize;
             let luma = coded[i].x + self.sharpening * (coded[i].x - smooth[i].x);
             let (cb, cr) = (soft[i].y * self.saturation, soft[i].z * self.saturation);
@@ -127,9 +129,10 @@ impl Sensor {
 
 /// Separable three-tap blur with side weight `amount / 2` each.
 fn soften(light: &mut [V3], size: usize, amount: f32) {
+    let height = light.len() / size.max(1);
     let (side, centre) = (amount * 0.5, 1.0 - amount);
     let mut row = vec![V3::default(); size];
-    for y in 0..size {
+    for y in 0..height {
         let line = &mut light[y * size..(y + 1) * size];
         row.copy_from_slice(line);
         for x in 0..size {
@@ -138,10 +141,10 @@ fn soften(light: &mut [V3], size: usize, amount: f32) {
         }
     }
     let mut above = light[..size].to_vec();
-    for y in 0..size {
+    for y in 0..height {
         for x in 0..size {
             let here = light[y * size + x];
-            let below = light[(y + 1).min(size - 1) * size + x];
+            let below = light[(y + 1).min(height - 1) * size + x];
             light[y * size + x] = here * centre + (above[x] + below) * side;
             above[x] = here;
         }

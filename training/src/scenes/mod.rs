@@ -42,6 +42,8 @@ use mesh::{Thing, World};
 pub use places::PlaceKind;
 use random::Dice;
 use raster::{OVERSAMPLING, SAMPLES, Seen, SunMap};
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// Every category that the renderer draws; all of them are labelled wherever they are seen.
 pub fn categories() -> impl Iterator<Item = Category> {
@@ -87,6 +89,18 @@ pub fn render(seed: u64, size: u32) -> Picture {
     shot.picture(seed, 0, &labels)
 }
 
+/// One picture of the scene `seed`, `width` × `height` pixels, no higher than wide: the middle rows of the square one.
+///
+/// A picture of 3840×2160 pixels takes many seconds, all processor cores and about 2 GB of memory.
+pub fn render_wide(seed: u64, width: u32, height: u32) -> Picture {
+    let (side, rows) = (width as usize, height.clamp(1, width.max(1)) as usize);
+    let above = (side - rows) / 2;
+    let shot = Shot::through(seed, Window { side, rows: above..above + rows, together: true }, 0.0, 0);
+    let labels = (0..shot.things.len()).into_par_iter().filter(|&i| !shot.pixels[i].is_empty());
+    let instances = labels.map(|i| shot.instance(i)).collect();
+    shot.labelled(seed, 0, instances)
+}
+
 /// `frames` pictures of one scene, a second apart: camera and traffic move.
 ///
 /// `instances[i]` is the same thing in all of them; one that is out of view has an empty mask and `visible` 0.
@@ -115,6 +129,14 @@ struct Shot {
     viewpoint: Viewpoint,
 }
 
+/// What of a scene's square picture is drawn.
+struct Window {
+    side: usize,
+    rows: Range<usize>,
+    /// Whether all processor cores draw it; where many scenes are drawn at once, each has one.
+    together: bool,
+}
+
 impl Shot {
     fn take(seed: u64, size: u32, frame: u32) -> Shot {
         Shot::at(seed, size, frame as f32, frame)
@@ -122,23 +144,36 @@ impl Shot {
 
     /// The scene `seconds` after its first frame; `frame` numbers the noise of the sensor.
     fn at(seed: u64, size: u32, seconds: f32, frame: u32) -> Shot {
+        let side = size as usize;
+        Shot::through(seed, Window { side, rows: 0..side, together: false }, seconds, frame)
+    }
+
+    fn through(seed: u64, window: Window, seconds: f32, frame: u32) -> Shot {
+        let Window { side, rows, together } = window;
         let [mut light, mut sensor, mut dice] = generators(seed);
         let light = Light::draw(&mut light);
         let sensor = Sensor::draw(&mut sensor, frame);
         let world = places::build(&mut dice, seconds);
-        let side = size as usize;
         let seen = raster::look(&world, side);
         let sun = SunMap::cast(&world, &light, side);
         let occlusion = occlusion::Occlusion::new(&world);
         let shader = shade::Shader { world: &world, light: &light, seen: &seen, sun: &sun, occlusion: &occlusion };
-        let image = sensor.expose(shader.develop(side), side);
-        let (pixels, share) = owners(&world, &seen, side);
+        let light = match together {
+            true => shader.develop_together(side, rows.clone()),
+            false => shader.develop(side, rows.clone()),
+        };
+        let image = sensor.expose(light, side);
+        let (pixels, share) = owners(&world, &seen, side, rows);
         let viewpoint = Viewpoint::of(&world.camera);
         Shot { image, things: world.things, pixels, share, viewpoint }
     }
 
     fn picture(self, seed: u64, frame: usize, labels: &[usize]) -> Picture {
         let instances = labels.iter().map(|&i| self.instance(i)).collect();
+        self.labelled(seed, frame, instances)
+    }
+
+    fn labelled(self, seed: u64, frame: usize, instances: Vec<Instance>) -> Picture {
         Picture {
             image: self.image,
             instances,
@@ -178,8 +213,8 @@ impl Shot {
 /// What a thing shows: samples seen, and samples it would cover alone.
 type Share = (u32, u32);
 
-/// Pixels of every thing by most samples (things win ties against scenery), and the shares of its samples.
-fn owners(world: &World, seen: &Seen, size: usize) -> (Vec<Vec<u32>>, Vec<Share>) {
+/// Pixels in these rows of every thing by most samples (things win ties against scenery), and the shares of its samples.
+fn owners(world: &World, seen: &Seen, size: usize, rows: Range<usize>) -> (Vec<Vec<u32>>, Vec<Share>) {
     let decals = world.decals.len();
     let thing = |id: u32| -> u16 {
         let i = id as usize;
@@ -188,7 +223,8 @@ fn owners(world: &World, seen: &Seen, size: usize) -> (Vec<Vec<u32>>, Vec<Share>
     };
     let mut pixels = vec![Vec::new(); world.things.len()];
     let mut share: Vec<Share> = seen.whole.iter().map(|w| (0, *w)).collect();
-    for y in 0..size {
+    let above = rows.start;
+    for y in rows {
         for x in 0..size {
             let mut ids = [0u32; SAMPLES];
             for (k, id) in ids.iter_mut().enumerate() {
@@ -205,7 +241,7 @@ fn owners(world: &World, seen: &Seen, size: usize) -> (Vec<Vec<u32>>, Vec<Share>
             let count = |v: u16| votes.iter().filter(|o| **o == v).count();
             let best = votes.iter().copied().max_by_key(|&v| (count(v), v > 0, std::cmp::Reverse(v))).unwrap_or(0);
             if best > 0 {
-                pixels[usize::from(best) - 1].push((y * size + x) as u32);
+                pixels[usize::from(best) - 1].push(((y - above) * size + x) as u32);
             }
         }
     }

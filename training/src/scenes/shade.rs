@@ -7,6 +7,8 @@ use super::occlusion::Occlusion;
 use super::raster::{BASE, OVERSAMPLING, SAMPLES, Seen, SunMap};
 use super::texture::{Spot, albedo};
 use super::vector::{V3, v3};
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// Everything shading reads.
 pub(super) struct Shader<'a> {
@@ -18,17 +20,22 @@ pub(super) struct Shader<'a> {
 }
 
 impl Shader<'_> {
-    /// Radiance of every pixel, row-major.
+    /// Radiance of every pixel in these rows, row-major.
     ///
     /// Coverage is resolved at every sample, shading once for each triangle a pixel shows.
-    pub(super) fn develop(&self, size: usize) -> Vec<V3> {
-        let mut out = Vec::with_capacity(size * size);
-        for y in 0..size {
+    pub(super) fn develop(&self, size: usize, rows: Range<usize>) -> Vec<V3> {
+        let mut out = Vec::with_capacity(size * rows.len());
+        for y in rows {
             for x in 0..size {
                 out.push(self.pixel(x, y, size));
             }
         }
         out
+    }
+
+    /// [`Shader::develop`] on all processor cores, for pictures that are large.
+    pub(super) fn develop_together(&self, size: usize, rows: Range<usize>) -> Vec<V3> {
+        rows.into_par_iter().flat_map_iter(|y| (0..size).map(move |x| self.pixel(x, y, size))).collect()
     }
 
     fn pixel(&self, px: usize, py: usize, size: usize) -> V3 {

@@ -20,6 +20,24 @@ fn a_seed_is_the_same_picture_for_ever() {
     assert_eq!(digest(&render(7, 96)), "39395a3485225a16edb08f367f7f7571940d3bc38e80b716b389126cf36cecde");
 }
 
+/// What would break: labels of large pictures that lie beside what they show.
+#[test]
+fn a_wide_picture_is_the_middle_of_the_square_one() {
+    assert_eq!(digest(&render_wide(7, 96, 96)), digest(&render(7, 96)), "drawn by one core or by all");
+    let (square, wide) = (render(7, 96), render_wide(7, 96, 54));
+    assert_eq!(wide.image.dimensions(), (96, 54));
+    let labelled = |picture: &Picture| {
+        let mut all = vec![false; (picture.image.width() * picture.image.height()) as usize];
+        for instance in &picture.instances {
+            let bits = instance.mask.as_ref().unwrap().to_bits().unwrap();
+            all.iter_mut().zip(bits).for_each(|(all, bit)| *all |= bit);
+        }
+        all
+    };
+    assert_eq!(labelled(&wide), labelled(&square)[21 * 96..75 * 96]);
+    assert!(labelled(&wide).contains(&true));
+}
+
 #[test]
 fn masks_are_disjoint_inside_their_boxes_and_shares_are_shares() {
     for seed in 0..8 {

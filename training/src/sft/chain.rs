@@ -2,23 +2,26 @@
 //! Answers to tasks are laid out and taught by the same functions (`sft/tasks.rs`).
 //!
 //! The layout is the one that answers are decoded in ([`kestrel_models::kestrel::generate`]): image tokens at rotary
-//! position 0, prompt and answer counted from 1, every row behind all image tokens and its own past. One token's row
+//! position 0, prompt and answer counted from 1, every row behind all image tokens and its own past. A model that is told
+//! of what stands out has it among the image tokens. One token's row
 //! gives the logits of the next, so that [`Laid`] holds for each taught token the place before it; what `language`
 //! calls the `[SEG]` state is then the taught token's own.
 
 use candle_core::Tensor;
 use kestrel_models::candle::Candle;
 use kestrel_models::kestrel::pack::{Packed, pack};
-use kestrel_models::kestrel::{Config, Said, language};
+use kestrel_models::kestrel::{Config, Said, language, language_told, told};
+use kestrel_models::tokenizer::{FIRST_LOCATION, LOCATIONS};
 use kestrel_perception::{Grammar, ParseError};
 
 use super::Result;
 use super::example::{Chain, Example, Shown};
 use super::measured::Values;
 use super::pass::{Setup, host};
+use super::recipe::Weights;
 use super::teach::{Scene, Sought, found};
-use crate::losses::attach;
-use crate::losses::token::cross_entropy;
+use crate::losses::token::{Learnt, cross_entropy, shares, softened};
+use crate::losses::{attach, relative};
 use crate::tasks::TextGrammar;
 
 /// The rules of what is written behind a prompt: how far it has come, and what may come next.
@@ -85,6 +88,27 @@ pub fn leaves_open(grammar: &impl Rules, vocabulary: usize) -> bool {
     (0..vocabulary as u32).filter(|id| grammar.allows(*id)).nth(1).is_some()
 }
 
+/// What answers about a picture are written behind.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'a> {
+    /// Image tokens, `[1, I, language_width]`.
+    pub tokens: &'a Tensor,
+    /// What stands out, `[1, n, THING]`, where the model is told of it and there is anything.
+    pub things: Option<&'a Tensor>,
+}
+
+impl<'a> Before<'a> {
+    /// Image tokens alone.
+    pub fn picture(tokens: &'a Tensor) -> Self {
+        Self { tokens, things: None }
+    }
+
+    fn rows(&self) -> usize {
+        let rows = |tensor: &Tensor| tensor.dims().get(1).copied().unwrap_or_default();
+        rows(self.tokens) + self.things.map_or(0, rows)
+    }
+}
+
 /// Chains about one picture, laid out for one pass.
 #[derive(Debug)]
 pub struct Laid<G = Grammar> {
@@ -96,13 +120,13 @@ pub struct Laid<G = Grammar> {
 }
 
 impl<G: Rules> Laid<G> {
-    /// Lays out chains behind the image tokens of a model of this size; `seg` and `pad` are those tokens.
+    /// Lays out chains behind what is `before` them, for a model of these sizes; `seg` and `pad` are those tokens.
     ///
     /// # Errors
     /// When the grammar of a chain refuses one of its tokens.
-    pub fn of(chains: &[Chain<G>], config: &Config, seg: u32, pad: u32) -> Result<Self> {
+    pub fn of(chains: &[Chain<G>], config: &Config, before: &Before<'_>, seg: u32, pad: u32) -> Result<Self> {
         let ids: Vec<Vec<u32>> = chains.iter().map(|chain| chain.ids.clone()).collect();
-        let mut packed = pack(&[ids], config.token_side().pow(2), pad, None);
+        let mut packed = pack(&[ids], before.rows(), pad, None);
         let (mut index, mut open, mut segs) = (Vec::new(), Vec::new(), Vec::new());
         for (number, (chain, &start)) in chains.iter().zip(&packed.start).enumerate() {
             let mut grammar = chain.grammar;
@@ -125,13 +149,18 @@ impl<G: Rules> Laid<G> {
         Ok(Self { packed, open, segs })
     }
 
-    /// One pass behind image tokens `[1, I, language_width]`: what the model says at every row.
+    /// One pass behind what the chains were laid out behind: what the model says at every row.
     ///
     /// # Errors
     /// When shapes do not fit, or nothing is open.
-    pub fn say(&self, ops: &mut Candle<'_>, config: &Config, tokens: &Tensor) -> Result<Said<Tensor>> {
+    pub fn say(&self, ops: &mut Candle<'_>, config: &Config, before: &Before<'_>) -> Result<Said<Tensor>> {
+        let Before { tokens, things } = *before;
         let packed = self.packed.tensors(config.language_width / config.heads, tokens.device())?;
-        Ok(language(ops, config, tokens, &packed)?)
+        if !config.things {
+            return Ok(language(ops, config, tokens, &packed)?);
+        }
+        let told = told(ops, config, tokens, things)?;
+        Ok(language_told(ops, config, &told, &packed)?)
     }
 
     /// The states of all `[SEG]`, `[1, n, mask_width]`.
@@ -144,32 +173,64 @@ impl<G: Rules> Laid<G> {
     }
 }
 
+/// What has been said and found before chains are taught.
+pub(super) struct Beside<'a> {
+    /// What stands out, where the model is told of it.
+    pub(super) things: Option<&'a Tensor>,
+    /// The `[SEG]` states of the fast answers to the example's questions, `[1, questions, mask_width]`.
+    pub(super) fast: &'a Tensor,
+}
+
 /// Losses of an example's chains, of which there is at least one.
 pub(super) fn teach(
     ops: &mut Candle<'_>,
     setup: &Setup<'_>,
     example: &Example,
     scene: &Scene<'_>,
+    beside: &Beside<'_>,
     values: &mut Values,
 ) -> Result<Tensor> {
+    let chains = (example.reasons.chains.as_slice(), example.masks);
+    let (taught, states) = taught(ops, setup, chains, scene, beside.things, values)?;
+    match states {
+        Some(states) if setup.weights.agreement > 0.0 => {
+            Ok((taught + agrees(setup, example, &states, beside.fast, values)?)?)
+        }
+        _ => Ok(taught),
+    }
+}
+
+/// Losses of chains about one picture, of which there is at least one, `masks` of what they show decoded; and the states of
+/// their `[SEG]`, where they have any.
+pub(crate) fn taught(
+    ops: &mut Candle<'_>,
+    setup: &Setup<'_>,
+    (chains, masks): (&[Chain], usize),
+    scene: &Scene<'_>,
+    things: Option<&Tensor>,
+    values: &mut Values,
+) -> Result<(Tensor, Option<Tensor>)> {
     let [seg, ..] = setup.answers;
-    let laid = Laid::of(&example.reasons.chains, setup.config, seg, setup.pad)?;
-    let said = laid.say(ops, setup.config, &scene.seen.tokens)?;
-    let weights = vec![setup.weights.chain / laid.open.len().max(1) as f32; example.reasons.chains.len()];
+    let before = Before { tokens: &scene.seen.tokens, things };
+    let laid = Laid::of(chains, setup.config, &before, seg, setup.pad)?;
+    let said = laid.say(ops, setup.config, &before)?;
+    let weights = vec![setup.weights.chain / laid.open.len().max(1) as f32; chains.len()];
     let (tokens, told) = tokens(setup, &laid, &weights, &said)?;
     for told in told {
         values.chains.loss += told.loss;
         values.chains.right += told.share();
+        values.chains.nats += told.nats();
+        values.chains.near += told.near();
         values.chains.taught += 1.0;
         values.total += told.loss;
     }
-    let shown: Vec<&Shown> = example.reasons.chains.iter().flat_map(|chain| &chain.shown).collect();
+    let shown: Vec<&Shown> = chains.iter().flat_map(|chain| &chain.shown).collect();
     if shown.is_empty() {
-        return Ok(tokens);
+        return Ok((tokens, None));
     }
     let states = laid.states(&said)?;
-    let masks = shows(ops, setup, &shown, example.masks, scene, &states, values)?;
-    Ok((tokens + masks)?)
+    let masks = shows(ops, setup, &shown, masks, scene, &states, values)?;
+    Ok(((tokens + masks)?, Some(states)))
 }
 
 /// What the open tokens of one chain came to.
@@ -179,6 +240,10 @@ pub(super) struct Told {
     pub(super) loss: f32,
     /// Those that are the likeliest, of how many.
     right: (f32, f32),
+    /// Nats of all of them.
+    nats: f32,
+    /// Locations whose likeliest is at most one off, of how many.
+    near: (f32, f32),
 }
 
 impl Told {
@@ -186,9 +251,43 @@ impl Told {
     pub(super) fn share(&self) -> f32 {
         self.right.0 / self.right.1.max(1.0)
     }
+
+    /// Nats of a token, whatever it weighs.
+    fn nats(&self) -> f32 {
+        self.nats / self.right.1.max(1.0)
+    }
+
+    /// Share of locations whose likeliest is at most one off; 1 where there are none.
+    fn near(&self) -> f32 {
+        if self.near.1 > 0.0 { self.near.0 / self.near.1 } else { 1.0 }
+    }
 }
 
-/// Cross-entropy of every open token; `weights` are those of a token of each chain.
+/// Brings the `[SEG]` of reasoned answers that show one thing to the state of the fast answer to the same question, which
+/// has learnt to find it.
+fn agrees(setup: &Setup<'_>, example: &Example, states: &Tensor, fast: &Tensor, values: &mut Values) -> Result<Tensor> {
+    let width = setup.config.mask_width;
+    let (said, known) = (host(states)?, host(fast)?);
+    let mut gradient = vec![0.0; said.len()];
+    let (mut pairs, mut at) = (Vec::new(), 0);
+    for (chain, &question) in example.reasons.chains.iter().zip(&example.reasons.about) {
+        if chain.shown.len() == 1 {
+            pairs.push((at, question));
+        }
+        at += chain.shown.len();
+    }
+    let each = setup.weights.agreement / pairs.len().max(1) as f32;
+    for (state, question) in pairs {
+        let (row, goal) = (state * width..(state + 1) * width, question * width..(question + 1) * width);
+        let loss = relative(&said[row.clone()], &known[goal], each, &mut gradient[row]);
+        values.chains.apart += loss;
+        values.total += loss;
+    }
+    Ok(attach(states, gradient)?)
+}
+
+/// Cross-entropy of every open token; `weights` are those of a token of each chain, and locations weigh as the recipe says,
+/// against themselves and their neighbours.
 pub(super) fn tokens<G: Rules>(
     setup: &Setup<'_>,
     laid: &Laid<G>,
@@ -203,9 +302,28 @@ pub(super) fn tokens<G: Rules>(
         let slope = open.gradient(&mut gradient, vocabulary);
         let allowed = |id| open.grammar.allows(id);
         let (row, weight) = (open.logits(&logits, vocabulary), weights[open.chain]);
-        let (loss, likeliest) = cross_entropy(row, allowed, open.id, weight, slope);
-        let Told { loss: sum, right: (hits, all) } = &mut told[open.chain];
-        (*sum, *hits, *all) = (*sum + loss, *hits + f32::from(likeliest), *all + 1.0);
+        let bin = open.id.checked_sub(FIRST_LOCATION).filter(|bin| *bin < LOCATIONS);
+        let Weights { location, location_spread, .. } = *setup.weights;
+        let weight = if bin.is_some() { weight * location } else { weight };
+        let learnt = match bin {
+            Some(bin) if location_spread > 0.0 => {
+                let among = |bin: &u32| allowed(FIRST_LOCATION + bin);
+                let near = shares(bin, (0..LOCATIONS).filter(among), location_spread);
+                let near: Vec<(u32, f32)> =
+                    near.into_iter().map(|(bin, share)| (FIRST_LOCATION + bin, share)).collect();
+                softened(row, allowed, open.id, &near, weight, slope)
+            }
+            _ => cross_entropy(row, allowed, open.id, weight, slope),
+        };
+        let Learnt { loss, nats, likeliest } = learnt;
+        let told = &mut told[open.chain];
+        let right = f32::from(likeliest == open.id);
+        (told.loss, told.nats) = (told.loss + loss, told.nats + nats);
+        told.right = (told.right.0 + right, told.right.1 + 1.0);
+        if bin.is_some() {
+            let near = f32::from(likeliest.abs_diff(open.id) <= 1);
+            told.near = (told.near.0 + near, told.near.1 + 1.0);
+        }
     }
     Ok((attach(&said.logits, gradient)?, told))
 }

@@ -114,6 +114,8 @@ pub struct Extent<'a> {
     pub chains: usize,
     /// Tasks about each picture.
     pub tasks: &'a Plan,
+    /// The parameters in training: what is rounded of them is rounded here.
+    pub like: &'a Params,
 }
 
 /// Evaluates the averaged parameters.
@@ -128,12 +130,13 @@ pub fn evaluate(
     samples: &[(String, Sample)],
     extent: &Extent<'_>,
 ) -> Result<(Evaluation, Vec<Record>)> {
-    let &Extent { workers, chains, tasks } = extent;
+    let &Extent { workers, chains, tasks, like } = extent;
     let mut tensors = HashMap::with_capacity(adam.slots.len());
     for (name, shape, values) in adam.averages() {
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
     }
-    let params = Params::from_tensors(tensors)?;
+    let mut params = Params::from_tensors(tensors)?;
+    params.set_places_of(like);
     let results = Threads::new(workers)?.each(0..workers, |_, number| {
         let mut maker = Maker::new(config, phase, tokenizer);
         let model = Model { params: &params, config, tokenizer, limits: phase.limits() };

@@ -10,10 +10,10 @@ use kestrel_perception::{Grammar, Limits, prompt};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::Result;
 use super::evaluate::likeliest;
 use super::example::ids;
 use super::pass::host;
+use super::{Result, propose};
 use crate::expressions::meaning::Facts;
 use crate::metrics::{Explained, Kind};
 use crate::reasoning::{Asked, Question, Reasoner, judge, reasoned_ids};
@@ -55,10 +55,11 @@ pub fn explain(
         requests.push(ids(tokenizer, config.max_tokens, &ask.text, ask.hint.as_ref(), &[])?.0);
     }
     let fast = fast(model, seen, &requests)?;
+    let things = propose::things(config, seen, &propose::found(seen, config)?)?;
     let grammar = Reasoner::new(tokenizer, model.limits).grammar();
     let mut explained = Vec::with_capacity(requests.len());
     for ((question, request), fast) in asked.questions().zip(&requests).zip(fast) {
-        let written = decoded(model, seen, request, &grammar)?;
+        let written = decoded(model, (seen, things.as_ref()), request, &grammar)?;
         explained.push(judge(tokenizer, &question, &written, &grammar, fast)?);
     }
     Ok(explained)
@@ -78,10 +79,15 @@ fn fast(model: &Model<'_>, seen: &Seen<Tensor>, requests: &[Vec<u32>]) -> Result
     Ok(rows.chunks_exact(config.vocabulary).map(|row| Kind::ANSWERS[likeliest(row, &answers)]).collect())
 }
 
-/// What the model writes behind a request's prompt.
-fn decoded(model: &Model<'_>, seen: &Seen<Tensor>, request: &[u32], grammar: &Grammar) -> Result<Vec<u32>> {
+/// What the model writes behind a request's prompt, given the view and what stands out there.
+fn decoded(
+    model: &Model<'_>,
+    (seen, things): (&Seen<Tensor>, Option<&Tensor>),
+    request: &[u32],
+    grammar: &Grammar,
+) -> Result<Vec<u32>> {
     let ids = prompt(request, &reasoned_ids(model.tokenizer));
-    let prompt = Prompt { tokens: &seen.tokens, ids: &ids };
+    let prompt = Prompt { tokens: &seen.tokens, things, ids: &ids };
     let sampling = Sampling { choice: Choice::Greedy, most: model.limits.tokens, seg: model.tokenizer.special().seg };
     // Greed draws nothing.
     let mut rng = ChaCha8Rng::seed_from_u64(0);

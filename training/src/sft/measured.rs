@@ -73,6 +73,12 @@ pub struct Chains {
     pub shown: f32,
     /// Share of tokens, of those that the grammar leaves open, that are the likeliest; summed over chains.
     pub right: f32,
+    /// Nats of such a token, whatever it weighs; summed over chains.
+    pub nats: f32,
+    /// Share of locations whose likeliest is at most one off; summed over chains.
+    pub near: f32,
+    /// Loss of the distance of their `[SEG]` states from those of fast answers.
+    pub apart: f32,
 }
 
 impl Chains {
@@ -82,9 +88,10 @@ impl Chains {
 
     /// Means over `n` pictures; shares of tokens are over the chains themselves.
     fn mean(&self, n: f32) -> Self {
-        let [taught, long, dropped, loss, shown] =
-            [self.taught, self.long, self.dropped, self.loss, self.shown].map(|sum| sum / n);
-        Self { taught, long, dropped, loss, shown, right: self.right / self.taught.max(1.0) }
+        let [taught, long, dropped, loss, shown, apart] =
+            [self.taught, self.long, self.dropped, self.loss, self.shown, self.apart].map(|sum| sum / n);
+        let [right, nats, near] = [self.right, self.nats, self.near].map(|sum| sum / self.taught.max(1.0));
+        Self { taught, long, dropped, loss, shown, right, nats, near, apart }
     }
 }
 
@@ -96,6 +103,9 @@ impl AddAssign for Chains {
         self.loss += other.loss;
         self.shown += other.shown;
         self.right += other.right;
+        self.nats += other.nats;
+        self.near += other.near;
+        self.apart += other.apart;
     }
 }
 

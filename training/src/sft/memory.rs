@@ -29,12 +29,14 @@ pub struct Estimate {
     pub gradients: u64,
     /// Results that the backward passes of all workers keep.
     pub results: u64,
+    /// Views of pictures that are kept.
+    pub views: u64,
 }
 
 impl Estimate {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.state + self.gradients + self.results
+        self.state + self.gradients + self.results + self.views
     }
 }
 
@@ -47,6 +49,8 @@ pub fn estimate(config: &Config, phase: &Phase, workers: usize) -> Result<Estima
     let mut cost = Cost::default();
     let (side, questions) = (config.image, phase.queries.max(1));
     let seen = vision(&mut cost, config, &vec![1, side, side, 3])?;
+    let view: usize =
+        [&seen.tokens, &seen.embed, &seen.fine, &seen.spots].map(|part| part.iter().product::<usize>()).iter().sum();
     let keys = keys(&mut cost, config, &seen)?;
     names_of_places(&mut cost, config, &keys)?;
     names_of_tokens(&mut cost, config, &seen)?;
@@ -81,6 +85,7 @@ pub fn estimate(config: &Config, phase: &Phase, workers: usize) -> Result<Estima
         state: COPIES * parameters,
         gradients: 2 * workers * parameters,
         results: workers * (cost.results + cost.inner) * WORD,
+        views: (phase.kept * view) as u64 * WORD,
     })
 }
 
@@ -134,6 +139,7 @@ mod tests {
         assert!(of(64, "queries = 8\nmasks = 2", 1) > least);
         assert!(of(64, "queries = 4\nmasks = 4", 1) > least);
         assert!(of(64, "queries = 4\nmasks = 2", 2) > least);
+        assert!(of(64, "queries = 4\nmasks = 2\nkept = 1000", 1) > least + 1000 * 27_000);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod example;
 pub mod explain;
 mod idle;
+mod kept;
 mod layouts;
 pub mod log;
 pub mod measured;
@@ -33,13 +34,14 @@ pub use error::{Result, TrainError};
 pub use evaluate::Evaluation;
 pub use log::Entry;
 pub use recipe::{Phase, Recipe};
-pub use start::{TOKENIZER, initialise, untrained};
+pub use start::{TOKENIZER, initialise, locate, untrained};
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kestrel_models::candle::Params;
+use kestrel_models::quantise::FakeQuant;
 use kestrel_models::tokenizer::QueryTokenizer;
 
 use crate::cache::Cache;
@@ -48,6 +50,7 @@ use crate::sample::Sample;
 use crate::threads::Threads;
 use checkpoint::Meta;
 use example::Maker;
+use kept::Kept;
 use log::CURVES;
 use optimiser::AdamW;
 use order::Order;
@@ -129,11 +132,17 @@ pub fn train(
         start::tokenizer_of(from, &folder)?;
     }
     let tokenizer = start::tokenizer(recipe, &folder, progress)?;
-    let params = initialise(recipe, options.trunk.as_deref())?;
+    let mut params = initialise(recipe, options.trunk.as_deref())?;
     match &options.from {
         _ if resumes => {}
         Some(from) => start::begin_from(&params, from, progress)?,
         None => start::settle(recipe, &params, &cache, &tokenizer)?,
+    }
+    if recipe.location_codes && !resumes {
+        start::locate(&params, &recipe.model)?;
+    }
+    if let Some(record) = &recipe.quantisation {
+        params.set_places(FakeQuant(start::scheme(recipe, record)?));
     }
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;
     let mut meta =
@@ -203,9 +212,12 @@ impl Run<'_> {
         let config = recipe.model_of(phase);
         params.freeze(|name| phase.frozen.iter().any(|prefix| name.starts_with(prefix.as_str())));
         let threads = Threads::new(recipe.workers)?;
-        let mut workers: Vec<Worker<'_>> = (0..recipe.workers)
-            .map(|_| Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen)))
-            .collect();
+        let kept = Kept::new(phase.kept);
+        let worker = |_| {
+            let worker = Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen));
+            if phase.kept > 0 { worker.keeping(&kept) } else { worker }
+        };
+        let mut workers: Vec<Worker<'_>> = (0..recipe.workers).map(worker).collect();
         let special = tokenizer.special();
         let weights = &recipe.loss;
         let setup = Setup { params, config: &config, weights, answers: special.answers(), pad: special.pad };
@@ -239,8 +251,8 @@ impl Run<'_> {
             }
             self.meta.step += 1;
             if recipe.evaluate_steps > 0 && self.meta.step.is_multiple_of(recipe.evaluate_steps) {
-                let extent =
-                    evaluate::Extent { workers: recipe.workers, chains: recipe.evaluate_chains, tasks: &self.plan };
+                let (workers, chains, tasks) = (recipe.workers, recipe.evaluate_chains, &self.plan);
+                let extent = evaluate::Extent { workers, chains, tasks, like: self.params };
                 let found = evaluate::evaluate(&self.adam, &config, phase, tokenizer, &self.tune, &extent)?;
                 entry.evaluation = Some(found.0);
             }

@@ -10,6 +10,7 @@ use kestrel_models::kestrel::{Config, Keys, Seen, keys, language, mask, names_of
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::chain::Beside;
 use super::example::{Example, Question};
 use super::measured::{Times, Values, lap};
 use super::recipe::Weights;
@@ -54,6 +55,12 @@ pub(crate) fn packed(questions: &[Question], config: &Config, pad: u32) -> Packe
     pack(&[ids], config.token_side() * config.token_side(), pad, None)
 }
 
+/// What a frozen vision part sees of an example.
+pub(super) fn see(setup: &Setup<'_>, example: &Example) -> Result<Seen<Tensor>> {
+    let picture = image(&example.pixels, setup.config.image, setup.params.device())?;
+    Ok(vision(&mut Candle::evaluating(setup.params), setup.config, &picture)?)
+}
+
 /// Runs one example forward and backward; `seed` moves the boxes of given things.
 ///
 /// # Errors
@@ -66,7 +73,10 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
     values.chains.long = example.reasons.long as f32;
     values.chains.dropped = example.reasons.dropped as f32;
     let mut clock = Instant::now();
-    let seen = vision(&mut ops, config, &image(&example.pixels, config.image, device)?)?;
+    let seen = match &example.seen {
+        Some(seen) => seen.clone(),
+        None => vision(&mut ops, config, &image(&example.pixels, config.image, device)?)?,
+    };
     lap(&mut clock, &mut times.vision);
     let keys = keys(&mut ops, config, &seen)?;
     let mut total = dense_heads(&mut ops, setup, example, &seen, &keys, &mut values)?;
@@ -94,7 +104,9 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         total = (total + found(&mut ops, setup, &sought, example.masks, &states, &scene, &mut values)?)?;
         lap(&mut clock, &mut times.mask);
         if !example.reasons.chains.is_empty() {
-            total = (total + chain::teach(&mut ops, setup, example, &scene, &mut values)?)?;
+            let things = propose::things(config, &seen, &picked)?;
+            let beside = Beside { things: things.as_ref(), fast: &states };
+            total = (total + chain::teach(&mut ops, setup, example, &scene, &beside, &mut values)?)?;
             lap(&mut clock, &mut times.language);
         }
         if let Some(later) = &example.later {

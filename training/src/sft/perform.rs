@@ -110,7 +110,7 @@ fn answer(model: &Model<'_>, task: &Task, seen: &Seen<Tensor>) -> Result<Said> {
     let limits = TextLimits::of(task.kind);
     let grammar = TextGrammar::new(model.tokenizer, limits);
     let ids = prompt(model.tokenizer, model.config.max_tokens, task.request)?;
-    let asked = Prompt { tokens: &seen.tokens, ids: &ids };
+    let asked = Prompt { tokens: &seen.tokens, things: None, ids: &ids };
     let seg = model.tokenizer.special().seg;
     let sampling = Sampling { choice: Choice::Greedy, most: limits.most(), seg };
     // Greed draws nothing.

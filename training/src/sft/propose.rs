@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use kestrel_models::candle::Candle;
 use kestrel_models::kestrel::{Config, Proposals, Seen};
 use kestrel_models::ops::Ops as _;
-use kestrel_perception::proposals::{CODE, GEOMETRY, MOST, NAMES, Proposal, ProposalInputs, iou, pick};
+use kestrel_perception::proposals::{self, CODE, GEOMETRY, MOST, NAMES, Proposal, ProposalInputs, THING, iou, pick};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -73,6 +73,20 @@ pub fn tensors(
     let mut inputs = ProposalInputs::default();
     inputs.fill(&boxes, &[config.embed_side(), config.mask_side()]);
     with_names(names, &inputs, &device)
+}
+
+/// What stands out as a model that is told of it reads it, `[1, n, THING]`; `None` where it is not told, or nothing does.
+/// No gradient goes through it: what stands out is not taught by what is said of it.
+///
+/// # Errors
+/// When a proposal is not of this view, or candle fails.
+pub fn things(config: &Config, seen: &Seen<Tensor>, proposals: &[Proposal]) -> Result<Option<Tensor>> {
+    if !config.things || proposals.is_empty() {
+        return Ok(None);
+    }
+    let told = proposals::things(&host(&seen.spots)?, proposals)?;
+    let shape = (1, told.len() / THING, THING);
+    Ok(Some(Tensor::from_vec(told, shape, seen.spots.device())?))
 }
 
 /// Proposals of one view with these names `[1, MOST, NAMES]`.

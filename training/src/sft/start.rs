@@ -8,10 +8,12 @@ use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::pack::pack;
 use kestrel_models::kestrel::{
-    Config, keys, language, mask, names_of_anchors, names_of_places, names_of_tokens, names_of_wishes, reading as read,
-    vision, wishes,
+    Config, keys, language, language_told, location_codes, mask, names_of_anchors, names_of_places, names_of_tokens,
+    names_of_wishes, reading as read, told, vision, wishes,
 };
-use kestrel_models::tokenizer::{self, QueryTokenizer};
+use kestrel_models::quantise::Scheme;
+use kestrel_models::tokenizer::{self, FIRST_LOCATION, LOCATIONS, QueryTokenizer};
+use kestrel_perception::proposals::THING;
 
 use super::example::Maker;
 use super::{Options, Progress, Recipe, Result, TrainError, progress_words, propose};
@@ -91,6 +93,22 @@ pub fn initialise(recipe: &Recipe, trunk: Option<&Path>) -> Result<Params> {
     Ok(params)
 }
 
+/// The scheme of a record that `ground quantise` wrote.
+pub(super) fn scheme(recipe: &Recipe, record: &Path) -> Result<Scheme> {
+    let text = std::fs::read_to_string(record).map_err(TrainError::io("reading", record))?;
+    let wrong = |got: String| TrainError::Setting {
+        recipe: recipe.name.clone(),
+        setting: "quantisation".to_owned(),
+        expected: "the quantisation.json that `ground quantise` wrote".to_owned(),
+        got: format!("{}: {got}", record.display()),
+    };
+    let mut parsed: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let scheme = parsed.get_mut("scheme").map(serde_json::Value::take).unwrap_or_default();
+    let scheme: Scheme = serde_json::from_value(scheme).map_err(|error| wrong(error.to_string()))?;
+    scheme.check()?;
+    Ok(scheme)
+}
+
 /// Pictures that the scales of fresh layers are measured on.
 const SETTLING: usize = 6;
 
@@ -128,6 +146,13 @@ fn touch(params: &Params, model: &Config) -> Result<()> {
     let packed = pack(&[vec![vec![0, 1, 2]]], config.token_side().pow(2), 0, None);
     let tensors = packed.tensors(config.language_width / config.heads, params.device())?;
     let said = language(&mut ops, &config, &seen.tokens, &tensors)?;
+    if config.things {
+        let thing = Tensor::zeros((1, 1, THING), candle_core::DType::F32, params.device())?;
+        let told = told(&mut ops, &config, &seen.tokens, Some(&thing))?;
+        let packed = pack(&[vec![vec![0, 1, 2]]], config.token_side().pow(2) + 1, 0, None);
+        let tensors = packed.tensors(config.language_width / config.heads, params.device())?;
+        language_told(&mut ops, &config, &told, &tensors)?;
+    }
     let wishes = wishes(&mut ops, &config, &said.seg)?;
     names_of_wishes(&mut ops, &config, &wishes)?;
     read(&mut ops, &said.seg, reading::OUTPUTS)?;
@@ -177,6 +202,39 @@ pub(super) fn begin_from(params: &Params, from: &Path, progress: Report<'_>) -> 
     Ok(())
 }
 
+/// The table of words.
+const WORDS: &str = "language.embed_tokens.weight";
+/// What image tokens make of their places.
+const PLACES: &str = "projector.place.weight";
+
+/// Sets the locations' rows of the table of words to the codes of places, [`location_codes`], as loud as those rows were in
+/// the mean.
+///
+/// # Errors
+/// When the model has no such rows, or candle fails.
+pub fn locate(params: &Params, model: &Config) -> Result<()> {
+    let tensors = params.tensors();
+    let values = |name: &str| -> Result<Vec<f32>> {
+        let tensor = tensors.get(name).ok_or_else(|| TrainError::Missing {
+            what: format!("the parameter `{name}`"),
+            expected: "a model whose locations can begin as places".to_owned(),
+        })?;
+        Ok(tensor.flatten_all()?.to_vec1()?)
+    };
+    let (mut words, place, width) = (values(WORDS)?, values(PLACES)?, model.language_width);
+    let (first, count) = (FIRST_LOCATION as usize * width, LOCATIONS as usize * width);
+    let all = words.len() / width.max(1);
+    let Some(rows) = words.get_mut(first..first + count) else {
+        return Err(TrainError::Missing {
+            what: "the rows of locations".to_owned(),
+            expected: format!("{} words at least, got {all}", FIRST_LOCATION + LOCATIONS),
+        });
+    };
+    let size = (rows.iter().map(|v| v * v).sum::<f32>() / count as f32).sqrt();
+    rows.copy_from_slice(&location_codes(&place, width, size));
+    Ok(params.insert(WORDS, &Tensor::from_vec(words, (all, width), params.device())?)?)
+}
+
 fn load_trunk(params: &Params, path: &Path) -> Result<()> {
     let loaded = candle_core::safetensors::load(path, &Device::Cpu)?;
     let refuse = |expected: String, got: &str| TrainError::Checkpoint {
@@ -189,4 +247,32 @@ fn load_trunk(params: &Params, path: &Path) -> Result<()> {
         params.insert(name, tensor)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_a_record_of_quantisation_says_what_is_rounded() {
+        let recipe: Recipe = toml::from_str(include_str!("../../recipes/smoke.toml")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("quantisation.json");
+        let with = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            scheme(&recipe, &file)
+        };
+        let rounding = |scale: &str| {
+            format!(
+                r#"{{"scheme": {{"target": "tensor_rt", "layers": {{"a": {{"scale": {scale}}}}}, "residuals": {{}}, "kept": []}}}}"#
+            )
+        };
+        assert_eq!(with(&rounding("0.5")).unwrap().layers["a"].scale, 0.5);
+        for broken in ["", "[]", "3", "{}", r#"{"scheme": 3}"#] {
+            let error = with(broken).unwrap_err().to_string();
+            assert!(error.contains("quantisation") && error.contains("ground quantise"), "{broken}: {error}");
+        }
+        assert!(with(&rounding("-0.5")).unwrap_err().to_string().contains("positive scale"));
+    }
 }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use kestrel_models::candle::Candle;
 
 use super::Result;
-use super::chain::{Laid, tokens};
+use super::chain::{Before, Laid, tokens};
 use super::example::{Example, Tasks};
 use super::measured::Values;
 use super::pass::Setup;
@@ -27,8 +27,9 @@ pub(super) fn teach(
         return Ok(None);
     }
     let [seg, ..] = setup.answers;
-    let laid = Laid::of(answers, setup.config, seg, setup.pad)?;
-    let said = laid.say(ops, setup.config, seen)?;
+    let before = Before::picture(seen);
+    let laid = Laid::of(answers, setup.config, &before, seg, setup.pad)?;
+    let said = laid.say(ops, setup.config, &before)?;
     let each = setup.weights.chain / answers.len() as f32;
     let open = |answer: usize| laid.open.iter().filter(|open| open.chain == answer).count();
     let weights: Vec<f32> = (0..answers.len()).map(|answer| each / open(answer).max(1) as f32).collect();

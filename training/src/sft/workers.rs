@@ -8,9 +8,10 @@ use candle_core::{CpuStorage, Storage, Tensor};
 
 use super::example::Maker;
 use super::idle::Idle;
+use super::kept::Kept;
 use super::measured::{Times, Values, lap};
 use super::optimiser::Slot;
-use super::pass::{Setup, pass};
+use super::pass::{Setup, pass, see};
 use super::{Result, layouts, reading};
 use crate::cache::Cache;
 use crate::threads::Threads;
@@ -21,12 +22,19 @@ pub struct Worker<'a> {
     maker: Maker<'a>,
     /// Sums of gradients, one array for each slot; empty where frozen.
     pub sums: Vec<Vec<f32>>,
+    /// Views of pictures, where vision is frozen and they are kept.
+    kept: Option<&'a Kept>,
 }
 
 impl<'a> Worker<'a> {
     /// A worker with these buffers.
     pub fn new(maker: Maker<'a>, sums: Vec<Vec<f32>>) -> Self {
-        Self { maker, sums }
+        Self { maker, sums, kept: None }
+    }
+
+    /// The same, whose frozen vision part sees no picture twice.
+    pub(super) fn keeping(self, kept: &'a Kept) -> Self {
+        Self { kept: Some(kept), ..self }
     }
 
     fn run(
@@ -37,15 +45,19 @@ impl<'a> Worker<'a> {
         mine: &[(usize, u64)],
         idle: &Idle,
     ) -> Result<Measured> {
-        let Self { maker, sums } = self;
+        let Self { maker, sums, kept } = self;
         let mut measured = (Values::default(), Times::default());
         sums.iter_mut().for_each(|sum| sum.fill(0.0));
         for &(index, seed) in mine {
             let mut clock = Instant::now();
             let mut stores = Vec::with_capacity(3);
             if !maker.phase.blind {
-                let example = maker.draw(&cache.get(index)?, seed)?;
+                let mut example = maker.draw(&cache.get(index)?, seed)?;
                 lap(&mut clock, &mut measured.1.prepare);
+                if let Some(kept) = kept {
+                    example.seen = Some(kept.view(index, || idle.busy(|| see(setup, &example)))?);
+                    lap(&mut clock, &mut measured.1.vision);
+                }
                 stores.push(idle.busy(|| pass(setup, &example, seed, &mut measured.1))?);
             }
             if maker.phase.texts > 0 {

@@ -1,5 +1,5 @@
 //! Enough of CDDL (RFC 8610) to hold encoded messages against docs/reference/link.cddl:
-//! maps with text keys, arrays, choices, text literals, `tstr .size (a..b)`, `uint`, `float`, `nil`.
+//! maps with text keys, arrays, choices, text literals, `tstr .size (a..b)`, `uint`, `bool`, `float`, `nil`.
 
 use ciborium::Value;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Rules {
         let fits = match (body.split(' ').next().unwrap_or(""), value) {
             ("tstr", Value::Text(text)) => size_holds(body, text.len()),
             ("uint", Value::Integer(number)) => i128::from(*number) >= 0,
-            ("float", Value::Float(_)) | ("nil", Value::Null) => true,
+            ("float", Value::Float(_)) | ("bool", Value::Bool(_)) | ("nil", Value::Null) => true,
             (literal, Value::Text(text)) if literal.starts_with('"') => literal.trim_matches('"') == text,
             (rule, value) if self.0.contains_key(rule) => return self.check(rule, value),
             _ => false,

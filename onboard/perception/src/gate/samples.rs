@@ -47,33 +47,31 @@ pub(super) struct Samples {
     pub(super) fingerprint: u64,
 }
 
-/// Reads the frame, which has at least one pixel.
-pub(super) fn read(frame: &RgbImage) -> Samples {
+/// Reads the frame, which has at least one pixel; `rows` is memory to work in.
+pub(super) fn read(frame: &RgbImage, rows: &mut Vec<Row>) -> Samples {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let count = width.min(COLUMNS);
-    let offsets: Vec<usize> = (0..count).map(|index| (2 * index + 1) * width / (2 * count) * 3).collect();
+    let mut offsets = [0; COLUMNS];
+    for (index, offset) in offsets.iter_mut().enumerate().take(count) {
+        *offset = (2 * index + 1) * width / (2 * count) * 3;
+    }
     let stride = height.div_ceil(ROWS);
     let mut samples = Samples { fingerprint: 0xcbf2_9ce4_8422_2325, ..Samples::default() };
     let (mut magenta, mut warm, mut total) = (0_i64, 0_u32, 0_u32);
-    let (mut line, mut before) = (vec![0_u8; count], vec![0_u8; count]);
-    let mut rows = Vec::with_capacity(height / stride + 1);
+    let (mut line, mut before) = (Line::default(), [0_u8; COLUMNS]);
+    rows.clear();
     for (index, row) in frame.as_raw().chunks_exact(width * 3).step_by(stride).enumerate() {
-        for (value, &offset) in line.iter_mut().zip(&offsets) {
-            let [red, green, blue] = [row[offset], row[offset + 1], row[offset + 2]];
-            let luma = luma(red, green, blue);
-            let (least, greatest) = (red.min(green).min(blue), red.max(green).max(blue));
-            *value = luma;
-            samples.luma.add(luma);
-            samples.darkest.add(least);
-            samples.chroma.add(greatest - least);
-            magenta += i64::from(red) + i64::from(blue) - 2 * i64::from(green);
-            warm += u32::from(i32::from(green) > i32::from(blue) + WARM_STEP);
-            let word = u64::from(red) | u64::from(green) << 8 | u64::from(blue) << 16;
-            samples.fingerprint = (samples.fingerprint ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(5);
-        }
+        line.gather(row, &offsets[..count]);
+        line.derive();
+        samples.luma.add_all(&line.luma[..count]);
+        samples.darkest.add_all(&line.darkest[..count]);
+        samples.chroma.add_all(&line.chroma[..count]);
+        magenta += i64::from(line.magenta(count));
+        warm += line.warm(count);
+        samples.fingerprint = line.fingerprint(count, samples.fingerprint);
         total += count as u32;
-        rows.push(Row::new(&line, (index > 0).then_some(&before)));
-        std::mem::swap(&mut line, &mut before);
+        rows.push(Row::new(&line.luma[..count], (index > 0).then_some(&before[..count])));
+        before = line.luma;
     }
     samples.magenta = magenta as f32 / (2.0 * 255.0 * total.max(1) as f32);
     samples.warm_share = warm as f32 / total.max(1) as f32;
@@ -91,8 +89,73 @@ pub(super) fn luma(red: u8, green: u8, blue: u8) -> u8 {
     ((77 * u32::from(red) + 150 * u32::from(green) + 29 * u32::from(blue) + 128) >> 8) as u8
 }
 
+/// The pixels that are read of one row, a value at a time so that many are computed at once; those behind the last are 0.
+struct Line {
+    red: [u8; COLUMNS],
+    green: [u8; COLUMNS],
+    blue: [u8; COLUMNS],
+    luma: [u8; COLUMNS],
+    /// Least channel.
+    darkest: [u8; COLUMNS],
+    /// Greatest less least channel.
+    chroma: [u8; COLUMNS],
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        let none = [0; COLUMNS];
+        Self { red: none, green: none, blue: none, luma: none, darkest: none, chroma: none }
+    }
+}
+
+impl Line {
+    /// Reads the pixels at `offsets`. Nothing else is done here: every one is a place of its own in memory, and many are
+    /// to be fetched at once.
+    fn gather(&mut self, row: &[u8], offsets: &[usize]) {
+        let places = self.red.iter_mut().zip(&mut self.green).zip(&mut self.blue);
+        for (((red, green), blue), &offset) in places.zip(offsets) {
+            if let Some(&[r, g, b]) = row.get(offset..offset + 3) {
+                (*red, *green, *blue) = (r, g, b);
+            }
+        }
+    }
+
+    fn derive(&mut self) {
+        for index in 0..COLUMNS {
+            let (red, green, blue) = (self.red[index], self.green[index], self.blue[index]);
+            let (least, greatest) = (red.min(green).min(blue), red.max(green).max(blue));
+            self.luma[index] = luma(red, green, blue);
+            self.darkest[index] = least;
+            self.chroma[index] = greatest - least;
+        }
+    }
+
+    /// Sum of red + blue − 2 · green over the first `count` pixels.
+    fn magenta(&self, count: usize) -> i32 {
+        let sum = |values: &[u8; COLUMNS]| values[..count].iter().fold(0_i32, |sum, &v| sum.wrapping_add(i32::from(v)));
+        sum(&self.red) + sum(&self.blue) - 2 * sum(&self.green)
+    }
+
+    fn warm(&self, count: usize) -> u32 {
+        let pixels = self.green[..count].iter().zip(&self.blue[..count]);
+        pixels.fold(0, |sum: u32, (&green, &blue)| {
+            sum.wrapping_add(u32::from(i32::from(green) > i32::from(blue) + WARM_STEP))
+        })
+    }
+
+    fn fingerprint(&self, count: usize, mut hash: u64) -> u64 {
+        let pixels = self.red[..count].iter().zip(&self.green[..count]).zip(&self.blue[..count]);
+        for ((&red, &green), &blue) in pixels {
+            let word = u64::from(red) | u64::from(green) << 8 | u64::from(blue) << 16;
+            hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(5);
+        }
+        hash
+    }
+}
+
 /// What is kept of a row.
-struct Row {
+#[derive(Debug)]
+pub(super) struct Row {
     least: u8,
     greatest: u8,
     /// Mean absolute difference from the row above, in grey levels.
@@ -102,13 +165,14 @@ struct Row {
 }
 
 impl Row {
-    fn new(line: &[u8], above: Option<&Vec<u8>>) -> Self {
+    fn new(line: &[u8], above: Option<&[u8]>) -> Self {
         let (mut sum, mut signed, mut broken) = (0_i32, 0_i32, 0_i32);
-        for (&value, &other) in line.iter().zip(above.map_or(&[][..], Vec::as_slice)) {
+        // At most 96 differences of at most 255: nothing wraps, and nothing has to be looked after.
+        for (&value, &other) in line.iter().zip(above.unwrap_or_default()) {
             let difference = i32::from(value) - i32::from(other);
-            sum += difference.abs();
-            signed += difference;
-            broken += i32::from(difference.abs() >= TEAR_STEP);
+            sum = sum.wrapping_add(difference.abs());
+            signed = signed.wrapping_add(difference);
+            broken = broken.wrapping_add(i32::from(difference.abs() >= TEAR_STEP));
         }
         let count = line.len().max(1) as f32;
         Self {
@@ -144,4 +208,24 @@ fn tear(rows: &[Row]) -> f32 {
         strongest = strongest.max(row.jump / usual);
     }
     strongest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    /// What would break: recorded flights, whose frames are known by their fingerprints, and thresholds that were fitted.
+    #[test]
+    fn what_is_read_of_a_frame_stays_the_same() {
+        let pixel = |x: u32, y: u32| Rgb([x * 7 + y * 13, x * 3 + y, y * 5 + x * x].map(|value| (value % 256) as u8));
+        let frame = RgbImage::from_fn(131, 40, pixel);
+        let samples = read(&frame, &mut Vec::new());
+        assert_eq!(samples.fingerprint, 0x3801_3884_0859_b8da);
+        let pixels = 96.0 * 40.0;
+        assert_eq!(samples.magenta, 100_560.0 / (2.0 * 255.0 * pixels));
+        assert_eq!(samples.warm_share, 1531.0 / pixels);
+        let means = [&samples.luma, &samples.darkest, &samples.chroma].map(Histogram::mean);
+        assert_eq!(means, [456_021.0, 231_110.0, 477_258.0].map(|sum: f32| sum / (255.0 * pixels)));
+    }
 }

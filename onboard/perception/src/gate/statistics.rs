@@ -58,10 +58,19 @@ pub struct Statistics {
     pub least_sharpness: Option<f32>,
 }
 
+/// Buffers of the gate that live from frame to frame.
+#[derive(Debug, Default)]
+pub struct GateScratch {
+    rows: Vec<samples::Row>,
+    patches: Vec<Patch>,
+}
+
 /// Measures a frame of at least one pixel; the second value is the fingerprint of what was read.
-pub(super) fn measure(frame: &RgbImage) -> (Statistics, u64) {
-    let samples = samples::read(frame);
-    let patches = patches::read(frame);
+pub(super) fn measure(frame: &RgbImage, scratch: &mut GateScratch) -> (Statistics, u64) {
+    let GateScratch { rows, patches } = scratch;
+    let samples = samples::read(frame, rows);
+    patches::read(frame, patches);
+    let patches = patches.as_slice();
     let noise = percentile(patches.iter().map(|patch| patch.noise), 0.2).unwrap_or(0.0);
     // Independent noise of deviation s adds 2s² to the mean squared difference at any distance.
     let floor = 2.0 * noise * noise;
@@ -82,8 +91,8 @@ pub(super) fn measure(frame: &RgbImage) -> (Statistics, u64) {
         whiteness: percentile(patches.iter().map(|patch| patch.axis_energy(0) / patch.axis_energy(2).max(0.1)), 0.5)
             .unwrap_or(0.0),
         repeated_share: percentile(repeated, 0.5),
-        sharpness: sharpest(&patches, floor, Patch::axis_energy),
-        least_sharpness: least_sharpness(&patches, floor),
+        sharpness: sharpest(patches, floor, Patch::axis_energy),
+        least_sharpness: least_sharpness(patches, floor),
     };
     (statistics, samples.fingerprint)
 }
@@ -94,12 +103,12 @@ fn textured(coarse: f32, floor: f32) -> bool {
 
 /// The sharpness that the best tenth of the textured patches reaches; `None` when too few have texture.
 fn sharpest(patches: &[Patch], floor: f32, energy: impl Fn(&Patch, usize) -> f32) -> Option<f32> {
-    let ratios: Vec<f32> = patches
-        .iter()
-        .filter(|patch| textured(energy(patch, WIDE), floor))
-        .map(|patch| (energy(patch, FINE) - floor).max(0.0) / (energy(patch, COARSE) - floor).max(1.0))
-        .collect();
-    if ratios.len() < FEWEST_TEXTURED { None } else { percentile(ratios.into_iter(), 0.9) }
+    let is_textured = |patch: &&Patch| textured(energy(patch, WIDE), floor);
+    if patches.iter().filter(is_textured).count() < FEWEST_TEXTURED {
+        return None;
+    }
+    let ratio = |patch: &Patch| (energy(patch, FINE) - floor).max(0.0) / (energy(patch, COARSE) - floor).max(1.0);
+    percentile(patches.iter().filter(is_textured).map(ratio), 0.9)
 }
 
 fn least_sharpness(patches: &[Patch], floor: f32) -> Option<f32> {
@@ -108,9 +117,14 @@ fn least_sharpness(patches: &[Patch], floor: f32) -> Option<f32> {
         .min_by(f32::total_cmp)
 }
 
-/// The value that a `share` of all does not exceed; `None` of nothing.
+/// The value that a `share` of all patches' does not exceed; `None` of nothing.
 fn percentile(values: impl Iterator<Item = f32>, share: f32) -> Option<f32> {
-    let mut values: Vec<f32> = values.collect();
+    let (mut all, mut count) = ([0.0; patches::MOST], 0);
+    for (place, value) in all.iter_mut().zip(values) {
+        *place = value;
+        count += 1;
+    }
+    let values = &mut all[..count];
     let wanted = (values.len().checked_sub(1)? as f32 * share).round() as usize;
     let (_, value, _) = values.select_nth_unstable_by(wanted, f32::total_cmp);
     Some(*value)

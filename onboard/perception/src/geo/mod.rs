@@ -4,6 +4,8 @@
 //! the [`Ground`] is where it ends ([`Sight`]), and [`Geodetic`] makes a latitude and longitude of that.
 //! [`Spread`] says how far all of this may be wrong, and [`Georeferencer`] does it for every connected piece of a mask.
 //!
+//! Poses that come apart from the frames are kept in [`Poses`], which says which one held at a capture time.
+//!
 //! An unknown pose, a ray that meets no ground, and an error that is too large or cannot be stated all give no position,
 //! with the reason. Formulas, axes and limits are explained in `docs/concepts/geo-referencing.md`.
 
@@ -12,6 +14,7 @@ mod earth;
 mod ground;
 mod outline;
 mod pose;
+mod poses;
 mod sight;
 mod spread;
 
@@ -25,6 +28,7 @@ pub use camera::{Camera, Distortion};
 pub use earth::Geodetic;
 pub use ground::Ground;
 pub use pose::{Attitude, GimbalReference, Pose, PoseSigma};
+pub use poses::{Choice, Kept, Poses, PosesOptions};
 pub use sight::{Sight, Spot};
 pub use spread::Spread;
 
@@ -116,10 +120,15 @@ impl Georeferencer {
     /// An empty mask has no piece; a mask that cannot be placed at all has one entry with the reason.
     #[must_use]
     pub fn place(&self, mask: &Bitmap, pose: Option<&Pose>) -> Vec<Georeference> {
+        self.place_or(mask, pose.ok_or(Unplaced::PoseUnknown))
+    }
+
+    /// As [`Georeferencer::place`], with the reason where there is no pose.
+    fn place_or(&self, mask: &Bitmap, pose: Result<&Pose, Unplaced>) -> Vec<Georeference> {
         let pieces = mask.components();
         let Some(largest) = pieces.first() else { return Vec::new() };
         let least = largest.area as f64 * LEAST_SHARE;
-        let sight = match self.sight(mask.width(), mask.height(), pose) {
+        let sight = match pose.and_then(|pose| self.sight(mask.width(), mask.height(), Some(pose))) {
             Ok(sight) => sight,
             Err(why) => return vec![Georeference::Unplaced { why }],
         };
@@ -130,11 +139,25 @@ impl Georeferencer {
         pieces.iter().take(MAX_PIECES).take_while(|piece| piece.area as f64 >= least).map(placed).collect()
     }
 
+    /// The camera that it places with.
+    #[must_use]
+    pub fn camera(&self) -> &Camera {
+        &self.camera
+    }
+
+    /// What a position must hold to be given.
+    #[must_use]
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     /// Writes the places of all masks of an outcome into it; candidates of an ambiguous query are placed too.
+    ///
+    /// Where there is no pose, the reason for that is every mask's reason.
     ///
     /// # Errors
     /// When a mask does not decode.
-    pub fn annotate(&self, outcome: &mut Outcome, pose: Option<&Pose>) -> Result<(), Error> {
+    pub fn annotate(&self, outcome: &mut Outcome, pose: Result<&Pose, Unplaced>) -> Result<(), Error> {
         let segments = match outcome {
             Outcome::Segmented { masks } => masks,
             Outcome::Refused(refusal) => match &mut refusal.verdict {
@@ -143,7 +166,7 @@ impl Georeferencer {
             },
         };
         for segment in segments {
-            segment.positions = self.place(&Bitmap::from_mask(&segment.mask)?, pose);
+            segment.positions = self.place_or(&Bitmap::from_mask(&segment.mask)?, pose);
         }
         Ok(())
     }

@@ -88,6 +88,7 @@ fn a_thing_elsewhere_is_another_thing() {
     assert_eq!((ids(&step), step.refused), (vec![2], vec![1]));
 }
 
+/// Promise: P13
 #[test]
 fn hostile_boxes_are_refused_and_change_nothing() {
     let mut tracker = Tracker::new(TrackOptions::default());
@@ -107,6 +108,7 @@ fn hostile_boxes_are_refused_and_change_nothing() {
     }
 }
 
+/// Promise: P5
 #[test]
 fn a_crowd_is_bounded_and_who_was_unseen_longest_makes_room() {
     let options = TrackOptions { keep_frames: 100, keep_millis: 1_000_000 };
@@ -129,6 +131,8 @@ fn scene() -> impl Strategy<Value = Vec<(u64, Vec<Piece>)>> {
 
 proptest! {
     /// One event for every live track and frame, and no id twice.
+    ///
+    /// Promise: P1
     #[test]
     fn every_track_has_one_event_a_frame(scene in scene(), keep_frames in 0_u32..6, keep_millis in 0_u64..2000) {
         let mut tracker = Tracker::new(TrackOptions { keep_frames, keep_millis });
@@ -156,6 +160,8 @@ proptest! {
     }
 
     /// The same answers at the same times give the same ids: what a replay rests on.
+    ///
+    /// Promise: P11
     #[test]
     fn tracks_are_a_function_of_the_answers(scene in scene()) {
         let (mut one, mut two) = (Tracker::new(TrackOptions::default()), Tracker::new(TrackOptions::default()));

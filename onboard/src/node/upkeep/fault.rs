@@ -77,6 +77,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
+    /// Promise: P3
     #[test]
     fn every_fault_has_its_own_code() {
         let faults = [

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use kestrel_link::Readiness;
 use tokio::sync::watch;
 
+use super::twin::Twin;
 use super::{Asker, Inner, NodeConfig, NodeError};
 use crate::camera::Watch;
 use crate::engine::{EngineChoice, Opener};
@@ -79,6 +80,8 @@ pub(super) struct Upkeep {
     pub(super) metrics: Metrics,
     /// What is known of the camera, when the node runs one.
     pub(super) camera: Arc<Watch>,
+    /// What is known of another drone of the same name.
+    pub(super) twin: Arc<Twin>,
     heat: Mutex<(Heat, Pace)>,
     throttled: AtomicU64,
     faults: watch::Sender<Option<Fault>>,
@@ -93,6 +96,7 @@ impl Upkeep {
             mender: Mender::new(options.recovery, config.engine.choice, options.fallback),
             metrics: Metrics::new(),
             camera: Arc::default(),
+            twin: Arc::default(),
             heat: Mutex::default(),
             throttled: AtomicU64::new(0),
             faults: watch::Sender::new(None),
@@ -128,8 +132,10 @@ impl Upkeep {
 
     /// What is worse than it should be though queries are answered, one line each.
     pub(super) fn degraded(&self) -> Vec<String> {
-        let camera = self.camera.told(Instant::now());
-        self.mender.replaced_by().into_iter().chain(self.heat().told()).chain(camera).collect()
+        let now = Instant::now();
+        let camera = self.camera.told(now);
+        let twin = self.twin.told(now);
+        self.mender.replaced_by().into_iter().chain(twin).chain(self.heat().told()).chain(camera).collect()
     }
 
     fn heat(&self) -> Heat {

@@ -1,7 +1,7 @@
 //! The watchdog over the perception thread: what is being answered, since when, and who is told when that takes too long.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use kestrel_link::CaptureDoubt;
 
@@ -36,16 +36,20 @@ impl Seen {
 struct State<A> {
     watchdog: Watchdog,
     job: Option<(Job<A>, Seen)>,
+    /// Whether the engine is at work on one, told as late or not.
+    busy: bool,
 }
 
 /// The one query that is being answered. Whoever takes it out answers it: the perception thread, or the watchdog for it.
 pub(in crate::node) struct Running<A> {
     state: Mutex<State<A>>,
+    idle: Condvar,
 }
 
 impl<A> Running<A> {
     pub(super) fn new(limits: WatchdogLimits) -> Self {
-        Self { state: Mutex::new(State { watchdog: Watchdog::new(limits), job: None }) }
+        let state = State { watchdog: Watchdog::new(limits), job: None, busy: false };
+        Self { state: Mutex::new(state), idle: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<A>> {
@@ -57,13 +61,22 @@ impl<A> Running<A> {
         let mut state = self.lock();
         state.watchdog.begin(now);
         state.job = Some((job, seen));
+        state.busy = true;
     }
 
     /// The engine has answered. Gives the query back, unless it was answered as late in the meantime.
     pub(in crate::node) fn end(&self) -> Option<Job<A>> {
         let mut state = self.lock();
         state.watchdog.end();
+        state.busy = false;
+        self.idle.notify_all();
         state.job.take().map(|(job, _)| job)
+    }
+
+    /// Waits until no query is being answered, for at most `most`.
+    pub(in crate::node) fn give_way(&self, most: Duration) {
+        let waited = self.idle.wait_timeout_while(self.lock(), most, |state| state.busy);
+        drop(waited);
     }
 
     /// How the engine is.
@@ -82,7 +95,10 @@ impl<A> Running<A> {
 
     /// Takes the query out of the hands of a thread that is no more.
     pub(in crate::node) fn abandon(&self) -> Option<(Job<A>, Seen)> {
-        self.lock().job.take()
+        let mut state = self.lock();
+        state.busy = false;
+        self.idle.notify_all();
+        state.job.take()
     }
 }
 
@@ -134,18 +150,18 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use kestrel_link::Query;
-    use std::time::Duration;
 
     const LATE: Duration = Duration::from_secs(1);
 
     fn running(start: Instant) -> Running<&'static str> {
         let running = Running::new(WatchdogLimits { late: LATE, hung: 3 * LATE });
-        let query = Query { id: "q".into(), text: "car".into(), hint: None, frames: 1 };
+        let query = Query { id: "q".into(), text: "car".into(), hint: None, frames: 1, explain: false };
         let seen = Seen { number: 7, width: 4, height: 3, capture_unix_nanos: 5, capture_doubt: None };
         running.begin(Job { query, asker: Some("a"), start, begins: true, ends: true }, seen, start);
         running
     }
 
+    /// Promise: P1
     #[test]
     fn a_query_is_answered_by_exactly_one() {
         let start = Instant::now();
@@ -159,7 +175,10 @@ mod tests {
         assert_eq!((job.asker, seen.number), (Some("a"), 7));
         assert!(slow.take_late(start + 2 * LATE).is_none());
         assert_eq!(slow.pulse(start + 3 * LATE), Pulse::Hung(3 * LATE), "it is still being waited for");
+        slow.give_way(Duration::ZERO);
+        assert!(slow.lock().busy, "who gives way goes on when that takes too long");
         assert!(slow.end().is_none(), "answered already");
+        slow.give_way(Duration::MAX);
         assert_eq!(slow.pulse(start + 3 * LATE), Pulse::Well);
     }
 }

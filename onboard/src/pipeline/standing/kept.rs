@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn query(id: &str, text: &str) -> Query {
-        Query { id: id.into(), text: text.into(), hint: None, frames: 0 }
+        Query { id: id.into(), text: text.into(), hint: None, frames: 0, explain: false }
     }
 
     fn queries(most: usize) -> StandingQueries {

@@ -16,7 +16,7 @@ mod pieces;
 
 use image::RgbImage;
 use kestrel_link::{Hint, Outcome, Query, Standing};
-use kestrel_perception::{Decision, TrackOptions, Tracker, Verification};
+use kestrel_perception::{Bitmap, Decision, TrackOptions, Tracker, Verification};
 use serde::{Deserialize, Serialize};
 
 pub use kept::StandingQueries;
@@ -27,7 +27,8 @@ use super::timings::{Timings, timed};
 use super::views::Heard;
 use super::words::Tokens;
 use super::{
-    Answer, Glance, Look, SegmentError, Segmenter, engine_failure, failed, judged, not_finite, refused, segmented,
+    Answer, Arena, Glance, Look, SegmentError, Segmenter, engine_failure, failed, judged, not_finite, refused,
+    segmented_in,
 };
 
 /// How queries that stand are followed.
@@ -112,16 +113,17 @@ impl StandingQuery {
         self.query.hint.map(|asked| self.place.unwrap_or(asked))
     }
 
-    /// Names what an outcome shows, after the words were read or not; `None` for a frame that was not looked at.
+    /// Names what an outcome shows, after the words were read or not; `None` for a frame that was not looked at. Beside the
+    /// frame stands the mask that the outcome encodes, where that is at hand.
     fn take(
         &mut self,
         outcome: &mut Outcome,
         read: Option<(bool, Option<Heard>)>,
-        frame: &RgbImage,
+        (frame, drawn): (&RgbImage, Option<&Bitmap>),
         capture_unix_nanos: u64,
     ) -> Result<Standing, SegmentError> {
         let pieces = match outcome {
-            Outcome::Segmented { masks } => pieces(masks, self.asks_for_all, frame)?,
+            Outcome::Segmented { masks } => pieces(masks, self.asks_for_all, frame, drawn)?,
             Outcome::Refused(_) => Vec::new(),
         };
         let step = self.tracker.step(&pieces, capture_unix_nanos)?;
@@ -165,7 +167,7 @@ impl Look<'_> {
         let mut timings = std::mem::take(&mut self.timings);
         if let Some(refusal) = &self.refusal {
             let mut outcome = Outcome::Refused(refusal.clone());
-            let said = standing.take(&mut outcome, None, frame, capture_unix_nanos)?;
+            let said = standing.take(&mut outcome, None, (frame, None), capture_unix_nanos)?;
             return Ok(Answer { standing: Some(said), ..Answer::unseen(outcome, timings, None) });
         }
         let tokens = match standing.tokens.take() {
@@ -185,9 +187,13 @@ impl Look<'_> {
         let mut said = None;
         if failure.is_none() {
             standing.words_cut = words_cut;
+            // Where the words were read, tiles may have drawn the mask anew.
+            let drawn = heard.is_none().then_some(&whole.mask);
             let read = Some((shows(&whole), heard));
-            said =
-                Some(timed(&mut timings.postprocess, || standing.take(&mut outcome, read, frame, capture_unix_nanos))?);
+            let named = timed(&mut timings.postprocess, || {
+                standing.take(&mut outcome, read, (frame, drawn), capture_unix_nanos)
+            });
+            said = Some(named?);
         }
         Ok(Answer { outcome, timings, whole: Some(whole.into()), words_cut, failure, standing: said })
     }
@@ -205,7 +211,8 @@ impl Look<'_> {
             let whole = self.redrawn(heard, tokens, timings)?;
             if !verification.doubts(shows(&whole)) {
                 let words_cut = standing.words_cut;
-                let outcome = timed(&mut timings.postprocess, || plain(&whole, words_cut))?;
+                let arena = &mut self.segmenter.arena;
+                let outcome = timed(&mut timings.postprocess, || plain(&whole, words_cut, arena))?;
                 return Ok(Turn { outcome, whole, words_cut, heard: None });
             }
         }
@@ -219,10 +226,10 @@ impl Look<'_> {
 
     /// What the whole frame shows of what was kept.
     fn redrawn(&mut self, heard: &Heard, tokens: &Tokens, timings: &mut Timings) -> Result<Glance, SegmentError> {
-        let Segmenter { engine, thresholds, answers, views, .. } = &mut *self.segmenter;
+        let Segmenter { engine, thresholds, answers, views, arena, .. } = &mut *self.segmenter;
         views.see(0, self.frame, engine.as_mut(), timings)?;
         let said = views.say_again(0, heard, engine.as_mut(), timings)?;
-        timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, &[]))
+        timed(&mut timings.postprocess, || judged(&said, self.frame, (answers, thresholds), tokens, (&[], arena)))
     }
 }
 
@@ -232,9 +239,9 @@ fn shows(whole: &Glance) -> bool {
 }
 
 /// The outcome of the whole frame alone.
-fn plain(whole: &Glance, words_cut: usize) -> Result<Outcome, SegmentError> {
+fn plain(whole: &Glance, words_cut: usize, arena: &mut Arena) -> Result<Outcome, SegmentError> {
     match &whole.decision {
-        Decision::Segment { presence, predicted_iou } => segmented(&whole.mask, *presence, *predicted_iou),
+        Decision::Segment { presence, predicted_iou } => segmented_in(&whole.mask, *presence, *predicted_iou, arena),
         Decision::Refuse(refusal) => Ok(refused(refusal.clone(), words_cut)),
     }
 }

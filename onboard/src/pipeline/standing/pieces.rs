@@ -8,23 +8,34 @@ use kestrel_perception::{Appearance, Bitmap, Component, Piece, segment};
 use crate::pipeline::{SegmentError, union};
 
 /// The pieces of an answer that may have identities, one for each of the first segments; the segments of an answer that
-/// asks for all are made one for each connected piece.
-pub(super) fn pieces(masks: &mut Vec<Segment>, each: bool, frame: &RgbImage) -> Result<Vec<Piece>, SegmentError> {
-    let outcome = Outcome::Segmented { masks: std::mem::take(masks) };
-    let whole = union(&outcome)?;
-    if let Outcome::Segmented { masks: taken } = outcome {
-        *masks = taken;
-    }
-    let Some(whole) = whole else { return Ok(Vec::new()) };
+/// asks for all are made one for each connected piece. `drawn` is what the segments encode, where that is at hand.
+pub(super) fn pieces(
+    masks: &mut Vec<Segment>,
+    each: bool,
+    frame: &RgbImage,
+    drawn: Option<&Bitmap>,
+) -> Result<Vec<Piece>, SegmentError> {
+    let decoded = if drawn.is_none() { decoded(masks)? } else { None };
+    let Some(whole) = drawn.or(decoded.as_ref()) else { return Ok(Vec::new()) };
     let mut parts = whole.components();
     let rest = parts.split_off(parts.len().min(MOST_PIECES));
     if !each {
         return Ok(joined(parts.into_iter().chain(rest)).iter().map(|all| piece(all, frame)).collect());
     }
     if parts.len() > 1 {
-        apart(masks, &whole, &parts, rest)?;
+        apart(masks, whole, &parts, rest)?;
     }
     Ok(parts.iter().map(|part| piece(part, frame)).collect())
+}
+
+/// All segments as one mask; `None` of none.
+fn decoded(masks: &mut Vec<Segment>) -> Result<Option<Bitmap>, SegmentError> {
+    let outcome = Outcome::Segmented { masks: std::mem::take(masks) };
+    let whole = union(&outcome);
+    if let Outcome::Segmented { masks: taken } = outcome {
+        *masks = taken;
+    }
+    whole
 }
 
 /// Puts a segment for each part in place of those that there are, and one for the rest.
@@ -92,11 +103,13 @@ mod tests {
         // Ten squares of 4, 5, … pixels a side at most.
         let inside = |x: u32, y: u32| x % 10 < 8 && y < 4 + x / 10;
         let mut masks = vec![segment_of(inside)];
-        let found = pieces(&mut masks, false, &frame).unwrap();
+        let drawn = Bitmap::from_fn(100, 40, inside);
+        let found = pieces(&mut masks, false, &frame, None).unwrap();
+        assert_eq!(pieces(&mut masks, false, &frame, Some(&drawn)).unwrap(), found, "decoded or at hand");
         assert_eq!((masks.len(), found.len()), (1, 1));
         assert_eq!(found[0].bounding_box, [0.0, 0.0, 98.0, 13.0]);
         let area = masks[0].area_pixels;
-        let found = pieces(&mut masks, true, &frame).unwrap();
+        let found = pieces(&mut masks, true, &frame, None).unwrap();
         assert_eq!((masks.len(), found.len()), (MOST_PIECES + 1, MOST_PIECES), "the two smallest are one");
         assert_eq!(masks.iter().map(|mask| mask.area_pixels).sum::<u64>(), area, "no pixel is lost");
         assert_eq!(found[0].bounding_box, [90.0, 0.0, 8.0, 13.0], "the largest first");

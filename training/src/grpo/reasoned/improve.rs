@@ -10,10 +10,10 @@ use super::super::recipe::Recipe;
 use super::super::rollout::{Actor, Played};
 use super::Written;
 use crate::losses::attach;
-use crate::sft::Result;
-use crate::sft::chain::{Laid, Open};
+use crate::sft::chain::{Before, Laid, Open};
 use crate::sft::example::Chain;
 use crate::sft::pass::host;
+use crate::sft::{Result, propose};
 
 /// Rollouts in one pass: what they may see of each other is a square of all their tokens.
 const AT_ONCE: usize = 4;
@@ -31,8 +31,13 @@ pub(in super::super) fn improve(
     for (s, sight) in played.episode.sights.iter().enumerate() {
         let teaches = |w: &&Written| w.sight == s && w.advantage.is_some();
         let mine: Vec<&Written> = played.written.iter().filter(teaches).collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let things = propose::things(actor.config, &sight.seen, &propose::found(&sight.seen, actor.config)?)?;
+        let before = Before { tokens: &sight.seen.tokens, things: things.as_ref() };
         for some in mine.chunks(AT_ONCE) {
-            let pass = Pass { actor, recipe, tokens: &sight.seen.tokens, some, batch };
+            let pass = Pass { actor, recipe, before, some, batch };
             stores.push(pass.run(reference, sum)?.backward()?);
         }
     }
@@ -43,7 +48,7 @@ pub(in super::super) fn improve(
 struct Pass<'a> {
     actor: &'a Actor<'a>,
     recipe: &'a Recipe,
-    tokens: &'a Tensor,
+    before: Before<'a>,
     some: &'a [&'a Written],
     batch: Batch,
 }
@@ -52,11 +57,11 @@ impl Pass<'_> {
     fn run(&self, reference: Option<&Params>, sum: &mut Improved) -> Result<Tensor> {
         let Actor { params, config, special } = self.actor;
         let chains: Vec<Chain> = self.some.iter().map(|w| w.chain.clone()).collect();
-        let laid = Laid::of(&chains, config, special.seg, special.pad)?;
-        let said = laid.say(&mut Candle::new(params), config, self.tokens)?;
+        let laid = Laid::of(&chains, config, &self.before, special.seg, special.pad)?;
+        let said = laid.say(&mut Candle::new(params), config, &self.before)?;
         let logits = host(&said.logits)?;
         let referred = match reference {
-            Some(params) => Some(host(&laid.say(&mut Candle::evaluating(params), config, self.tokens)?.logits)?),
+            Some(params) => Some(host(&laid.say(&mut Candle::evaluating(params), config, &self.before)?.logits)?),
             None => None,
         };
         let mut gradient = vec![0.0; logits.len()];

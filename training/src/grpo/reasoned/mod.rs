@@ -4,11 +4,15 @@
 //! group agrees on a place. Its equations are not public; formulas and numbers here and in [`position`] are derived.
 
 mod improve;
+mod teach;
 
 pub(super) use improve::improve;
+pub use teach::Taught;
+pub(super) use teach::{draw, teach};
 
-use kestrel_models::kestrel::Choice;
+use candle_core::Tensor;
 use kestrel_models::kestrel::generate::{Prompt, Sampling, generate};
+use kestrel_models::kestrel::{Choice, Seen};
 use kestrel_models::tokenizer::QueryTokenizer;
 use kestrel_perception::{Answer, Conclusion, Grammar, Limits, parse, prompt};
 use rand::seq::SliceRandom;
@@ -24,9 +28,9 @@ use crate::reasoning::{Reasoner, chain, pieces, reasoned_ids};
 use crate::rewards::boxes::{self, Edges};
 use crate::rewards::position::{self, Coherence, Extent, Reach, Weights};
 use crate::sample::Target;
-use crate::sft::Result;
 use crate::sft::chain::leaves_open;
 use crate::sft::example::{Chain, class, ids};
+use crate::sft::{Result, propose};
 
 /// What the wrong reason for a right refusal is worth beside the right one.
 const WRONG_REASON: f64 = 0.5;
@@ -125,8 +129,8 @@ pub fn play(
     places.shuffle(rng);
     let mut written = Vec::new();
     for (group, (sight, posed)) in places.into_iter().take(settings.questions).enumerate() {
-        let tokens = &episode.sights[sight].seen.tokens;
-        let mut rollouts = sample(actor, tokenizer, recipe, tokens, posed, rng)?;
+        let seen = &episode.sights[sight].seen;
+        let mut rollouts = sample(actor, tokenizer, recipe, seen, posed, rng)?;
         for rollout in &mut rollouts {
             (rollout.sight, rollout.group) = (sight, group);
             rollout.scored = judge(tokenizer, settings, posed, rollout, progress)?;
@@ -151,7 +155,7 @@ fn sample(
     actor: &Actor<'_>,
     tokenizer: &QueryTokenizer,
     recipe: &Recipe,
-    tokens: &candle_core::Tensor,
+    seen: &Seen<Tensor>,
     posed: &Posed,
     rng: &mut ChaCha8Rng,
 ) -> Result<Vec<Written>> {
@@ -163,7 +167,8 @@ fn sample(
     let mut grammars = vec![grammar; recipe.policy.rollouts];
     let choice = Choice::Sampled { temperature: recipe.policy.temperature };
     let sampling = Sampling { choice, most: limits.tokens, seg: actor.special.seg };
-    let asked = Prompt { tokens, ids: &prompt };
+    let things = propose::things(actor.config, seen, &propose::found(seen, actor.config)?)?;
+    let asked = Prompt { tokens: &seen.tokens, things: things.as_ref(), ids: &prompt };
     let drawn = generate(actor.params, actor.config, &asked, &mut grammars, sampling, rng)?;
     let write = |rollout: kestrel_models::kestrel::generate::Rollout| {
         let (logs, overlong) = choices(&rollout.ids, &rollout.log_probabilities, grammar, actor);

@@ -25,6 +25,8 @@ const LONG: &str = "long";
 pub struct Reasons {
     /// Those that are taught.
     pub chains: Vec<Chain>,
+    /// The example's question that each is about.
+    pub about: Vec<usize>,
     /// Questions whose chain is longer than the phase allows.
     pub long: usize,
     /// Questions that have no certain chain.
@@ -97,6 +99,7 @@ pub(super) fn write(
         let mut written = prompt(&questions[at].ids, &ids);
         let prompt = written.len();
         written.extend(reasoned.written);
+        reasons.about.push(at);
         reasons.chains.push(Chain { ids: written, prompt, grammar: reasoner.grammar(), shown });
     }
     let count = |name: &str| reasoner.tally.get(name).copied().unwrap_or_default();

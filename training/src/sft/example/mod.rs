@@ -11,8 +11,9 @@ pub(crate) use question::{class, ids};
 pub use task::Tasks;
 pub(crate) use task::prompt;
 
+use candle_core::Tensor;
 use kestrel_link::Hint;
-use kestrel_models::kestrel::Config;
+use kestrel_models::kestrel::{Config, Seen};
 use kestrel_models::tokenizer::QueryTokenizer;
 use kestrel_perception::{Scratch, View, preprocess};
 use ndarray::Array4;
@@ -38,6 +39,8 @@ const FRESH_SHARE: f64 = 0.8;
 pub struct Example {
     /// Normalised pixels `[side, side, 3]`.
     pub pixels: Vec<f32>,
+    /// What vision sees of them, where that is known before the pass.
+    pub seen: Option<Seen<Tensor>>,
     /// The questions; masks are decoded for the first [`Example::masks`].
     pub questions: Vec<Question>,
     /// Reasoned answers to some of them.
@@ -178,7 +181,20 @@ impl<'a> Maker<'a> {
         let known = picture.exhaustive.len() as f32 / Category::ALL.len() as f32;
         let spots = Spots::new(config.spot_side(), things.clone(), known.min(1.0));
         let (pixels, tasks, given) = (self.pixels(picture)?, Tasks::default(), false);
-        Ok(Example { pixels, questions, reasons, tasks, masks, grid, fine_grid, spots, things, given, later })
+        Ok(Example {
+            pixels,
+            seen: None,
+            questions,
+            reasons,
+            tasks,
+            masks,
+            grid,
+            fine_grid,
+            spots,
+            things,
+            given,
+            later,
+        })
     }
 
     /// The drone's own preprocessing, channel-last.
@@ -201,12 +217,10 @@ impl<'a> Maker<'a> {
 }
 
 /// The drone's own preprocessing of a picture to `side` pixels, channel-last.
-pub(crate) fn normalised(
-    side: usize,
-    picture: &Picture,
-    buffer: &mut Array4<f32>,
-    scratch: &mut Scratch,
-) -> Result<Vec<f32>> {
+///
+/// # Errors
+/// When the picture cannot be resized.
+pub fn normalised(side: usize, picture: &Picture, buffer: &mut Array4<f32>, scratch: &mut Scratch) -> Result<Vec<f32>> {
     let view = View::whole(picture.image.width(), picture.image.height());
     preprocess(&picture.image, &view, buffer, scratch)
         .map_err(|source| TrainError::Preprocess { picture: name(picture), source })?;

@@ -4,10 +4,10 @@ mod phase;
 mod weights;
 
 pub use phase::Phase;
-pub(crate) use phase::schedule;
+pub(crate) use phase::{VISION, schedule};
 pub use weights::Weights;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kestrel_models::kestrel::Config;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,13 @@ pub struct Recipe {
     /// Requests of every task of the phases about each of these pictures; 0 for none.
     #[serde(default, skip_serializing_if = "phase::none")]
     pub evaluate_tasks: usize,
+    /// Whether locations begin as the codes of image tokens' places, whatever the model to begin from has in their stead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub location_codes: bool,
+    /// `quantisation.json` of a bundle that `ground quantise` wrote of the model that this run begins from: every pass rounds
+    /// as its graphs do, so that the weights learn to bear it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<PathBuf>,
     /// Sizes of the model; `image` is overridden by every phase.
     pub model: Config,
     /// The cache of samples.
@@ -181,8 +188,18 @@ impl Recipe {
         if self.model.compare_layers == 0 {
             return wrong("model.compare_layers", "at least 1", "0".into());
         }
-        if !(self.loss.chain >= 0.0 && self.loss.chain.is_finite()) {
-            return wrong("loss.chain", "a weight of 0 or more", self.loss.chain.to_string());
+        for (name, weight) in [
+            ("loss.chain", self.loss.chain),
+            ("loss.location", self.loss.location),
+            ("loss.location_spread", self.loss.location_spread),
+            ("loss.agreement", self.loss.agreement),
+        ] {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return wrong(name, "a weight of 0 or more", weight.to_string());
+            }
+        }
+        if let Err(error) = self.model.tells_things() {
+            return wrong("model.things", "false, or a language model with room for them", error.to_string());
         }
         for phase in &self.phases {
             let at = |field: &str| format!("phases.{}.{field}", phase.name);
@@ -208,6 +225,10 @@ impl Recipe {
             if phase.chains > phase.queries || phase.thought_tokens == 0 {
                 let got = format!("{} of {}, {}", phase.chains, phase.queries, phase.thought_tokens);
                 return wrong(&at("chains, thought_tokens"), "at most one a question, at least 1 token", got);
+            }
+            if let Some(part) = phase.moving_vision().filter(|_| phase.kept > 0) {
+                let got = format!("`{part}…`, which moves");
+                return wrong(&at("kept"), "0 where any part of vision moves: its views change", got);
             }
             if let Some((setting, expected, got)) = phase.unteachable(self.loss.chain) {
                 return wrong(&setting, &expected, got);
@@ -280,6 +301,27 @@ mod tests {
     }
 
     #[test]
+    fn views_are_kept_of_frozen_vision_alone() {
+        let smoke = include_str!("../../../recipes/smoke.toml");
+        let frozen = "frozen = [\"trunk.stem\"]";
+        let error = recipe(&smoke.replace(frozen, &format!("kept = 9\n{frozen}"))).unwrap_err();
+        assert!(error.contains("phases.large.kept") && error.contains("`trunk."), "{error}");
+        let kept = "kept = 9\nfrozen = [\"trunk.\", \"neck.\", \"projector.\", \"proposals.\"]";
+        assert_eq!(recipe(&smoke.replace(frozen, kept)).unwrap().phases[2].kept, 9);
+    }
+
+    #[test]
+    fn a_model_too_narrow_for_things_and_weights_below_nothing_are_refused() {
+        let smoke = include_str!("../../../recipes/smoke.toml");
+        let error = recipe(&smoke.replace("[model]", "[model]\nthings = true")).unwrap_err();
+        assert!(error.contains("model.things"), "{error}");
+        for name in ["location", "location_spread", "agreement"] {
+            let error = recipe(&format!("{smoke}\n[loss]\n{name} = -1.0")).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
     fn chains_that_would_teach_nothing_are_refused() {
         let smoke = include_str!("../../../recipes/smoke.toml");
         let with =
@@ -333,7 +375,8 @@ mod tests {
     #[test]
     fn a_recipe_without_chains_is_written_as_before() {
         let written = toml::to_string(&recipe(include_str!("../../../recipes/smoke.toml")).unwrap()).unwrap();
-        assert!(["chain", "thought", "tasks"].iter().all(|word| !written.contains(word)), "{written}");
+        let later = ["chain", "thought", "tasks", "things", "kept", "location", "agreement"];
+        assert!(later.iter().all(|word| !written.contains(word)), "{written}");
     }
 
     #[test]

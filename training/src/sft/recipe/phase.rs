@@ -12,6 +12,8 @@ use crate::tasks::{TAUGHT, missing};
 
 /// Requests of one task about a picture that a phase may teach.
 const MOST: f32 = 8.0;
+/// Beginnings of the names of the vision graph's parameters.
+pub(crate) const VISION: [&str; 4] = ["trunk.", "neck.", "projector.", "proposals."];
 
 /// A stretch of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +66,9 @@ pub struct Phase {
     /// Parameters that do not move, by beginning of their names.
     #[serde(default)]
     pub frozen: Vec<String>,
+    /// Pictures at most of which is kept, in memory, what the frozen vision part sees: 3.4 MB each at 512 pixels.
+    #[serde(default, skip_serializing_if = "none")]
+    pub kept: usize,
     /// Weight with which questions of a stratum are drawn; 1 where none is given, 0 for never.
     #[serde(default)]
     pub curriculum: BTreeMap<Stratum, f32>,
@@ -126,6 +131,12 @@ impl Phase {
         }
         let expected = || format!("above 0 where `{}` is taught", setting(kind));
         (weight == 0.0).then(|| ("loss.chain".to_owned(), expected(), "0".to_owned()))
+    }
+
+    /// The first part of the vision graph that moves, where there is any.
+    pub(super) fn moving_vision(&self) -> Option<&'static str> {
+        let frozen = |part: &str| self.frozen.iter().any(|prefix| part.starts_with(prefix.as_str()));
+        VISION.into_iter().find(|part| !frozen(part))
     }
 
     /// Weight of a stratum.

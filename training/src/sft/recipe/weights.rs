@@ -39,6 +39,20 @@ pub struct Weights {
     /// Chains of reasons, their tokens and what their `[SEG]` show; 0 where none are taught.
     #[serde(skip_serializing_if = "nothing")]
     pub chain: f32,
+    /// What a location in a chain weighs beside its other tokens.
+    #[serde(skip_serializing_if = "alike")]
+    pub location: f32,
+    /// Deviation, in locations, of the normal that a location's share of right is spread over its neighbours by; 0 where
+    /// only the location itself is right.
+    #[serde(skip_serializing_if = "nothing")]
+    pub location_spread: f32,
+    /// How much the `[SEG]` state of a reasoned answer that shows one thing must be that of the fast answer.
+    #[serde(skip_serializing_if = "nothing")]
+    pub agreement: f32,
+}
+
+fn alike(weight: &f32) -> bool {
+    *weight == 1.0
 }
 
 /// A recipe without chains is written as it always was.
@@ -65,6 +79,9 @@ impl Default for Weights {
             reading: 1.0,
             later: 0.5,
             chain: 0.0,
+            location: 1.0,
+            location_spread: 0.0,
+            agreement: 0.0,
         }
     }
 }

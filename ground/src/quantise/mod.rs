@@ -1,0 +1,362 @@
+//! `ground quantise`: a model in half precision becomes a bundle of integers.
+//!
+//! Source → ranges on a calibration set → scheme, with the layers that a sweep keeps wide → graphs that keep the rules →
+//! a bundle whose thresholds are yet to be fitted.
+
+mod record;
+mod source;
+
+use crate::draft;
+use crate::steps::{self, BEFORE, BUNDLE, Step};
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use kestrel_calibration::ranges::{
+    Bench, Bounds, FEWEST_FRAMES, Prepared, Preparer, Shift, Sweep, group, observe, parameters, sweep,
+};
+use kestrel_link::Thresholds;
+use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
+use kestrel_models::export::{Graphs, Room, explain_quantised, export_quantised};
+use kestrel_models::onnx::read;
+use kestrel_models::quantise::{Method, Scheme, Target, check};
+use kestrel_training::benchmark;
+use kestrel_training::sft::TOKENIZER;
+use record::Record;
+use source::Source;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// File of a bundle that says how it was quantised.
+pub const RECORD_FILE: &str = "quantisation.json";
+
+/// Arguments of `ground quantise`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Folder of a bundle, or `model.safetensors` of a run with its tokenizer beside it.
+    model: PathBuf,
+    /// The set on which ranges are taken: a tuning set by name, or a folder with images/ and annotations.json. None that tests.
+    #[arg(long, default_value = "scenes-tune")]
+    calibration: String,
+    /// Another seed than that of the set on which thresholds are tuned draws other scenes.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Frames at most; ranges need 8.
+    #[arg(long, default_value_t = 32)]
+    limit: usize,
+    /// Folder of the quantised bundle; made if it is not there.
+    #[arg(long)]
+    out: PathBuf,
+    /// How far ranges reach.
+    #[arg(long, value_enum, default_value_t = Range::LeastError)]
+    range: Range,
+    /// The percentile of `percentile` and `least-error`.
+    #[arg(long, default_value_t = 99.99)]
+    percentile: f64,
+    /// Whose integer kernels the graphs are for.
+    #[arg(long, value_enum, default_value_t = For::TensorRt)]
+    target: For,
+    /// Layers that stay in half precision, by name.
+    #[arg(long, value_delimiter = ',', value_name = "LAYER")]
+    keep: Vec<String>,
+    /// Measure parts of the model alone and keep the layers wide that cost too much.
+    #[arg(long)]
+    sweep: bool,
+    /// Frames of the sweep and of the last measurement, at most; the first of the set.
+    #[arg(long, default_value_t = 8, value_name = "COUNT")]
+    sweep_frames: usize,
+    /// How far the presence logit may move, in the mean.
+    #[arg(long, default_value_t = 0.25, value_name = "LOGITS")]
+    presence_bound: f64,
+    /// How much of their IoU masks may lose, in the mean.
+    #[arg(long, default_value_t = 0.02, value_name = "SHARE")]
+    mask_bound: f64,
+    /// Of a checkpoint, also write explain.onnx; a bundle that holds one keeps it.
+    #[arg(long)]
+    explain: bool,
+    /// Version of the quantised model; by default the source's with `-int8`.
+    #[arg(long)]
+    model_version: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How far ranges reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Range {
+    /// To the largest magnitude.
+    MinMax,
+    /// To the percentile of magnitudes.
+    Percentile,
+    /// To the one of both that errs less, tensor by tensor.
+    LeastError,
+}
+
+/// Whose integer kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum For {
+    /// TensorRT: all codes int8.
+    #[value(name = "tensorrt")]
+    TensorRt,
+    /// ONNX Runtime on a processor: uint8 where nothing is negative, kernels of 7 bits.
+    Cpu,
+}
+
+impl Arguments {
+    fn method(&self) -> Method {
+        match self.range {
+            Range::MinMax => Method::MinMax,
+            Range::Percentile => Method::Percentile(self.percentile),
+            Range::LeastError => Method::LeastError(self.percentile),
+        }
+    }
+
+    fn bounds(&self) -> Result<Bounds> {
+        let bounds = Bounds { presence: self.presence_bound, mask: self.mask_bound };
+        match bounds.presence > 0.0 && bounds.mask > 0.0 {
+            true => Ok(bounds),
+            false => {
+                bail!("expected bounds above 0, got --presence-bound {} --mask-bound {}", bounds.presence, bounds.mask)
+            }
+        }
+    }
+}
+
+/// Runs `ground quantise`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (teller, bounds) = (Teller::new(arguments.json), arguments.bounds()?);
+    let source = Source::open(&arguments.model, arguments.explain)?;
+    if std::path::absolute(&arguments.out)? == std::path::absolute(&source.folder)? {
+        bail!("--out {}: expected another folder than the model's own", arguments.out.display());
+    }
+    let frames = frames(arguments, &source, &teller)?;
+    let params = parameters(&source.weights)?;
+    teller.begin("frames watched", frames.len());
+    let observer = observe(&params, &source.config, &frames, source.answers.pad, &mut |done| teller.done(done))?;
+    let target = match arguments.target {
+        For::TensorRt => Target::TensorRt,
+        For::Cpu => Target::Cpu,
+    };
+    let mut kept: BTreeSet<String> = arguments.keep.iter().cloned().collect();
+    let mut scheme = Scheme::of(&observer, target, arguments.method(), &kept)?;
+    let judged = &frames[..frames.len().min(arguments.sweep_frames.max(1))];
+    let bench = Bench::new(&params, &source.config, judged, source.answers, source.presence)?;
+    let swept = match arguments.sweep {
+        true => Some(look_for_costly(&bench, &scheme, &bounds, &teller)?),
+        false => None,
+    };
+    if let Some(swept) = &swept {
+        kept.extend(swept.kept.iter().cloned());
+        scheme = Scheme::of(&observer, target, arguments.method(), &kept)?;
+    }
+    let shift = bench.measure(&scheme, &scheme.layers.keys().cloned().collect())?;
+    teller.finish();
+    let graphs = export_quantised(&source.config, &source.weights, &scheme)?;
+    let record = Record::new(arguments, &source, &frames, &scheme, swept, shift, &graphs)?;
+    write(arguments, &source, &scheme, &graphs, &record)?;
+    report(arguments, &record, &bounds, &shift)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Frames of the calibration set with their questions.
+fn frames(arguments: &Arguments, source: &Source, teller: &Teller) -> Result<Vec<Prepared>> {
+    let (name, seed) = (arguments.calibration.as_str(), arguments.seed);
+    let data = std::env::var_os("KESTREL_DATA").map(PathBuf::from);
+    let samples = if benchmark::NAMES.contains(&name) {
+        if !name.ends_with("-tune") {
+            bail!(
+                "the set `{name}` tests the model and may not set its ranges\nhint: use a tuning set, such as scenes-tune"
+            );
+        }
+        benchmark::set(name, seed, Some(arguments.limit), data.as_deref())?
+    } else if Path::new(name).is_dir() {
+        benchmark::folder(Path::new(name), seed, Some(arguments.limit))?
+    } else {
+        bail!("`{name}` is neither a folder nor a frozen set\nhint: the sets are {}", benchmark::NAMES.join(", "));
+    };
+    teller.begin("frames prepared", arguments.limit);
+    let mut preparer = Preparer::new(&source.config, &source.tokenizer);
+    let mut frames = Vec::with_capacity(arguments.limit.min(1024));
+    for sample in samples {
+        frames.push(preparer.prepare(&sample?)?);
+        teller.done(frames.len());
+    }
+    if frames.len() < FEWEST_FRAMES {
+        bail!(
+            "the calibration set `{name}` gives {} frames, ranges need at least {FEWEST_FRAMES}: {} more\n\
+             hint: raise --limit or name a larger set",
+            frames.len(),
+            FEWEST_FRAMES - frames.len()
+        );
+    }
+    Ok(frames)
+}
+
+/// Measures parts alone, and says how long it will take once one measurement is done.
+fn look_for_costly(bench: &Bench<'_>, scheme: &Scheme, bounds: &Bounds, teller: &Teller) -> Result<Sweep> {
+    let layers: BTreeSet<String> = scheme.layers.keys().cloned().collect();
+    let parts: BTreeSet<String> = layers.iter().map(|layer| group(layer)).collect();
+    let (began, mut done) = (Instant::now(), 0);
+    teller.begin("measurements, more where a part costs", parts.len() + 1);
+    let mut measure = |layers: &BTreeSet<String>, what: &str| -> Result<f64> {
+        let used = bounds.used(&bench.measure(scheme, layers)?);
+        done += 1;
+        if done == 1 {
+            let seconds = began.elapsed().as_secs_f64();
+            teller.words(&format!(
+                "{} parts of {} layers, about {:.0} s",
+                parts.len(),
+                layers.len(),
+                seconds * (parts.len() + 1) as f64
+            ));
+        }
+        teller.done(done);
+        teller.words(&format!("{:>6.1} % of the bound: {what}", used * 100.0));
+        Ok(used)
+    };
+    let swept = sweep(&layers, &mut measure)?;
+    if swept.left > 1.0 {
+        bail!(
+            "what is rounded uses up {:.0} % of the bound, though {} layers stay wide\nhint: look at more frames, or raise the bounds",
+            swept.left * 100.0,
+            swept.kept.len()
+        );
+    }
+    Ok(swept)
+}
+
+/// Writes the bundle. What belongs to the model in half precision, its thresholds and canaries, is left behind.
+fn write(arguments: &Arguments, source: &Source, scheme: &Scheme, graphs: &Graphs, record: &Record) -> Result<()> {
+    let out = &arguments.out;
+    let bytes = [&graphs.vision, &graphs.language, &graphs.mask];
+    let mut files: Vec<(&str, &[u8])> = GRAPH_FILES.into_iter().zip(bytes.map(Vec::as_slice)).collect();
+    let reasons = match source.explain {
+        true => Some(explain_quantised(&source.config, &source.weights, &Room::of(&source.config), scheme)?),
+        false => None,
+    };
+    if let Some(reasons) = &reasons {
+        files.push((EXPLAIN_FILE, reasons.as_slice()));
+    }
+    for (name, graph) in &files {
+        if let Some(finding) = check(&read::graph(graph, name)?, scheme.target, &scheme.kept).into_iter().next() {
+            bail!("{name}: {finding}\nhint: this is a fault of the exporter, not of the model");
+        }
+    }
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    source.copy_rest(out)?;
+    source::remove(&out.join(EXPLAIN_FILE))?;
+    source::remove(&out.join("canary"))?;
+    for (name, graph) in &files {
+        std::fs::write(out.join(name), graph).with_context(|| format!("writing {}", out.join(name).display()))?;
+    }
+    source.tokenizer.save(&out.join(TOKENIZER_FILE))?;
+    std::fs::write(out.join(RECORD_FILE), serde_json::to_string_pretty(record)? + "\n")?;
+    let thresholds = draft::uncalibrated(&Thresholds::hash_graphs(&graphs.vision, &graphs.language, &graphs.mask));
+    std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
+    let mut manifest = source.manifest.clone();
+    manifest.version = arguments.model_version.clone().unwrap_or_else(|| format!("{}-int8", manifest.version));
+    manifest.created = draft::today();
+    manifest.provenance.extend(record.provenance(&files, scheme)?);
+    let made = files.iter().map(|(name, _)| *name).chain([TOKENIZER_FILE, RECORD_FILE, THRESHOLDS_FILE]);
+    // What the wide model was given after its export holds for it alone.
+    for name in ["calibrate", "bundle"] {
+        steps::forget(out, name)?;
+    }
+    steps::note(out, step(arguments, source)?.gives(out, made)?)?;
+    kestrel_onboard::bundle::seal(out, manifest, None)?;
+    Ok(())
+}
+
+/// The command as a bundle remembers it.
+fn step(arguments: &Arguments, source: &Source) -> Result<Step> {
+    let Arguments { calibration, seed, limit, percentile, sweep_frames, .. } = arguments;
+    let step = Step::new("quantise");
+    let step = match &source.checkpoint {
+        Some(checkpoint) => step.input(checkpoint)?.beside(&checkpoint.with_file_name(TOKENIZER))?,
+        None => step.word(BEFORE),
+    };
+    let named = |value: Option<clap::builder::PossibleValue>| value.map_or(String::new(), |v| v.get_name().to_owned());
+    let mut step = step
+        .option("--out", BUNDLE)
+        .option("--calibration", calibration)
+        .option("--seed", seed)
+        .option("--limit", limit)
+        .option("--range", named(arguments.range.to_possible_value()))
+        .option("--percentile", percentile)
+        .option("--target", named(arguments.target.to_possible_value()))
+        .option("--sweep-frames", sweep_frames)
+        .option("--presence-bound", arguments.presence_bound)
+        .option("--mask-bound", arguments.mask_bound)
+        .flag("--sweep", arguments.sweep)
+        .flag("--explain", arguments.explain);
+    if !arguments.keep.is_empty() {
+        step = step.option("--keep", arguments.keep.join(","));
+    }
+    if let Some(version) = &arguments.model_version {
+        step = step.option("--model-version", version);
+    }
+    Ok(Step { seed: Some(*seed), ..step })
+}
+
+fn report(arguments: &Arguments, record: &Record, bounds: &Bounds, shift: &Shift) -> Result<()> {
+    if arguments.json {
+        println!("{}", serde_json::to_string(record)?);
+        return Ok(());
+    }
+    record.print();
+    if bounds.used(shift) > 1.0 {
+        eprintln!(
+            "warning: rounding uses up {:.0} % of the bound\nhint: --sweep finds the layers that cost",
+            bounds.used(shift) * 100.0
+        );
+    }
+    let out = arguments.out.display();
+    println!(
+        "\n{out}: thresholds of the model in half precision do not hold here; go on with\n  \
+         ground eval --bundle {out} --set scenes-tune --records tune.jsonl\n  \
+         ground calibrate --bundle {out} tune.jsonl\n  \
+         ground bundle {out}"
+    );
+    Ok(())
+}
+
+/// A bar on a terminal, lines elsewhere, nothing under --json.
+struct Teller {
+    bar: ProgressBar,
+    json: bool,
+}
+
+impl Teller {
+    fn new(json: bool) -> Self {
+        let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)") {
+            bar.set_style(style);
+        }
+        Self { bar, json }
+    }
+
+    fn begin(&self, what: &str, count: usize) {
+        self.bar.reset();
+        self.bar.set_length(count as u64);
+        self.bar.set_message(what.to_owned());
+    }
+
+    fn done(&self, count: usize) {
+        if self.bar.length().is_some_and(|length| length < count as u64) {
+            self.bar.set_length(count as u64);
+        }
+        self.bar.set_position(count as u64);
+    }
+
+    fn words(&self, words: &str) {
+        if !self.json {
+            self.bar.suspend(|| eprintln!("{words}"));
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

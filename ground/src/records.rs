@@ -1,0 +1,94 @@
+//! Files of records: what they were made with in the first line, one question a line behind it.
+
+use anyhow::{Context, Result, bail};
+use kestrel_link::sha256_hex;
+use kestrel_training::metrics::Record;
+use serde::{Deserialize, Serialize};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The format written and read here.
+pub const FORMAT: u32 = 2;
+
+/// What records were made with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// [`FORMAT`].
+    pub records: u32,
+    /// The model, `name@version`.
+    pub model: String,
+    /// Hash of its three graphs: thresholds are of these graphs only.
+    pub model_hash: String,
+    /// The set.
+    pub set: String,
+    /// Seed of its scenes and questions.
+    pub seed: u64,
+    /// Whether its pictures are photographs; otherwise they are rendered scenes.
+    pub real: bool,
+    /// Whether the gate looked at the pictures first.
+    pub gate: bool,
+    /// The engine that answered.
+    pub engine: String,
+    /// Day of the evaluation.
+    pub date: String,
+}
+
+/// A file of records.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Hex SHA-256 of its bytes.
+    pub sha256: String,
+    /// What it was made with.
+    pub header: Header,
+    /// The questions.
+    pub records: Vec<Record>,
+}
+
+/// Writes a file of records.
+pub fn write(path: &Path, header: &Header, records: &[Record]) -> Result<()> {
+    let file = std::fs::File::create(path).with_context(|| format!("writing {}", path.display()))?;
+    let mut out = std::io::BufWriter::new(file);
+    serde_json::to_writer(&mut out, header)?;
+    out.write_all(b"\n")?;
+    for record in records {
+        serde_json::to_writer(&mut out, record)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush().with_context(|| format!("writing {}", path.display()))
+}
+
+/// Reads a file of records as [`write`] makes it.
+pub fn read(path: &Path) -> Result<Recorded> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    if serde_json::from_str::<Record>(first).is_ok() {
+        bail!(
+            "{}: expected a first line that names the model, got records of an older `ground eval`, which do not say which \
+             graphs made them\nhint: evaluate again with `ground eval --records`",
+            path.display()
+        );
+    }
+    let header: Header = serde_json::from_str(first).with_context(|| {
+        format!("{}:1: expected what the records were made with, as `ground eval --records` writes it", path.display())
+    })?;
+    if header.records != FORMAT {
+        bail!("{}: expected records of format {FORMAT}, got {}", path.display(), header.records);
+    }
+    let records = lines(path, rest, 2)?;
+    Ok(Recorded { path: path.to_owned(), sha256: sha256_hex(text.as_bytes()), header, records })
+}
+
+/// Records alone, one line of JSON each; `first` is the number of the first line.
+pub(crate) fn lines(path: &Path, text: &str, first: usize) -> Result<Vec<Record>> {
+    text.lines()
+        .enumerate()
+        .map(|(i, line)| {
+            let number = first + i;
+            serde_json::from_str(line)
+                .with_context(|| format!("{}:{number}: expected a record as `ground eval` writes it", path.display()))
+        })
+        .collect()
+}

@@ -1,0 +1,252 @@
+//! From records to thresholds with a promise, into a bundle, and the same again from its record of steps.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::released::RELEASED;
+use kestrel_training::metrics::{Kind, Record};
+use kestrel_training::sample::Stratum;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn ground(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ground")).args(arguments).env_remove("KESTREL_DATA").output().unwrap()
+}
+
+/// What a command that must succeed prints.
+fn said(arguments: &[&str]) -> String {
+    let output = ground(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that must fail complains of.
+fn refused(arguments: &[&str]) -> String {
+    let output = ground(arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && !error.contains("panicked"), "{arguments:?}: {error}");
+    error
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { std::fs::copy(&path, &target).map(drop).unwrap() }
+    }
+}
+
+/// A bundle of one's own: the released one.
+fn bundle(folder: &Path) -> (PathBuf, String) {
+    let dir = folder.join("bundle");
+    copy(&Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().join(RELEASED), &dir);
+    let hash = Bundle::open(&dir).unwrap().thresholds.model_hash;
+    (dir, hash)
+}
+
+fn record(scene: usize, expected: Kind, stratum: Stratum, margin: f32) -> Record {
+    Record {
+        set: "scenes-tune".into(),
+        scene: format!("scene {scene}"),
+        frame: "0".into(),
+        text: "the red car".into(),
+        stratum,
+        expected,
+        weak: false,
+        target: if expected == Kind::Mask { 2000 } else { 0 },
+        held_out_phrasing: false,
+        slipped: false,
+        degradation: None,
+        given: Kind::Absent,
+        predicted: 0,
+        intersection: 0,
+        presence: 0.5,
+        features: [margin, 1.0, 1.0],
+        doubt: -4.0,
+        sweep: Vec::new(),
+    }
+}
+
+/// Records as `ground eval --records` writes them: present and absent targets whose margins overlap a little.
+fn records(path: &Path, hash: &str, scenes: usize) {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let header = serde_json::json!({
+        "records": 2, "model": "kestrel-s@test", "model_hash": hash, "set": "scenes-tune", "seed": 0, "real": false,
+        "gate": true, "engine": "tract", "date": "2026-01-01",
+    });
+    let mut lines = vec![header.to_string()];
+    for scene in 0..scenes {
+        let mut add = |expected, stratum, middle: f32| {
+            let record = record(scene, expected, stratum, middle + rng.random_range(-3.0..3.0));
+            lines.push(serde_json::to_string(&record).unwrap());
+        };
+        add(Kind::Absent, Stratum::AbsentCategory, 2.8);
+        add(Kind::Absent, Stratum::WrongRelation, 2.8);
+        add(Kind::Mask, Stratum::Colour, -2.8);
+        add(Kind::Mask, Stratum::Category, -2.8);
+    }
+    std::fs::write(path, lines.join("\n") + "\n").unwrap();
+}
+
+/// The day of the calibration is the one that is noted, so that the same bytes come again on another.
+#[test]
+fn a_promise_goes_into_a_bundle_and_can_be_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, hash) = bundle(folder.path());
+    let (tune, out, work) = (folder.path().join("tune.jsonl"), folder.path().join("out"), folder.path().join("again"));
+    records(&tune, &hash, 400);
+    let told = said(&[
+        "calibrate",
+        text(&tune),
+        "--bundle",
+        text(&dir),
+        "--alpha",
+        "0.1",
+        "--delta",
+        "0.1",
+        "--resplits",
+        "5",
+        "--out",
+        text(&out),
+        "--json",
+    ]);
+    let table: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((table["alpha"].as_f64(), table["thresholds"]["model_hash"].as_str()), (Some(0.1), Some(hash.as_str())));
+    assert_eq!((table["strata"].as_array().unwrap().len(), table["resplits"]["count"].as_u64()), (2, Some(5)));
+    let svg = std::fs::read_to_string(out.join("risk-coverage.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("polyline"));
+    let sealed = Bundle::open(&dir).unwrap();
+    assert!(sealed.thresholds.data.contains("at most 10.0 %"), "{:?}", sealed.thresholds);
+    for name in ["calibration.json", "steps.json"] {
+        assert!(sealed.manifest.files.contains_key(name), "{name} is not sealed");
+    }
+    assert_eq!(
+        std::fs::read(out.join("calibration.json")).unwrap(),
+        std::fs::read(dir.join("calibration.json")).unwrap()
+    );
+
+    let again = |more: &[&str]| {
+        let mut all = vec!["reproduce", text(&dir), "--json", "--work"];
+        all.extend(more);
+        serde_json::from_str::<serde_json::Value>(&said(&all)).unwrap()
+    };
+    let found = again(&[text(&work), "--inputs", text(folder.path())]);
+    assert_eq!(found["steps"][0]["step"], "calibrate");
+    assert_eq!(found["steps"][0]["unverified"], serde_json::Value::Null, "{found}");
+    let state = |found: &serde_json::Value, name: &str| {
+        found["files"].as_array().unwrap().iter().find(|file| file["name"] == name).unwrap()["state"].clone()
+    };
+    for (name, wanted) in [
+        ("thresholds.json", "same"),
+        ("calibration.json", "same"),
+        ("manifest.json", "same"),
+        ("vision.onnx", "taken_over"),
+    ] {
+        assert_eq!(state(&found, name), wanted, "{name}: {found}");
+    }
+
+    // Without the records it says what is missing, and vouches for nothing.
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let found = again(&[text(&folder.path().join("third")), "--inputs", text(&empty)]);
+    assert!(found["steps"][0]["unverified"].as_str().unwrap().contains("tune.jsonl"), "{found}");
+    assert_eq!(state(&found, "thresholds.json"), "taken_over");
+    assert!(refused(&["reproduce", text(&dir), "--work", text(folder.path())]).contains("empty folder"));
+
+    // Changed thresholds are found, even if the manifest was sealed over them.
+    let path = dir.join("thresholds.json");
+    let changed = std::fs::read_to_string(&path).unwrap().replace("\"min_area_pixels\": 8", "\"min_area_pixels\": 1");
+    std::fs::write(&path, changed).unwrap();
+    kestrel_onboard::bundle::seal(&dir, sealed.manifest, None).unwrap();
+    let fourth = folder.path().join("fourth");
+    let differs = ground(&["reproduce", text(&dir), "--work", text(&fourth), "--inputs", text(folder.path())]);
+    let told = String::from_utf8(differs.stdout).unwrap();
+    assert!(!differs.status.success() && told.contains("min_area_pixels 1 again 8"), "{told}");
+}
+
+#[test]
+fn what_cannot_be_promised_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hash, other) = ("1".repeat(64), "2".repeat(64));
+    let place = |name: &str| folder.path().join(name);
+    records(&place("few.jsonl"), &hash, 30);
+    let error = refused(&["calibrate", text(&place("few.jsonl"))]);
+    assert!(error.contains("scenes: wrong relation: 20 scenes of at least 80, 60 missing"), "{error}");
+
+    records(&place("tune.jsonl"), &hash, 400);
+    let out = place("out");
+    let dear = ground(&[
+        "calibrate",
+        text(&place("tune.jsonl")),
+        "--most-false-refusals",
+        "0",
+        "--alpha",
+        "0.03",
+        "--out",
+        text(&out),
+    ]);
+    let (told, error) = (String::from_utf8_lossy(&dear.stdout), String::from_utf8_lossy(&dear.stderr));
+    assert!(!dear.status.success() && error.contains("nothing is written"), "{told}{error}");
+    assert!(told.contains("clear targets refused") && !out.join("calibration.json").exists(), "{told}");
+    assert!(out.join("risk-coverage.svg").is_file());
+
+    records(&place("other.jsonl"), &other, 10);
+    let error = refused(&["calibrate", text(&place("tune.jsonl")), text(&place("other.jsonl"))]);
+    assert!(error.contains("evaluate one model"), "{error}");
+
+    let lines = std::fs::read_to_string(place("few.jsonl")).unwrap();
+    std::fs::write(place("old.jsonl"), lines.split_once('\n').unwrap().1).unwrap();
+    let error = refused(&["calibrate", text(&place("old.jsonl"))]);
+    assert!(error.contains("older `ground eval`") && error.contains("hint:"), "{error}");
+    std::fs::write(place("garbage.jsonl"), "{\n").unwrap();
+    let error = refused(&["calibrate", text(&place("garbage.jsonl"))]);
+    assert!(error.contains("garbage.jsonl:1"), "{error}");
+    std::fs::write(place("cut.jsonl"), format!("{lines}{{\"set\":")).unwrap();
+    let error = refused(&["calibrate", text(&place("cut.jsonl"))]);
+    assert!(error.contains("cut.jsonl:122"), "{error}");
+    let error = refused(&["calibrate"]);
+    assert!(error.contains("<RECORDS>"), "{error}");
+    let error = refused(&["calibrate", "gate"]);
+    assert!(error.contains("KESTREL_DATA"), "{error}");
+}
+
+#[test]
+fn thresholds_are_of_one_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, hash) = bundle(folder.path());
+    let place = |name: &str| folder.path().join(name);
+    records(&place("other.jsonl"), &"2".repeat(64), 400);
+    let error = refused(&["calibrate", text(&place("other.jsonl")), "--bundle", text(&dir)]);
+    assert!(error.contains("expected records of the graphs") && error.contains(&hash), "{error}");
+
+    // A table of another model, and one of this.
+    let ask = |records: &str, out: &str| {
+        said(&["calibrate", text(&place(records)), "--alpha", "0.1", "--delta", "0.1", "--out", text(&place(out))]);
+        place(out).join("calibration.json")
+    };
+    let foreign = ask("other.jsonl", "foreign");
+    let error = refused(&["calibrate", "apply", text(&foreign), "--bundle", text(&dir)]);
+    assert!(error.contains("calibrate this model"), "{error}");
+    records(&place("mine.jsonl"), &hash, 400);
+    let mine = ask("mine.jsonl", "mine");
+    said(&["calibrate", "apply", text(&mine), "--bundle", text(&dir)]);
+    assert!(Bundle::open(&dir).unwrap().thresholds.data.contains("at most 10.0 %"));
+
+    // New graphs make the old thresholds void; `begin` writes some that mean nothing, for the evaluation.
+    std::fs::remove_file(dir.join("thresholds.json")).unwrap();
+    let told = said(&["calibrate", "begin", text(&dir)]);
+    let begun = Bundle::open(&dir).unwrap();
+    assert!(told.contains("mean nothing") && begun.thresholds.data == "not calibrated");
+    assert!(!begun.manifest.files.contains_key("calibration.json"), "a promise of thresholds that are gone");
+
+    // Few records: by rule, and it says so.
+    said(&["calibrate", text(&place("mine.jsonl")), "--bundle", text(&dir), "--without-promise"]);
+    assert!(Bundle::open(&dir).unwrap().thresholds.data.contains("nothing promised"));
+}

@@ -1,0 +1,129 @@
+//! `onboard soak`: a flight with faults, and whether it held.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kestrel_onboard::soak::{Length, Report, SoakOptions, soak};
+
+use super::{ModelArguments, hinted};
+
+/// Steps of the progress bar.
+const STEPS: u64 = 1000;
+
+#[derive(Debug, Args)]
+pub(super) struct Soak {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// How long to fly, e.g. 0.5 or 60.
+    #[arg(long, default_value_t = 1.0, conflicts_with = "frames")]
+    minutes: f64,
+    /// How many frames to show, in place of --minutes.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    frames: Option<u64>,
+    /// Frames per second of the camera.
+    #[arg(long, default_value_t = 30.0)]
+    frames_per_second: f64,
+    /// Make the engine take this much longer for each frame: 330 makes it see about three a second.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    slower_millis: u64,
+    /// An outcome that takes longer is refused as too late; the engine is made to stall for up to ten times as long.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    deadline_millis: u64,
+    /// What to ask.
+    #[arg(long, default_value = "the red square")]
+    ask: String,
+    /// Let degraded pictures pass.
+    #[arg(long)]
+    no_gate: bool,
+    /// The same number makes the same faults.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// By how much memory may grow between the second third of the flight and the last one.
+    #[arg(long, value_name = "MEGABYTES", default_value_t = 64)]
+    growth_megabytes: u64,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Soak {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let options = self.options()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("start the asynchronous runtime")?;
+        let is_shown = !self.json && std::io::stderr().is_terminal();
+        let bar = if is_shown { ProgressBar::new(STEPS) } else { ProgressBar::hidden() };
+        bar.set_style(ProgressStyle::with_template("{bar:40} {percent} % {msg} ({elapsed})")?);
+        let told = |progress: kestrel_onboard::soak::Progress| {
+            bar.set_position((progress.done * STEPS as f64) as u64);
+            let megabytes = progress.memory_bytes / 1_000_000;
+            bar.set_message(format!("{} frames, {} faults, {megabytes} MB", progress.frames, progress.faults));
+        };
+        let report = runtime.block_on(soak(&options, told)).map_err(|error| hinted(&error, error.hint()))?;
+        bar.finish_and_clear();
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            print(&report);
+        }
+        Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn options(&self) -> anyhow::Result<SoakOptions> {
+        let hint = "`onboard soak --help` says what can be given";
+        for (name, value, most) in
+            [("--minutes", self.minutes, 100_000.0), ("--frames-per-second", self.frames_per_second, 1000.0)]
+        {
+            // Written so that NaN fails too.
+            if !(value > 0.0 && value <= most) {
+                return Err(hinted(format!("{name}: expected above 0 and at most {most}, got {value}"), hint));
+            }
+        }
+        let time = Duration::try_from_secs_f64(self.minutes * 60.0).map_err(|error| hinted(error, hint))?;
+        Ok(SoakOptions {
+            bundle: self.model.open_bundle()?.dir,
+            engine: self.model.engine(self.json),
+            text: self.ask.clone(),
+            gate: !self.no_gate,
+            length: self.frames.map_or(Length::Time(time), Length::Frames),
+            frames_per_second: self.frames_per_second,
+            slower: Duration::from_millis(self.slower_millis),
+            deadline: Duration::from_millis(self.deadline_millis),
+            seed: self.seed,
+            most_growth_bytes: self.growth_megabytes.saturating_mul(1_000_000),
+        })
+    }
+}
+
+fn print(report: &Report) {
+    let Report { frames, memory, .. } = report;
+    println!("{} on {}, seed {}, {:.1} s", report.model, report.engine, report.seed, report.seconds);
+    println!(
+        "frames: {} published, {} taken, {} replaced, {} lost, {} dropped by the node",
+        frames.published, frames.taken, frames.replaced, frames.lost, frames.dropped
+    );
+    println!("outcomes: {} segmented, {} refused; {} single queries", report.segmented, report.refused, report.queries);
+    for (name, count) in &report.heard {
+        println!("  heard {name:<24} {count:>8}");
+    }
+    for (name, count) in &report.faults {
+        println!("  fault {name:<24} {count:>8}");
+    }
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    println!(
+        "memory: {:.1} MB at most in the second third, {:.1} MB in the last",
+        megabytes(memory.middle_bytes),
+        megabytes(memory.last_bytes)
+    );
+    match &report.broken[..] {
+        [] => println!("every promise held"),
+        broken => broken.iter().for_each(|what| println!("BROKEN: {what}")),
+    }
+}

@@ -1,0 +1,79 @@
+//! The thread that writes a record.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::error::RecordError;
+use super::messages::Losses;
+use super::recorder::Waiting;
+use super::state::RecordState;
+use super::write::FlightFile;
+use crate::camera::unix_nanos;
+
+/// A chunk ends at this size, or after [`CHUNK_EVERY`].
+const CHUNK_BYTES: u64 = 1024 * 1024;
+/// A killed program loses at most what it saw in this time.
+const CHUNK_EVERY: Duration = Duration::from_secs(1);
+
+/// How a record ended.
+pub(super) enum Ended {
+    WithFlight,
+    AtSize,
+}
+
+/// Writes what comes until the flight ends or the record is large enough.
+pub(super) fn write(
+    events: &Receiver<Waiting>,
+    mut file: FlightFile<BufWriter<File>>,
+    shared: &RecordState,
+    most_bytes: u64,
+) -> Result<Ended, RecordError> {
+    let mut flushed = Instant::now();
+    let ended = loop {
+        match events.recv_timeout(CHUNK_EVERY) {
+            Ok(Waiting { event, weight }) => {
+                let written = file.take(&event);
+                drop(event);
+                shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
+                written?;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break Ended::WithFlight,
+        }
+        take_refusals(&mut file, shared)?;
+        if file.pending() >= CHUNK_BYTES || flushed.elapsed() >= CHUNK_EVERY {
+            tell_losses(&mut file, shared)?;
+            file.flush()?;
+            flushed = Instant::now();
+        }
+        if most_bytes > 0 && file.bytes() >= most_bytes {
+            break Ended::AtSize;
+        }
+    };
+    take_refusals(&mut file, shared)?;
+    tell_losses(&mut file, shared)?;
+    file.conclude(shared.totals());
+    let why = match ended {
+        Ended::WithFlight => "the flight ended",
+        Ended::AtSize => "it reached its largest size",
+    };
+    let file = file.end(why)?.into_inner().map_err(|error| RecordError::write(error.into_error()))?;
+    file.sync_all().map_err(RecordError::write)?;
+    Ok(ended)
+}
+
+fn take_refusals(file: &mut FlightFile<BufWriter<File>>, shared: &RecordState) -> Result<(), RecordError> {
+    shared.take_refusals().iter().try_for_each(|refusal| file.take(refusal))
+}
+
+fn tell_losses(file: &mut FlightFile<BufWriter<File>>, shared: &RecordState) -> Result<(), RecordError> {
+    let losses = shared.losses();
+    if file.losses(losses, unix_nanos())? {
+        let Losses { frames, outcomes } = losses;
+        tracing::warn!("the record lacks {frames} frames and {outcomes} outcomes: writing is slower than looking");
+    }
+    Ok(())
+}

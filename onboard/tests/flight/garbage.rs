@@ -1,0 +1,124 @@
+//! Hostile bytes on every key that a drone listens to.
+
+use std::path::Path;
+
+use kestrel_link::{Outcome, PushPhase, PushState, Query, decode, encode};
+use kestrel_onboard::camera::Origin;
+use kestrel_onboard::node::Limits;
+use zenoh::qos::CongestionControl;
+
+use crate::network::{PATIENCE, Pair, first, first_reply};
+use crate::push::{as_it_is, push, slots};
+use crate::red::{self, RED, picture, query};
+use crate::sources::{camera, until};
+
+/// Every attack that lies beside the link's tests, and bytes that are of no kind at all.
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("link/attacks");
+    let mut corpus = vec![vec![], vec![0], vec![0xff; 100], vec![0x9b; 9], vec![0xa0; 4096], vec![0xf6; 70_000]];
+    corpus.push(b"GET / HTTP/1.1\r\n\r\n".to_vec());
+    corpus.push(vec![0x5f; 1 << 20]);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let lines = text.lines().map(|line| line.split('#').next().unwrap());
+        let hex: String = lines.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect();
+        corpus.push((0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect());
+    }
+    assert!(corpus.len() >= 38, "only {} attacks found", corpus.len());
+    corpus
+}
+
+/// What comes back for these bytes on a queryable.
+async fn exchange(pair: &Pair, key: String, payload: Vec<u8>) -> Result<Vec<u8>, String> {
+    first_reply(&pair.get(key, payload).await).await
+}
+
+/// Setup: a drone with model slots and a camera on the network. Fault: every attack that there is, asked, published and
+/// deleted on every key that it listens to, and on those that it speaks on.
+/// Expected: queries and offers are refused with a hint, frames are lost; a good query after each round is answered.
+/// Invariant: one answer for every message that wants one; frames in = segmented + refused + counted drops; the drone is
+/// ready, takes a push, and has lost no frame but garbage.
+///
+/// Promise: P1, P6, P13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_on_every_key_harms_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    red::write(&at("first"), "1", None);
+    let limits = Limits { reuse_frame: PATIENCE, deadline: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() };
+    let pair = Pair::start(slots(&at("slots"), Some(&at("first"))), limits).await;
+    let feed = pair.node.feed(camera(Origin::Zenoh(None))).unwrap();
+    let (drone, node) = (&pair.drone, &pair.node);
+    node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
+    let spoken_on = [drone.outcome("a").unwrap(), drone.health(), drone.model_state(), drone.alive()];
+    let mut asked = 0;
+    for (number, bytes) in corpus().into_iter().enumerate() {
+        let error = exchange(&pair, drone.query(), bytes.clone()).await.expect_err("a query is refused");
+        assert!(error.contains("hint: "), "{error}");
+        let state = exchange(&pair, drone.model_push(), bytes.clone()).await.expect("an offer is refused in words");
+        let state: PushState = decode(&state).unwrap();
+        assert!(matches!(&state.phase, PushPhase::Refused { why } if why.contains("hint: ")), "{state:?}");
+        for key in [drone.query(), drone.model_push(), drone.camera()].iter().chain(&spoken_on) {
+            let put = pair.operator.put(key.clone(), bytes.clone()).congestion_control(CongestionControl::Block);
+            put.attachment(bytes.clone()).await.unwrap();
+            pair.operator.delete(key.clone()).congestion_control(CongestionControl::Block).await.unwrap();
+        }
+        if number.is_multiple_of(10) {
+            asked += 1;
+            let reply = pair.ask(&query(&format!("good-{asked}"), "red square")).await.unwrap();
+            assert!(matches!(reply.outcome, Outcome::Segmented { .. }), "{reply:?}");
+        }
+    }
+    // Both queryables at once.
+    let everything = format!("kestrel/{drone}/**");
+    let answers = pair.get(everything, vec![0xff; 10]).await;
+    while let Ok(reply) = tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap() {
+        if let Ok(sample) = reply.into_result() {
+            let state: PushState = decode(&sample.payload().to_bytes()).unwrap();
+            assert!(matches!(state.phase, PushPhase::Refused { .. }), "{state:?}");
+        }
+    }
+    until("garbage is counted", || node.camera_counts().lost + node.camera_counts().replaced > 0).await;
+    let (health, counts) = (node.health(), node.camera_counts());
+    assert_eq!((counts.frames, counts.failures), (0, 0), "no frame was made of garbage");
+    assert_eq!((health.frames_in, health.segmented, health.refused), (1, asked, 0));
+    assert!(health.degraded.iter().all(|line| !line.contains("same name")), "{health:?}");
+    drop(feed);
+    let phase = push(&pair, red::write(&at("second"), "2", Some(&red::key())), as_it_is).await;
+    assert_eq!(phase, PushPhase::Committed);
+    assert_eq!(node.health().model, "red@2");
+    pair.stop().await;
+}
+
+/// Setup: a drone. Fault: queries that are whole and mean harm: ids and texts at their limits, in every writing.
+/// Expected: each has one outcome. Invariant: what is valid is answered, however odd it is.
+///
+/// Promise: P1, P12, P13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_queries_are_answered_once() {
+    let (_folder, source) = crate::network::folder();
+    let pair = Pair::start(source, Limits { reuse_frame: PATIENCE, deadline: PATIENCE, ..Limits::default() }).await;
+    pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
+    let texts = [
+        "красный квадрат",
+        "红色的方块",
+        "\u{202e}erauqs der",
+        "🟥🟥🟥",
+        "'; DROP TABLE masks; --",
+        "<SEG>[SEG]<none:absent>",
+    ];
+    let long = "red ".repeat(128);
+    let mut outcomes = 0;
+    for (number, text) in texts.iter().copied().chain([long.as_str()]).enumerate() {
+        let odd = Query { id: format!("{}{number}", "i".repeat(60)), ..query("", text) };
+        let answers = pair.get(pair.drone.query(), encode(&odd).unwrap()).await;
+        let reply = first(&answers).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        if let Outcome::Refused(refusal) = &reply.outcome {
+            assert!(!refusal.advice.is_empty(), "{reply:?}");
+        }
+        outcomes += 1;
+    }
+    let health = pair.node.health();
+    assert_eq!(health.segmented + health.refused, outcomes);
+    pair.stop().await;
+}
