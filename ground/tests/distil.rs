@@ -30,15 +30,16 @@ fn a_run_teaches_a_narrower_one_and_both_are_judged() {
     let dir = tempfile::tempdir().unwrap();
     let runs = dir.path();
     let (wide, narrow) = (recipe("smoke.toml"), recipe("smoke-distil.toml"));
-    refused(runs, &["distil", &wide], &["[distil]", "ground train"]);
-    refused(runs, &["distil", &narrow], &["distil.teacher", "--teacher"]);
-    refused(runs, &["distil", &narrow, "--teacher", "nowhere"], &["the teacher's model is missing"]);
+    let (wide, narrow) = (wide.as_str(), narrow.as_str());
+    refused(runs, &["distil", wide], &["[distil]", "ground train"]);
+    refused(runs, &["distil", narrow], &["distil.teacher", "--teacher"]);
+    refused(runs, &["distil", narrow, "--teacher", "nowhere"], &["the teacher's model is missing"]);
 
-    let trained = ground(runs, &["train", &wide]);
+    let trained = ground(runs, &["train", wide]);
     assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
     let (teacher, student) = (runs.join("smoke"), runs.join("smoke-distil"));
     let teacher = teacher.to_str().unwrap();
-    let done = ground(runs, &["distil", &narrow, "--teacher", teacher, "--table", "--pictures", "2"]);
+    let done = ground(runs, &["distil", narrow, "--teacher", teacher, "--table", "--pictures", "2"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let read = |name: &str| std::fs::read_to_string(student.join(name)).unwrap();
     let table: serde_json::Value = serde_json::from_str(&read("table.json")).unwrap();
@@ -46,7 +47,7 @@ fn a_run_teaches_a_narrower_one_and_both_are_judged() {
     assert_eq!(read("table.md").trim(), String::from_utf8(done.stdout).unwrap().trim());
 
     // A finished run is judged again without a step, beside another one.
-    let again = ["distil", &narrow, "--teacher", teacher, "--resume", "--beside", teacher, "--pictures", "1", "--json"];
+    let again = ["distil", narrow, "--teacher", teacher, "--resume", "--beside", teacher, "--pictures", "1", "--json"];
     let done = ground(runs, &again);
     let told: serde_json::Value = serde_json::from_slice(&done.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&done.stderr)));
@@ -55,7 +56,7 @@ fn a_run_teaches_a_narrower_one_and_both_are_judged() {
     // The bundle tells how its model was made, in words that `ground reproduce` runs.
     let (model, bundle) = (student.join("model.safetensors"), runs.join("bundle"));
     let export = ["export", model.to_str().unwrap(), "--out", bundle.to_str().unwrap()];
-    let made = ground(runs, &[&export[..], &["--recipe", &narrow, "--teacher", teacher]].concat());
+    let made = ground(runs, &[&export[..], &["--recipe", narrow, "--teacher", teacher]].concat());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let steps: serde_json::Value = serde_json::from_slice(&std::fs::read(bundle.join("steps.json")).unwrap()).unwrap();
     let command =

@@ -108,7 +108,7 @@ fn a_few_steps_bring_a_student_nearer_to_its_teacher() {
     let mut recipe = student(&teacher(&runs.path().join("known"), &sizes(), 1));
     recipe.workers = 1;
     recipe.data.scenes = 2;
-    recipe.data.degraded_share = 0.0;
+    recipe.distil.as_mut().unwrap().degraded = 0.0;
     recipe.checkpoint_steps = 1000;
     let phase = recipe.phases[0].clone();
     let phase = Phase { steps: 30, warm_up_steps: 2, learning_rate: 4e-3, chains: 0, final_share: 0.5, ..phase };

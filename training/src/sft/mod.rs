@@ -1,7 +1,8 @@
 //! Supervised fine-tuning: a recipe in, checkpoints out.
 //!
 //! [`train`] reads samples from the cache, runs them through the model one per thread ([`pass`]), sums their gradients
-//! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]).
+//! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]). A teacher may
+//! stand beside the labels ([`distil`]).
 
 pub mod chain;
 pub mod checkpoint;
@@ -229,8 +230,10 @@ impl Run<'_> {
         let words = (special.answers(), special.pad);
         let tutor = self.teacher.zip(recipe.distil.as_ref());
         let tutor = tutor.map(|(teacher, distil)| Tutor::new(teacher, params, distil, phase, words));
+        let degraded = recipe.distil.as_ref().map_or(0.0, |distil| distil.degraded);
         let worker = |_| {
-            let worker = Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen));
+            let maker = Maker::new(&config, phase, tokenizer);
+            let worker = Worker::new(maker, self.adam.sums(&phase.frozen)).degrading(degraded);
             let worker = if phase.kept > 0 { worker.keeping(&kept) } else { worker };
             match &tutor {
                 Some(tutor) => worker.taught_by(tutor),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{CpuStorage, Storage, Tensor};
 
-use super::distil::{Glasses, Tutor};
+use super::distil::{Glasses, Tutor, viewed};
 use super::example::Maker;
 use super::idle::Idle;
 use super::kept::Kept;
@@ -27,17 +27,24 @@ pub struct Worker<'a> {
     kept: Option<&'a Kept>,
     /// What teaches beside the labels, and this thread's buffers to look at pictures at its size.
     tutor: Option<(&'a Tutor<'a>, Glasses)>,
+    /// Share of clear pictures that are seen degraded.
+    degraded: f32,
 }
 
 impl<'a> Worker<'a> {
     /// A worker with these buffers.
     pub fn new(maker: Maker<'a>, sums: Vec<Vec<f32>>) -> Self {
-        Self { maker, sums, kept: None, tutor: None }
+        Self { maker, sums, kept: None, tutor: None, degraded: 0.0 }
     }
 
     /// The same, whose frozen vision part sees no picture twice.
     pub(super) fn keeping(self, kept: &'a Kept) -> Self {
         Self { kept: Some(kept), ..self }
+    }
+
+    /// The same, which sees a share of clear pictures degraded.
+    pub(super) fn degrading(self, degraded: f32) -> Self {
+        Self { degraded, ..self }
     }
 
     /// The same, which learns from a teacher too.
@@ -53,22 +60,29 @@ impl<'a> Worker<'a> {
         mine: &[(usize, u64)],
         idle: &Idle,
     ) -> Result<Measured> {
-        let Self { maker, sums, kept, tutor } = self;
+        let Self { maker, sums, kept, tutor, degraded } = self;
         let mut measured = (Values::default(), Times::default());
         sums.iter_mut().for_each(|sum| sum.fill(0.0));
         for &(index, seed) in mine {
             let mut clock = Instant::now();
             let mut stores = Vec::with_capacity(3);
             if !maker.phase.blind {
-                let sample = cache.get(index)?;
+                let (sample, anew) = viewed(cache.get(index)?, *degraded, maker.phase.queries, seed)?;
+                // What is seen through a view of its own is seen once.
+                let number = (!anew).then_some(index);
                 let mut example = maker.draw(&sample, seed)?;
                 lap(&mut clock, &mut measured.1.prepare);
                 if let Some(kept) = kept {
-                    example.seen = Some(kept.view(index, || idle.busy(|| see(setup, &example)))?);
+                    let look = || idle.busy(|| see(setup, &example));
+                    let seen = match number {
+                        Some(number) => kept.view(number, look)?,
+                        None => look()?,
+                    };
+                    example.seen = Some(seen);
                     lap(&mut clock, &mut measured.1.vision);
                 }
                 if let Some((tutor, glasses)) = tutor {
-                    let lesson = || tutor.lesson(glasses, setup.config, (&sample, index), &example, seed);
+                    let lesson = || tutor.lesson(glasses, setup.config, (&sample, number), &example, seed);
                     let lesson = idle.busy(lesson)?;
                     example.lesson = Some(lesson);
                     lap(&mut clock, &mut measured.1.teacher);

@@ -127,8 +127,8 @@ impl<'a> Tutor<'a> {
         Glasses { scratch: Scratch::default(), buffer: Array4::zeros((1, 3, side, side)) }
     }
 
-    /// What the teacher says of an `example` that a student of these sizes is about to learn from, drawn with `seed` from the
-    /// `sample` of number `index`.
+    /// What the teacher says of an `example` that a student of these sizes is about to learn from, drawn with `seed` from a
+    /// `sample`; where that has a `number` its view may be kept.
     ///
     /// # Errors
     /// When the picture cannot be resized, or the model fails.
@@ -136,11 +136,15 @@ impl<'a> Tutor<'a> {
         &self,
         glasses: &mut Glasses,
         student: &Config,
-        (sample, index): (&Sample, usize),
+        (sample, number): (&Sample, Option<usize>),
         example: &Example,
         seed: u64,
     ) -> Result<Lesson> {
-        let seen = self.kept.view(index, || self.see(glasses, student, sample, example))?;
+        let mut see = || self.see(glasses, student, sample, example);
+        let seen = match number {
+            Some(number) => self.kept.view(number, see)?,
+            None => see()?,
+        };
         let mut lesson = Lesson { terms: self.terms, temperature: self.temperature, ..Lesson::default() };
         if self.terms.features > 0.0 {
             lesson.maps = self.maps(student, &seen)?;
@@ -193,7 +197,7 @@ impl<'a> Tutor<'a> {
             ("fine", &seen.fine, config.mask_side(), own.mask_side()),
         ]
         .into_iter()
-        .map(|(name, map, from, to)| {
+        .map(|(name, map, from, to)| -> Result<Map> {
             let Rows { width, values } = Rows::of(map)?;
             Ok(Map { name, width, cells: resample(&values, width, from, to) })
         })

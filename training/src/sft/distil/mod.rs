@@ -6,9 +6,11 @@
 
 mod learn;
 mod lesson;
+mod views;
 
 pub(super) use learn::{Spoken, says, sees, thinks};
 pub use lesson::{Glasses, Lesson, Tutor};
+pub(super) use views::viewed;
 
 use std::path::Path;
 

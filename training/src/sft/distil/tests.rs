@@ -60,7 +60,7 @@ impl Bench {
 
     fn lesson(&self, teacher: &Teacher, distil: &Distil, sample: &Sample, example: &Example) -> Lesson {
         let tutor = Tutor::new(teacher, &self.params, distil, &self.phase, self.words());
-        tutor.lesson(&mut tutor.glasses(), &self.config, (sample, 0), example, SEED).unwrap()
+        tutor.lesson(&mut tutor.glasses(), &self.config, (sample, None), example, SEED).unwrap()
     }
 
     /// Nothing but the lesson is learnt.
@@ -195,6 +195,26 @@ fn clear_degraded_and_absent_are_all_in_the_lessons() {
         }
     }
     assert!(classes.contains(&0) && classes.contains(&1), "{classes:?}");
+}
+
+/// What would break: a resumed run that sees other views, or a view that what was written of a clear picture is asked in.
+#[test]
+fn a_view_is_its_seeds_and_of_clear_pictures_only() {
+    let bench = Bench::new();
+    let sample = &bench.scenes(0.0, 0..1)[0];
+    let looked = |share: f32, seed: u64| viewed(sample.clone(), share, 8, seed).unwrap();
+    let (same, changed) = looked(0.0, 1);
+    assert!(!changed && same.degradation.is_none() && same.asks == sample.asks);
+    let changed = (0..200).filter(|seed| looked(0.3, *seed).1).count();
+    assert!((40..80).contains(&changed), "{changed}");
+    let (first, second) = (looked(1.0, 7).0, looked(1.0, 7).0);
+    assert!(first.degradation.is_some() && first.degradation == second.degradation && first.asks == second.asks);
+    assert!(first.picture.image == second.picture.image && first.picture.image != sample.picture.image);
+    let again = viewed(first.clone(), 1.0, 8, 8).unwrap();
+    assert!(!again.1 && again.0.degradation == first.degradation);
+    let mut written = sample.clone();
+    written.asks[0].written = true;
+    assert!(!viewed(written, 1.0, 8, 7).unwrap().1);
 }
 
 /// What would break: fast answers drawn to what the chains of other questions conclude.

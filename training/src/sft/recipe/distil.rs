@@ -26,6 +26,9 @@ pub struct Distil {
     /// Pictures at most of which is kept, in memory, what the teacher's vision sees: 14 MB each at 1024 pixels.
     #[serde(skip_serializing_if = "none")]
     pub kept: usize,
+    /// Share of clear pictures that are seen, by student and teacher, through a degraded view drawn anew each time: with
+    /// `data.degraded_share = 0` every picture is seen clear and degraded.
+    pub degraded: f32,
     /// What logits of tokens are divided by before they are compared.
     pub temperature: f32,
     /// What each part weighs.
@@ -34,7 +37,15 @@ pub struct Distil {
 
 impl Default for Distil {
     fn default() -> Self {
-        Self { teacher: None, itself: false, image: None, kept: 0, temperature: 2.0, weights: Terms::default() }
+        Self {
+            teacher: None,
+            itself: false,
+            image: None,
+            kept: 0,
+            degraded: 0.0,
+            temperature: 2.0,
+            weights: Terms::default(),
+        }
     }
 }
 
@@ -103,6 +114,9 @@ impl Distil {
         if let Some((name, weight)) = self.weights.named().into_iter().find(|(_, weight)| !sound(*weight)) {
             return wrong(&format!("weights.{name}"), "a weight of 0 or more", weight.to_string());
         }
+        if !(0.0..=1.0).contains(&self.degraded) {
+            return wrong("degraded", "a share from 0 to 1", self.degraded.to_string());
+        }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return wrong("temperature", "a number above 0", self.temperature.to_string());
         }
@@ -162,6 +176,8 @@ mod tests {
             ("[distil]\ntemperature = 0.0", "distil.temperature"),
             ("[distil]\ntemperature = nan", "distil.temperature"),
             ("[distil]\nimage = 100", "distil.image"),
+            ("[distil]\ndegraded = 1.5", "distil.degraded"),
+            ("[distil]\ndegraded = nan", "distil.degraded"),
             ("[distil]\nteacher = \"a\"\nitself = true", "false where a teacher is named"),
             ("[distil]\nitself = true\nimage = 256\nkept = 4", "distil.kept"),
             ("[distil]\nitself = true", "nothing can be learnt"),
