@@ -82,6 +82,11 @@ fn table(arguments: &Arguments, recipe: &Recipe, folder: &Path) -> Result<()> {
     let about = format!("The student of this recipe, at {} px.", phase.image);
     let (folder, file) = (folder.to_path_buf(), MODEL.to_owned());
     judged.push(Judged { name: recipe.name.clone(), about, folder: folder.clone(), file, image: phase.image });
+    for (at, model) in judged.iter().enumerate() {
+        if judged[..at].iter().any(|other| other.name == model.name) {
+            bail!("--beside: expected a run of each name once, got two called {}", model.name);
+        }
+    }
     // Others are there to be compared with; without any, the teacher is.
     let reference = judged[usize::from(!arguments.beside.is_empty())].name.clone();
 

@@ -118,7 +118,7 @@ fn a_few_steps_bring_a_student_nearer_to_its_teacher() {
         .iter()
         .map(|part| logged(&done.folder, &["values", "distil", part]))
         .collect();
-    let total: Vec<f64> = (0..30).map(|step| parts.iter().map(|part| part[step]).sum()).collect();
+    let total: Vec<f64> = (0..30).map(|step| parts.iter().map(|part| part[step]).sum::<f64>()).collect();
     let mean = |l: &[f64]| l.iter().sum::<f64>() / l.len() as f64;
     let (before, after) = (mean(&total[..4]), mean(&total[26..]));
     assert!(after < 0.8 * before, "{before} to {after}: {total:?}");
