@@ -10,6 +10,7 @@ use kestrel_models::export::{Room, explain, export, open_vision};
 use kestrel_models::kestrel::Config;
 use kestrel_models::tokenizer::{self, QueryTokenizer};
 use kestrel_models::weights::{Weights, checkpoint};
+use kestrel_training::sft::recipe::model_files;
 use kestrel_training::sft::{self, TOKENIZER};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,9 @@ pub struct Arguments {
     /// The folder that the training began from, for the record of steps.
     #[arg(long, requires = "recipe")]
     trained_from: Option<PathBuf>,
+    /// The teacher of the training, as `ground distil --teacher` took it, for the record of steps.
+    #[arg(long, requires = "recipe")]
+    teacher: Option<PathBuf>,
     /// Free text for the manifest, `key=value`; may be given several times.
     #[arg(long, value_parser = pair)]
     provenance: Vec<(String, String)>,
@@ -79,12 +83,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn note(arguments: &Arguments) -> Result<()> {
     let out = &arguments.out;
     if let Some(recipe) = &arguments.recipe {
-        let mut step = Step::new("train").input(recipe)?;
+        let command = if arguments.teacher.is_some() { "distil" } else { "train" };
+        let mut step = Step::new(command).input(recipe)?;
         if let Some(from) = &arguments.trained_from {
             step = step.option("--from", INPUTS);
             for name in [sft::checkpoint::MODEL, TOKENIZER] {
                 step = step.beside(&from.join(name))?;
             }
+        }
+        if let Some(teacher) = &arguments.teacher {
+            let (model, words) = model_files(teacher);
+            step = step.word("--teacher").input(&model)?.beside(&words)?;
         }
         let text = std::fs::read_to_string(recipe).with_context(|| format!("reading {}", recipe.display()))?;
         let seed = toml::from_str::<toml::Table>(&text)?.get("seed").and_then(toml::Value::as_integer);

@@ -1,7 +1,7 @@
 //! What the operator and the trainer run: one module a command, see `main`.
 //!
 //! The operator's way: [`demo`], [`ask`], [`push`], [`simulate`], [`doctor`].
-//! The trainer's: [`data`], [`train`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`quantise`],
+//! The trainer's: [`data`], [`train`], [`distil`], [`grpo`], [`ablate`], [`export`], [`eval`], [`follow`], [`score`], [`quantise`],
 //! [`calibrate`], [`bundle`], [`reproduce`], [`estimate`]. [`records`] go from evaluation to calibration, [`steps`] from every
 //! command into the bundle.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod calibrate;
 pub mod data;
 pub mod demo;
+pub mod distil;
 pub mod doctor;
 pub mod draft;
 pub mod engine;

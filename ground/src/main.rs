@@ -26,6 +26,8 @@ enum Command {
     Data(ground::data::Arguments),
     /// Train a model by a recipe.
     Train(ground::train::Arguments),
+    /// Train a model by a recipe that names a teacher, and judge teacher and student side by side.
+    Distil(ground::distil::Arguments),
     /// Reinforce a trained model by a recipe: rollouts, rewards, policy gradient.
     Grpo(ground::grpo::Arguments),
     /// Train the arms of an experiment from one model, judge them alike and write one table.
@@ -64,6 +66,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ask(a) => ground::ask::run(&a),
         Command::Data(a) => ground::data::run(&a),
         Command::Train(a) => ground::train::run(&a),
+        Command::Distil(a) => ground::distil::run(&a),
         Command::Grpo(a) => ground::grpo::run(&a),
         Command::Ablate(a) => ground::ablate::run(&a),
         Command::Export(a) => ground::export::run(&a),

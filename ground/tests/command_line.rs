@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["demo"],
     &["ask"],
@@ -12,6 +12,7 @@ const COMMANDS: [&[&str]; 27] = [
     &["data", "check"],
     &["data", "show"],
     &["train"],
+    &["distil"],
     &["grpo"],
     &["ablate"],
     &["export"],

@@ -60,6 +60,15 @@ pub type Samples = Box<dyn Iterator<Item = Result<Sample>> + Send>;
 /// # Errors
 /// When the name is unknown or a data set is missing or broken.
 pub fn set(name: &str, seed: u64, limit: Option<usize>, data: Option<&Path>) -> Result<Samples> {
+    set_at(name, SIZE, seed, limit, data)
+}
+
+/// As [`set`], with rendered scenes of `size` pixels a side: the same scenes with more or less detail, so that other questions
+/// may be asked about them than in the frozen set. Real pictures stay at [`SIZE`].
+///
+/// # Errors
+/// As [`set`].
+pub fn set_at(name: &str, size: u32, seed: u64, limit: Option<usize>, data: Option<&Path>) -> Result<Samples> {
     let real = |folder: &str, split: Split| -> Result<Samples> {
         let path = data.unwrap_or(Path::new("$KESTREL_DATA")).join(folder);
         if !path.is_dir() {
@@ -70,11 +79,11 @@ pub fn set(name: &str, seed: u64, limit: Option<usize>, data: Option<&Path>) -> 
         Ok(from_records(records, seed, limit))
     };
     match name {
-        "scenes" | "scenes-test" => Ok(from_scenes(TEST_SEED, seed, limit.unwrap_or(TEST_SCENES), vec![])),
-        "scenes-tune" => Ok(from_scenes(TUNE_SEED, seed, limit.unwrap_or(TUNE_SCENES), vec![])),
+        "scenes" | "scenes-test" => Ok(from_scenes((TEST_SEED, size), seed, limit.unwrap_or(TEST_SCENES), vec![])),
+        "scenes-tune" => Ok(from_scenes((TUNE_SEED, size), seed, limit.unwrap_or(TUNE_SCENES), vec![])),
         "scenes-degraded" => {
             let all: Vec<Family> = Family::TRAIN.into_iter().chain(Family::HELD_OUT).collect();
-            Ok(from_scenes(TEST_SEED + 500_000, seed, limit.unwrap_or(TEST_SCENES), all))
+            Ok(from_scenes((TEST_SEED + 500_000, size), seed, limit.unwrap_or(TEST_SCENES), all))
         }
         "nwpu-tune" => real("nwpu_vhr10", Split::Tune),
         "nwpu-test" => real("nwpu_vhr10", Split::Test),
@@ -100,12 +109,12 @@ pub(crate) fn options() -> Options {
 }
 
 /// Scenes, degraded by the families in turn (severities 0.2, 0.4, … 1.0) when there are any.
-fn from_scenes(base: u64, seed: u64, count: usize, families: Vec<Family>) -> Samples {
+fn from_scenes((base, size): (u64, u32), seed: u64, count: usize, families: Vec<Family>) -> Samples {
     // Ten thousand scenes apart, so that sets of different seeds share none.
     let first = base + (seed % SEEDS) * 10_000;
     Box::new((0..count as u64).map(move |n| {
         let mut rng = ChaCha8Rng::seed_from_u64(first + n);
-        let picture = scenes::render(first + n, SIZE);
+        let picture = scenes::render(first + n, size);
         let view = (!families.is_empty()).then(|| {
             let family = families[n as usize % families.len()];
             let severity = 0.2 * (1 + n as usize / families.len() % 5) as f32;

@@ -2,8 +2,11 @@
 //!
 //! Every run is a run of `ground grpo`: it has its own folder and goes on where it was stopped.
 
+mod beside;
 mod plan;
 mod table;
+
+pub(crate) use beside::{Arm, compared};
 
 use crate::teller::Teller;
 use crate::train::{Folders, interrupted, with_environment};
@@ -208,14 +211,14 @@ const TUNE: &str = "tune.jsonl";
 const TEST: &str = "test.jsonl";
 
 /// Written beside and renamed, so that a killed experiment finds the whole file or none.
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("partial");
     std::fs::write(&beside, text).with_context(|| format!("writing {}", beside.display()))?;
     std::fs::rename(&beside, path).with_context(|| format!("renaming {}", beside.display()))
 }
 
 /// Wall seconds of all steps of a log.
-fn seconds(log: &Path) -> Result<f64> {
+pub(crate) fn seconds(log: &Path) -> Result<f64> {
     let text = std::fs::read_to_string(log).with_context(|| format!("reading {}", log.display()))?;
     let of = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["seconds"].as_f64();
     Ok(text.lines().filter_map(of).sum())

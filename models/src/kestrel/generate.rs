@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::choice::{Choice, choose};
 use super::language::{Places, layers, words};
 use super::pack::rotary;
+use super::scale::balanced;
 use super::step::{read, step};
 use super::things::{Told, nowhere, told};
 use super::{Config, KeyValue, Next};
@@ -179,6 +180,7 @@ fn prefill(ops: &mut Candle<'_>, config: &Config, prompt: &Prompt<'_>) -> Result
     let positions: Vec<u32> = (0..all).map(|row| (row + 1).saturating_sub(images) as u32).collect();
     let (cos, sin) = angles(ops, config, &positions)?;
     let seen = ops.constant(&mask(0, 0, all, all), &[1, all, all])?;
+    let seen = balanced(ops, config, &seen, 0)?;
     if places.is_some() {
         let stepped = step(ops, config, &Next { rows, mask: seen, cos, sin, places }, &[])?;
         let last = stepped.logits.narrow(1, all - 1, 1)?;
@@ -269,6 +271,7 @@ impl Batch {
         let (cos, sin) = angles(ops, config, &[position])?;
         // What of the buffer is not yet used is not even shown to the layers, so there is nothing to hide.
         let seen = ops.constant(&mask(used, used, 1, 1), &[1, 1, used + 1])?;
+        let seen = balanced(ops, config, &seen, used)?;
         let places = match config.things {
             true => Some(nowhere(ops, self.members.len(), 1)?),
             false => None,

@@ -2,6 +2,7 @@
 //!
 //! Source of the layer: Qwen2 technical report, arXiv 2407.10671; tensor names follow Hugging Face's.
 
+use super::scale::balanced;
 use super::things::{Told, nowhere, point, pointed};
 use super::{Config, KeyValue, PackedTensors, Said};
 use crate::error::{Error, Result};
@@ -51,7 +52,8 @@ fn answers<O: Ops>(
 ) -> Result<Said<O::T>> {
     let text = words(ops, config, &packed.ids)?;
     let x = ops.concat(&[tokens.clone(), text], 1)?;
-    let standing = Places { cos: &packed.cos, sin: &packed.sin, mask: &packed.mask };
+    let mask = balanced(ops, config, &packed.mask, 0)?;
+    let standing = Places { cos: &packed.cos, sin: &packed.sin, mask: &mask };
     let (x, _) = layers(ops, config, &x, &standing, &[])?;
     let (images, all) = (ops.shape(tokens)[1], ops.shape(&x)[1]);
     let hidden = ops.narrow(&x, 1, images, all - images)?;
@@ -64,7 +66,7 @@ fn answers<O: Ops>(
         let batch = ops.shape(&x)[0];
         let text = nowhere(ops, batch, all - images)?;
         let places = ops.concat(&[places.clone(), text], 1)?;
-        let mask = ops.narrow(&packed.mask, 1, images, all - images)?;
+        let mask = ops.narrow(&mask, 1, images, all - images)?;
         let pointing = point(ops, config, (&whole, &places), images, None, &mask)?;
         let locations = ops.select(&pointing.locations, &packed.index)?;
         logits = pointed(ops, &logits, &locations)?;

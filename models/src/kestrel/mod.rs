@@ -15,6 +15,7 @@ mod likeness;
 pub mod pack;
 mod positions;
 mod ranks;
+mod scale;
 mod step;
 mod things;
 pub mod trunk;
@@ -71,6 +72,9 @@ pub struct Config {
     /// it writes a location. Fast answers do not hear of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub things: bool,
+    /// Side of the input at which the parameters were learnt, where `image` is another; see [`Config::at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learnt_at: Option<usize>,
 }
 
 fn compare_layers() -> usize {
@@ -96,6 +100,7 @@ impl Config {
             compare_layers: 3,
             auxiliary: 32,
             things: false,
+            learnt_at: None,
         }
     }
 
@@ -117,6 +122,7 @@ impl Config {
             compare_layers: 1,
             auxiliary: 32,
             things: false,
+            learnt_at: None,
         }
     }
 

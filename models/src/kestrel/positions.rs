@@ -31,6 +31,13 @@ pub(super) fn code(place: [f32; 2], width: usize) -> Vec<f32> {
 mod tests {
     use super::grid;
 
+    /// What would break: a place that means another one at another input.
+    #[test]
+    fn the_middle_is_the_middle_of_any_grid() {
+        let middle = |side: usize| grid(side, 32)[(side * side / 2) * 32..][..32].to_vec();
+        assert!(middle(5).iter().zip(middle(9)).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
     #[test]
     fn every_place_has_its_own_code() {
         let (side, width) = (8, 32);

@@ -1,6 +1,6 @@
 //! Trunk, feature pyramid and projector.
 
-use super::{Config, Seen, compare::spots, positions, trunk::trunk};
+use super::{Config, Seen, compare::spots, positions, scale::sized, trunk::trunk};
 use crate::error::Result;
 use crate::ops::{Act, Conv, Ops};
 
@@ -19,6 +19,7 @@ pub fn vision<O: Ops>(ops: &mut O, config: &Config, image: &O::T) -> Result<Seen
     let p8 = merge(ops, &stages.s8, &p16, "8", half)?;
     let p4 = merge(ops, &stages.s4, &p8, "4", fine)?;
     let spots = spots(ops, config, &p8)?;
+    let spots = sized(ops, config, spots)?;
 
     // Bottom-up once: colour and small things must reach the stride at which words are matched.
     let down = ops.depthwise(&p8, "neck.down", HALVE)?;

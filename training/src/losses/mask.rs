@@ -28,7 +28,7 @@ pub fn dense(logits: &[f32], target: &[f32], parts: Parts, gradient: &mut [f32])
     focal + dice(logits, target, parts.dice, gradient)
 }
 
-fn floor(logits: &[f32]) -> f32 {
+pub(super) fn floor(logits: &[f32]) -> f32 {
     (AREA_FLOOR * logits.len() as f32).max(4.0)
 }
 

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod choice;
 pub mod dense;
+pub mod distil;
 pub mod mask;
 pub mod proposals;
 pub mod reading;

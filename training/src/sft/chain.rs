@@ -14,12 +14,13 @@ use kestrel_models::kestrel::{Config, Said, language, language_told, told};
 use kestrel_models::tokenizer::{FIRST_LOCATION, LOCATIONS};
 use kestrel_perception::{Grammar, ParseError};
 
-use super::Result;
+use super::distil::Lesson;
 use super::example::{Chain, Example, Shown};
 use super::measured::Values;
 use super::pass::{Setup, host};
 use super::recipe::Weights;
 use super::teach::{Scene, Sought, found};
+use super::{Result, distil};
 use crate::losses::token::{Learnt, cross_entropy, shares, softened};
 use crate::losses::{attach, relative};
 use crate::tasks::TextGrammar;
@@ -179,6 +180,30 @@ pub(super) struct Beside<'a> {
     pub(super) things: Option<&'a Tensor>,
     /// The `[SEG]` states of the fast answers to the example's questions, `[1, questions, mask_width]`.
     pub(super) fast: &'a Tensor,
+    /// What a teacher says of the example, where there is one.
+    pub(super) lesson: Option<&'a Lesson>,
+}
+
+/// Chains as they were laid out, and what the model says of them.
+struct Read {
+    laid: Laid,
+    said: Said<Tensor>,
+}
+
+impl Read {
+    fn of(
+        ops: &mut Candle<'_>,
+        setup: &Setup<'_>,
+        chains: &[Chain],
+        scene: &Scene<'_>,
+        things: Option<&Tensor>,
+    ) -> Result<Self> {
+        let [seg, ..] = setup.answers;
+        let before = Before { tokens: &scene.seen.tokens, things };
+        let laid = Laid::of(chains, setup.config, &before, seg, setup.pad)?;
+        let said = laid.say(ops, setup.config, &before)?;
+        Ok(Self { laid, said })
+    }
 }
 
 /// Losses of an example's chains, of which there is at least one.
@@ -190,8 +215,14 @@ pub(super) fn teach(
     beside: &Beside<'_>,
     values: &mut Values,
 ) -> Result<Tensor> {
-    let chains = (example.reasons.chains.as_slice(), example.masks);
-    let (taught, states) = taught(ops, setup, chains, scene, beside.things, values)?;
+    let chains = example.reasons.chains.as_slice();
+    let read = Read::of(ops, setup, chains, scene, beside.things)?;
+    let (mut taught, states) = learnt(ops, setup, (chains, example.masks), scene, &read, values)?;
+    if let Some(lesson) = beside.lesson
+        && let Some(term) = distil::thinks(setup, lesson, &read.laid, &read.said, values)?
+    {
+        taught = (taught + term)?;
+    }
     match states {
         Some(states) if setup.weights.agreement > 0.0 => {
             Ok((taught + agrees(setup, example, &states, beside.fast, values)?)?)
@@ -210,12 +241,21 @@ pub(crate) fn taught(
     things: Option<&Tensor>,
     values: &mut Values,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let [seg, ..] = setup.answers;
-    let before = Before { tokens: &scene.seen.tokens, things };
-    let laid = Laid::of(chains, setup.config, &before, seg, setup.pad)?;
-    let said = laid.say(ops, setup.config, &before)?;
+    let read = Read::of(ops, setup, chains, scene, things)?;
+    learnt(ops, setup, (chains, masks), scene, &read, values)
+}
+
+/// As [`taught`], of chains that were read.
+fn learnt(
+    ops: &mut Candle<'_>,
+    setup: &Setup<'_>,
+    (chains, masks): (&[Chain], usize),
+    scene: &Scene<'_>,
+    Read { laid, said }: &Read,
+    values: &mut Values,
+) -> Result<(Tensor, Option<Tensor>)> {
     let weights = vec![setup.weights.chain / laid.open.len().max(1) as f32; chains.len()];
-    let (tokens, told) = tokens(setup, &laid, &weights, &said)?;
+    let (tokens, told) = tokens(setup, laid, &weights, said)?;
     for told in told {
         values.chains.loss += told.loss;
         values.chains.right += told.share();
@@ -228,7 +268,7 @@ pub(crate) fn taught(
     if shown.is_empty() {
         return Ok((tokens, None));
     }
-    let states = laid.states(&said)?;
+    let states = laid.states(said)?;
     let masks = shows(ops, setup, &shown, masks, scene, &states, values)?;
     Ok(((tokens + masks)?, Some(states)))
 }

@@ -62,7 +62,8 @@ pub struct Evaluation {
 /// The name by which a recipe evaluates on the tuning parts of its own sets.
 pub const SETS: &str = "sets";
 
-/// Samples of the sets that a recipe evaluates on, shared evenly.
+/// Samples of the sets that a recipe evaluates on, shared evenly. Scenes are rendered as large as the recipe's own pictures
+/// where those are larger than usual, so that a larger input has more to see.
 ///
 /// # Errors
 /// When a set is unknown or its data is missing.
@@ -71,7 +72,11 @@ pub fn samples(recipe: &Recipe, data: Option<&Path>) -> Result<Vec<(String, Samp
     let each = pictures.div_ceil(names.len().max(1));
     let mut samples = Vec::with_capacity(pictures);
     for name in names {
-        let found = if name == SETS { tuning(recipe, each, data)? } else { benchmark::set(name, 0, Some(each), data)? };
+        let size = recipe.data.size.max(benchmark::SIZE);
+        let found = match name.as_str() {
+            SETS => tuning(recipe, each, data)?,
+            _ => benchmark::set_at(name, size, 0, Some(each), data)?,
+        };
         for sample in found {
             samples.push((name.clone(), sample?));
         }
@@ -130,22 +135,37 @@ pub fn evaluate(
     samples: &[(String, Sample)],
     extent: &Extent<'_>,
 ) -> Result<(Evaluation, Vec<Record>)> {
-    let &Extent { workers, chains, tasks, like } = extent;
     let mut tensors = HashMap::with_capacity(adam.slots.len());
     for (name, shape, values) in adam.averages() {
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
     }
     let mut params = Params::from_tensors(tensors)?;
-    params.set_places_of(like);
+    params.set_places_of(extent.like);
+    judged(&params, config, phase, tokenizer, samples, extent)
+}
+
+/// As [`evaluate`], of these parameters as they are.
+///
+/// # Errors
+/// When the model fails.
+pub fn judged(
+    params: &Params,
+    config: &Config,
+    phase: &Phase,
+    tokenizer: &QueryTokenizer,
+    samples: &[(String, Sample)],
+    extent: &Extent<'_>,
+) -> Result<(Evaluation, Vec<Record>)> {
+    let &Extent { workers, chains, tasks, .. } = extent;
     let results = Threads::new(workers)?.each(0..workers, |_, number| {
         let mut maker = Maker::new(config, phase, tokenizer);
-        let model = Model { params: &params, config, tokenizer, limits: phase.limits() };
+        let model = Model { params, config, tokenizer, limits: phase.limits() };
         let (mut records, mut explained, mut performed) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (set, sample)) in samples.iter().enumerate().skip(number).step_by(workers) {
             let example = maker.all(sample)?;
             let picture = image(&example.pixels, config.image, &Device::Cpu)?;
-            let seen = vision(&mut Candle::evaluating(&params), config, &picture)?;
-            records.extend(look(&params, config, tokenizer, (set, sample), &example, &seen)?);
+            let seen = vision(&mut Candle::evaluating(params), config, &picture)?;
+            records.extend(look(params, config, tokenizer, (set, sample), &example, &seen)?);
             explained.extend(explain(&model, sample, &seen, chains, at as u64)?);
             performed.extend(perform(&model, sample, &seen, tasks, at as u64)?);
         }

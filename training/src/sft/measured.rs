@@ -54,8 +54,70 @@ pub struct Values {
     /// Answers to tasks, where there are any.
     #[serde(skip_serializing_if = "Tasks::none")]
     pub tasks: Tasks,
+    /// What is learnt from a teacher, where there is one.
+    #[serde(skip_serializing_if = "Distilled::none")]
+    pub distil: Distilled,
     /// Pictures.
     pub pictures: f32,
+}
+
+/// Losses against a teacher, weighted; see [`super::recipe::Terms`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Distilled {
+    /// The choice among the five answers.
+    pub answer: f32,
+    /// Of this, on questions that the teacher would refuse.
+    pub refusals: f32,
+    /// Tokens of chains of reasons.
+    pub chain: f32,
+    /// `[SEG]` states.
+    pub seg: f32,
+    /// Masks.
+    pub mask: f32,
+    /// Object score and predicted IoU.
+    pub presence: f32,
+    /// What vision sees.
+    pub features: f32,
+    /// Fast answers against what is concluded with reasons.
+    pub reasoned: f32,
+}
+
+impl Distilled {
+    fn none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// All of it.
+    pub fn total(&self) -> f32 {
+        self.answer + self.chain + self.seg + self.mask + self.presence + self.features + self.reasoned
+    }
+
+    /// Means over `n` pictures.
+    fn mean(&self, n: f32) -> Self {
+        Self {
+            answer: self.answer / n,
+            refusals: self.refusals / n,
+            chain: self.chain / n,
+            seg: self.seg / n,
+            mask: self.mask / n,
+            presence: self.presence / n,
+            features: self.features / n,
+            reasoned: self.reasoned / n,
+        }
+    }
+}
+
+impl AddAssign for Distilled {
+    fn add_assign(&mut self, other: Self) {
+        self.answer += other.answer;
+        self.refusals += other.refusals;
+        self.chain += other.chain;
+        self.seg += other.seg;
+        self.mask += other.mask;
+        self.presence += other.presence;
+        self.features += other.features;
+        self.reasoned += other.reasoned;
+    }
 }
 
 /// What was measured of chains of reasons.
@@ -215,6 +277,7 @@ impl Values {
             overlap: self.overlap / n,
             chains: self.chains.mean(n),
             tasks: self.tasks.mean(n),
+            distil: self.distil.mean(n),
             pictures: self.pictures,
         }
     }
@@ -243,6 +306,7 @@ impl AddAssign for Values {
         self.overlap += other.overlap;
         self.chains += other.chains;
         self.tasks += other.tasks;
+        self.distil += other.distil;
         self.pictures += other.pictures;
     }
 }
@@ -252,6 +316,9 @@ impl AddAssign for Values {
 pub struct Times {
     /// Reading and preparing the sample.
     pub prepare: f32,
+    /// The teacher, where there is one.
+    #[serde(skip_serializing_if = "absent")]
+    pub teacher: f32,
     /// Vision graph.
     pub vision: f32,
     /// Language graph, and chains of reasons with all that they show.
@@ -268,9 +335,14 @@ pub struct Times {
     pub sum: f32,
 }
 
+fn absent(millis: &f32) -> bool {
+    *millis == 0.0
+}
+
 impl AddAssign for Times {
     fn add_assign(&mut self, other: Self) {
         self.prepare += other.prepare;
+        self.teacher += other.teacher;
         self.vision += other.vision;
         self.language += other.language;
         self.mask += other.mask;
@@ -287,6 +359,7 @@ impl Times {
         let n = count.max(1.0);
         Self {
             prepare: self.prepare / n,
+            teacher: self.teacher / n,
             vision: self.vision / n,
             language: self.language / n,
             mask: self.mask / n,

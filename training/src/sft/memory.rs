@@ -1,14 +1,15 @@
 //! How much memory a phase will need, counted on the model's definition before anything is allocated.
 
 use kestrel_models::candle::free_memory;
-use kestrel_models::cost::Cost;
+use kestrel_models::cost::{Cost, Extents};
 use kestrel_models::kestrel::{
-    Config, PackedTensors, Proposals, compare, decode, keys, language, likeness, names_of_places, names_of_tokens,
-    vision, wishes,
+    Config, PackedTensors, Proposals, Seen, compare, decode, keys, language, likeness, names_of_places,
+    names_of_tokens, vision, wishes,
 };
 use kestrel_perception::proposals::{CODE, MOST, NAMES};
 
-use super::recipe::{Phase, Processor, Recipe};
+use super::distil::Teacher;
+use super::recipe::{Distil, Phase, Processor, Recipe};
 use super::{Result, TrainError};
 
 /// Bytes of a number.
@@ -19,6 +20,11 @@ const COPIES: u64 = 4;
 /// Results that operations put together from candle's own keep, for each that one of our kernels keeps: assumed, since no GPU
 /// has measured it.
 const COMPOSED: u64 = 3;
+
+/// Results of the largest size that a pass without gradients holds at once: assumed.
+const HELD: usize = 4;
+/// Channels of the largest map: the expansion at stride 2 (`kestrel::trunk`).
+const WIDEST: usize = 96;
 
 /// Bytes that a phase needs at its fullest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +37,14 @@ pub struct Estimate {
     pub results: u64,
     /// Views of pictures that are kept.
     pub views: u64,
+    /// A teacher: its parameters, what it keeps of pictures, and what its passes hold.
+    pub teacher: u64,
 }
 
 impl Estimate {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.state + self.gradients + self.results + self.views
+        self.state + self.gradients + self.results + self.views + self.teacher
     }
 }
 
@@ -49,8 +57,7 @@ pub fn estimate(config: &Config, phase: &Phase, workers: usize) -> Result<Estima
     let mut cost = Cost::default();
     let (side, questions) = (config.image, phase.queries.max(1));
     let seen = vision(&mut cost, config, &vec![1, side, side, 3])?;
-    let view: usize =
-        [&seen.tokens, &seen.embed, &seen.fine, &seen.spots].map(|part| part.iter().product::<usize>()).iter().sum();
+    let view = view(&seen);
     let keys = keys(&mut cost, config, &seen)?;
     names_of_places(&mut cost, config, &keys)?;
     names_of_tokens(&mut cost, config, &seen)?;
@@ -86,7 +93,30 @@ pub fn estimate(config: &Config, phase: &Phase, workers: usize) -> Result<Estima
         gradients: 2 * workers * parameters,
         results: workers * (cost.results + cost.inner) * WORD,
         views: (phase.kept * view) as u64 * WORD,
+        teacher: 0,
     })
+}
+
+/// Numbers of a view.
+fn view(seen: &Seen<Extents>) -> usize {
+    [&seen.tokens, &seen.embed, &seen.fine, &seen.spots].map(|part| part.iter().product::<usize>()).iter().sum()
+}
+
+/// Bytes that a teacher of these sizes needs in a phase, whose parameters are its own where it is `another` model.
+///
+/// # Errors
+/// When the configuration is no model.
+pub fn taught(config: &Config, another: bool, distil: &Distil, phase: &Phase, workers: usize) -> Result<u64> {
+    let config = Config { image: distil.image.unwrap_or(phase.image), ..config.clone() };
+    let own = match another {
+        true => estimate(&config, phase, workers)?.state / COPIES,
+        false => 0,
+    };
+    let seen = vision(&mut Cost::default(), &config, &vec![1, config.image, config.image, 3])?;
+    let map = (config.image / 2).pow(2) * WIDEST;
+    let masks = phase.masks.max(1) * config.mask_side().pow(2) * config.fine_width;
+    let numbers = distil.kept * view(&seen) + workers * (view(&seen) + HELD * map.max(masks));
+    Ok(own + numbers as u64 * WORD)
 }
 
 /// Bytes that Linux says can be had without swapping, from the text of `/proc/meminfo`.
@@ -99,7 +129,7 @@ pub fn available(meminfo: &str) -> Option<u64> {
 ///
 /// # Errors
 /// [`TrainError::Memory`], with what would need less; what keeps a GPU from being asked.
-pub(super) fn check(recipe: &Recipe) -> Result<u64> {
+pub(super) fn check(recipe: &Recipe, teacher: Option<&Teacher>) -> Result<u64> {
     let host = || std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
     let (there, kept) = match recipe.device {
         Processor::Cpu => (host(), 1),
@@ -109,6 +139,9 @@ pub(super) fn check(recipe: &Recipe) -> Result<u64> {
     for phase in recipe.phases.iter().filter(|phase| !phase.blind) {
         let mut estimate = estimate(&recipe.model_of(phase), phase, recipe.workers)?;
         estimate.results *= kept;
+        if let (Some(teacher), Some(distil)) = (teacher, &recipe.distil) {
+            estimate.teacher = taught(teacher.config(), teacher.is_another(), distil, phase, recipe.workers)?;
+        }
         let needed = estimate.total();
         most = most.max(needed);
         if let Some(there) = there.filter(|there| needed > *there) {
@@ -143,6 +176,16 @@ mod tests {
     }
 
     #[test]
+    fn a_larger_teacher_needs_more() {
+        let phase = phase("queries = 4\nmasks = 2");
+        let of = |distil: Distil, another: bool| taught(&Config::tiny(), another, &distil, &phase, 2).unwrap();
+        let least = of(Distil::default(), false);
+        assert!(least > 0 && of(Distil::default(), true) > least + 1_000_000);
+        assert!(of(Distil { image: Some(128), ..Distil::default() }, false) > 3 * least);
+        assert!(of(Distil { kept: 1000, ..Distil::default() }, false) > least + 1000 * 27_000);
+    }
+
+    #[test]
     fn the_systems_word_is_read() {
         assert_eq!(available("MemTotal: 8 kB\nMemAvailable:    2048 kB\n"), Some(2_097_152));
         for other in ["", "MemAvailable: many kB", "MemAvailable: 5", "MemAvailable: 99999999999999999999 kB"] {
@@ -153,7 +196,7 @@ mod tests {
     #[test]
     fn what_cannot_fit_is_refused_before_it_begins() {
         let text = include_str!("../../recipes/smoke.toml").replace("workers = 2", "workers = 2000000");
-        let error = check(&toml::from_str(&text).unwrap()).unwrap_err().to_string();
+        let error = check(&toml::from_str(&text).unwrap(), None).unwrap_err().to_string();
         assert!(error.contains("phase small") && error.contains("hint"), "{error}");
     }
 }

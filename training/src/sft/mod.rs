@@ -1,11 +1,13 @@
 //! Supervised fine-tuning: a recipe in, checkpoints out.
 //!
 //! [`train`] reads samples from the cache, runs them through the model one per thread ([`pass`]), sums their gradients
-//! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]).
+//! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]). A teacher may
+//! stand beside the labels ([`distil`]).
 
 pub mod chain;
 pub mod checkpoint;
 pub(crate) mod coverage;
+pub mod distil;
 mod error;
 pub mod evaluate;
 pub mod example;
@@ -33,7 +35,7 @@ pub mod workers;
 pub use error::{Result, TrainError};
 pub use evaluate::Evaluation;
 pub use log::Entry;
-pub use recipe::{Phase, Recipe};
+pub use recipe::{Distil, Phase, Recipe};
 pub use start::{TOKENIZER, initialise, locate, untrained};
 
 use std::ops::ControlFlow;
@@ -49,6 +51,7 @@ use crate::curves::Log;
 use crate::sample::Sample;
 use crate::threads::Threads;
 use checkpoint::Meta;
+use distil::{Teacher, Tutor};
 use example::Maker;
 use kept::Kept;
 use log::CURVES;
@@ -114,7 +117,8 @@ pub fn train(
     options: &Options,
     progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Summary> {
-    let needed = memory::check(recipe)? as f64 / error::GIBIBYTE;
+    let teacher = Teacher::of(recipe, &options.runs.join(&recipe.name))?;
+    let needed = memory::check(recipe, teacher.as_ref())? as f64 / error::GIBIBYTE;
     progress_words(progress, &format!("about {needed:.1} GiB of memory are needed"));
     let recipe = &start::settled(recipe, options, progress)?;
     let folder = options.runs.join(&recipe.name);
@@ -128,8 +132,11 @@ pub fn train(
     }
     let cache = start::cache(recipe, options, progress)?;
     let resumes = options.resume && folder.join(checkpoint::STATE).is_file();
-    if let Some(from) = options.from.as_ref().filter(|_| !resumes) {
-        start::tokenizer_of(from, &folder)?;
+    // A student hears what its teacher hears.
+    let taught = || recipe.distil.as_ref().and_then(Distil::files).map(|(_, words)| words);
+    let words = options.from.as_ref().map(|from| from.join(TOKENIZER)).or_else(taught);
+    if let Some(words) = words.filter(|_| !resumes) {
+        start::tokenizer_of(&words, &folder)?;
     }
     let tokenizer = start::tokenizer(recipe, &folder, progress)?;
     let mut params = initialise(recipe, options.trunk.as_deref())?;
@@ -143,6 +150,11 @@ pub fn train(
     }
     if let Some(record) = &recipe.quantisation {
         params.set_places(FakeQuant(start::scheme(recipe, record)?));
+    }
+    if let (Some(teacher), Some(distil)) = (&teacher, &recipe.distil) {
+        distil::same_words(distil, &tokenizer)?;
+        teacher.note(&folder, resumes)?;
+        teacher.maps(&params, &recipe.model, &distil.weights)?;
     }
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;
     let mut meta =
@@ -165,8 +177,8 @@ pub fn train(
         _ => Plan::of(recipe, &cache)?,
     };
     let log = Log::open(&folder, meta.step, CURVES)?;
-    let (cache, tokenizer, params) = (&cache, &tokenizer, &params);
-    let mut run = Run { recipe, cache, tokenizer, params, tune, plan, adam, meta, log, folder };
+    let (cache, tokenizer, params, teacher) = (&cache, &tokenizer, &params, teacher.as_ref());
+    let mut run = Run { recipe, cache, tokenizer, params, teacher, tune, plan, adam, meta, log, folder };
     let stopped = run.phases(progress)?;
     run.save()?;
     run.log.plot()?;
@@ -183,6 +195,7 @@ struct Run<'a> {
     cache: &'a Cache,
     tokenizer: &'a QueryTokenizer,
     params: &'a Params,
+    teacher: Option<&'a Teacher>,
     tune: Vec<(String, Sample)>,
     plan: Plan,
     adam: AdamW,
@@ -213,12 +226,21 @@ impl Run<'_> {
         params.freeze(|name| phase.frozen.iter().any(|prefix| name.starts_with(prefix.as_str())));
         let threads = Threads::new(recipe.workers)?;
         let kept = Kept::new(phase.kept);
+        let special = tokenizer.special();
+        let words = (special.answers(), special.pad);
+        let tutor = self.teacher.zip(recipe.distil.as_ref());
+        let tutor = tutor.map(|(teacher, distil)| Tutor::new(teacher, params, distil, phase, words));
+        let degraded = recipe.distil.as_ref().map_or(0.0, |distil| distil.degraded);
         let worker = |_| {
-            let worker = Worker::new(Maker::new(&config, phase, tokenizer), self.adam.sums(&phase.frozen));
-            if phase.kept > 0 { worker.keeping(&kept) } else { worker }
+            let maker = Maker::new(&config, phase, tokenizer);
+            let worker = Worker::new(maker, self.adam.sums(&phase.frozen)).degrading(degraded);
+            let worker = if phase.kept > 0 { worker.keeping(&kept) } else { worker };
+            match &tutor {
+                Some(tutor) => worker.taught_by(tutor),
+                None => worker,
+            }
         };
         let mut workers: Vec<Worker<'_>> = (0..recipe.workers).map(worker).collect();
-        let special = tokenizer.special();
         let weights = &recipe.loss;
         let setup = Setup { params, config: &config, weights, answers: special.answers(), pad: special.pad };
         let mut order = Order::new(recipe.seed, self.meta.samples);
@@ -271,7 +293,8 @@ impl Run<'_> {
     fn save(&mut self) -> Result<()> {
         self.meta.updates = self.adam.slots.iter().map(|s| s.updates).collect();
         self.meta.optimiser_steps = Some(self.adam.steps);
-        checkpoint::write(&self.folder, &self.meta, &self.recipe.model, &self.adam, self.adam.averages())
+        let model = distil::without_maps(self.adam.averages());
+        checkpoint::write(&self.folder, &self.meta, &self.recipe.model, &self.adam, model)
     }
 }
 

@@ -7,15 +7,17 @@ use candle_core::{Device, Tensor};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::pack::{Packed, pack};
 use kestrel_models::kestrel::{Config, Keys, Seen, keys, language, mask, names_of_places, names_of_tokens, vision};
+use kestrel_perception::proposals::Proposal;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::chain::Beside;
+use super::distil::Spoken;
 use super::example::{Example, Question};
 use super::measured::{Times, Values, lap};
 use super::recipe::Weights;
-use super::teach::{Scene, Sought, found, heard, judge};
-use super::{Result, chain, propose, tasks};
+use super::teach::{Scene, Sought, found_and_shown, heard, judge};
+use super::{Result, chain, distil, propose, tasks};
 use crate::losses::attach;
 use crate::losses::proposals::owners;
 
@@ -61,6 +63,18 @@ pub(super) fn see(setup: &Setup<'_>, example: &Example) -> Result<Seen<Tensor>> 
     Ok(vision(&mut Candle::evaluating(setup.params), setup.config, &picture)?)
 }
 
+/// The proposals of an example's view of `side²` spots: what was `found` there, and where its labels help the labelled things
+/// before it, moved alike for all models by the same `seed`.
+pub(super) fn proposed(example: &Example, found: Vec<Proposal>, side: usize, seed: u64) -> Vec<Proposal> {
+    match example.given {
+        true => {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed ^ GIVEN);
+            propose::given(&example.things, &found, side, LEFT_OUT, &mut rng)
+        }
+        false => found,
+    }
+}
+
 /// Runs one example forward and backward; `seed` moves the boxes of given things.
 ///
 /// # Errors
@@ -80,6 +94,11 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
     lap(&mut clock, &mut times.vision);
     let keys = keys(&mut ops, config, &seen)?;
     let mut total = dense_heads(&mut ops, setup, example, &seen, &keys, &mut values)?;
+    if let Some(lesson) = &example.lesson
+        && let Some(term) = distil::sees(&mut ops, lesson, &seen, &mut values)?
+    {
+        total = (total + term)?;
+    }
     lap(&mut clock, &mut times.loss);
     if !example.questions.is_empty() {
         let pack = packed(&example.questions, config, setup.pad);
@@ -88,24 +107,23 @@ pub fn pass(setup: &Setup<'_>, example: &Example, seed: u64, times: &mut Times) 
         lap(&mut clock, &mut times.language);
         total = (total + heard(setup, &example.questions, &pack, &said, &mut values)?)?;
         lap(&mut clock, &mut times.loss);
-        let picked = propose::found(&seen, config)?;
-        let picked = match example.given {
-            true => {
-                let mut rng = ChaCha8Rng::seed_from_u64(seed ^ GIVEN);
-                propose::given(&example.things, &picked, config.spot_side(), LEFT_OUT, &mut rng)
-            }
-            false => picked,
-        };
+        let picked = proposed(example, propose::found(&seen, config)?, config.spot_side(), seed);
         let proposals = propose::tensors(&mut ops, config, &seen, &picked)?;
         let owners = owners(&picked, &example.things);
         let scene = Scene { seen: &seen, keys: &keys, proposals: &proposals, owners: &owners };
         let sought: Vec<Sought<'_>> = example.questions.iter().map(Question::sought).collect();
         let states = said.seg.reshape((1, sought.len(), config.mask_width))?;
-        total = (total + found(&mut ops, setup, &sought, example.masks, &states, &scene, &mut values)?)?;
+        let (term, shown) = found_and_shown(&mut ops, setup, &sought, example.masks, &states, &scene, &mut values)?;
+        total = (total + term)?;
         lap(&mut clock, &mut times.mask);
+        if let Some(lesson) = &example.lesson {
+            let spoken = Spoken { logits: &said.logits, states: &states, shown: shown.as_ref() };
+            total = (total + distil::says(&mut ops, setup, lesson, &spoken, &mut values)?)?;
+            lap(&mut clock, &mut times.loss);
+        }
         if !example.reasons.chains.is_empty() {
             let things = propose::things(config, &seen, &picked)?;
-            let beside = Beside { things: things.as_ref(), fast: &states };
+            let beside = Beside { things: things.as_ref(), fast: &states, lesson: example.lesson.as_ref() };
             total = (total + chain::teach(&mut ops, setup, example, &scene, &beside, &mut values)?)?;
             lap(&mut clock, &mut times.language);
         }

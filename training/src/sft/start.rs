@@ -162,11 +162,11 @@ fn touch(params: &Params, model: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The tokenizer of the model to begin from becomes the run's: its words are numbered as that model learnt them.
-pub(super) fn tokenizer_of(from: &Path, folder: &Path) -> Result<()> {
+/// The tokenizer of the model to begin from, or of the teacher, becomes the run's: words are numbered as that model learnt
+/// them.
+pub(super) fn tokenizer_of(theirs: &Path, folder: &Path) -> Result<()> {
     // One that a run without a checkpoint has left numbers them otherwise.
-    let theirs = from.join(TOKENIZER);
-    std::fs::copy(&theirs, folder.join(TOKENIZER)).map_err(TrainError::io("copying", &theirs))?;
+    std::fs::copy(theirs, folder.join(TOKENIZER)).map_err(TrainError::io("copying", theirs))?;
     Ok(())
 }
 

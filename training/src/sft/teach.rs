@@ -68,6 +68,19 @@ pub(crate) fn found(
     scene: &Scene<'_>,
     values: &mut Values,
 ) -> Result<Tensor> {
+    Ok(found_and_shown(ops, setup, sought, decoded, states, scene, values)?.0)
+}
+
+/// As [`found`], with what was decoded.
+pub(super) fn found_and_shown(
+    ops: &mut Candle<'_>,
+    setup: &Setup<'_>,
+    sought: &[Sought<'_>],
+    decoded: usize,
+    states: &Tensor,
+    scene: &Scene<'_>,
+    values: &mut Values,
+) -> Result<(Tensor, Option<Masks<Tensor>>)> {
     let (config, count) = (setup.config, sought.len());
     let wishes = wishes(ops, config, states)?;
     let alike = likeness(ops, config, scene.keys, &wishes)?;
@@ -77,14 +90,14 @@ pub(crate) fn found(
     let compared = compare(ops, config, scene.proposals, &seg, count)?;
     total = (total + points(setup, sought, scene.owners, &compared, values)?)?;
     if decoded == 0 {
-        return Ok(total);
+        return Ok((total, None));
     }
     let (compared, seg) = (first(compared, decoded)?, seg.narrow(0, 0, decoded)?);
     let shown = decode(ops, config, scene.seen, scene.proposals, &compared, &seg, decoded)?;
     let goals: Vec<&Goal> = sought[..decoded].iter().map(|sought| sought.goal).collect();
     let (term, judged) = judge(setup, &shown, &goals, 1.0)?;
     *values += judged;
-    Ok((total + term)?)
+    Ok(((total + term)?, Some(shown)))
 }
 
 /// The comparison of the first `count` questions: of it, decoding reads nothing but these.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use candle_core::{CpuStorage, Storage, Tensor};
 
+use super::distil::{Glasses, Tutor, viewed};
 use super::example::Maker;
 use super::idle::Idle;
 use super::kept::Kept;
@@ -24,17 +25,31 @@ pub struct Worker<'a> {
     pub sums: Vec<Vec<f32>>,
     /// Views of pictures, where vision is frozen and they are kept.
     kept: Option<&'a Kept>,
+    /// What teaches beside the labels, and this thread's buffers to look at pictures at its size.
+    tutor: Option<(&'a Tutor<'a>, Glasses)>,
+    /// Share of clear pictures that are seen degraded.
+    degraded: f32,
 }
 
 impl<'a> Worker<'a> {
     /// A worker with these buffers.
     pub fn new(maker: Maker<'a>, sums: Vec<Vec<f32>>) -> Self {
-        Self { maker, sums, kept: None }
+        Self { maker, sums, kept: None, tutor: None, degraded: 0.0 }
     }
 
     /// The same, whose frozen vision part sees no picture twice.
     pub(super) fn keeping(self, kept: &'a Kept) -> Self {
         Self { kept: Some(kept), ..self }
+    }
+
+    /// The same, which sees a share of clear pictures degraded.
+    pub(super) fn degrading(self, degraded: f32) -> Self {
+        Self { degraded, ..self }
+    }
+
+    /// The same, which learns from a teacher too.
+    pub(super) fn taught_by(self, tutor: &'a Tutor<'a>) -> Self {
+        Self { tutor: Some((tutor, tutor.glasses())), ..self }
     }
 
     fn run(
@@ -45,18 +60,32 @@ impl<'a> Worker<'a> {
         mine: &[(usize, u64)],
         idle: &Idle,
     ) -> Result<Measured> {
-        let Self { maker, sums, kept } = self;
+        let Self { maker, sums, kept, tutor, degraded } = self;
         let mut measured = (Values::default(), Times::default());
         sums.iter_mut().for_each(|sum| sum.fill(0.0));
         for &(index, seed) in mine {
             let mut clock = Instant::now();
             let mut stores = Vec::with_capacity(3);
             if !maker.phase.blind {
-                let mut example = maker.draw(&cache.get(index)?, seed)?;
+                let (sample, anew) = viewed(cache.get(index)?, *degraded, maker.phase.queries, seed)?;
+                // What is seen through a view of its own is seen once.
+                let number = (!anew).then_some(index);
+                let mut example = maker.draw(&sample, seed)?;
                 lap(&mut clock, &mut measured.1.prepare);
                 if let Some(kept) = kept {
-                    example.seen = Some(kept.view(index, || idle.busy(|| see(setup, &example)))?);
+                    let look = || idle.busy(|| see(setup, &example));
+                    let seen = match number {
+                        Some(number) => kept.view(number, look)?,
+                        None => look()?,
+                    };
+                    example.seen = Some(seen);
                     lap(&mut clock, &mut measured.1.vision);
+                }
+                if let Some((tutor, glasses)) = tutor {
+                    let lesson = || tutor.lesson(glasses, setup.config, (&sample, number), &example, seed);
+                    let lesson = idle.busy(lesson)?;
+                    example.lesson = Some(lesson);
+                    lap(&mut clock, &mut measured.1.teacher);
                 }
                 stores.push(idle.busy(|| pass(setup, &example, seed, &mut measured.1))?);
             }

@@ -21,6 +21,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::coverage::Coverage;
+use super::distil::Lesson;
 use super::{Phase, Result, TrainError};
 use crate::expressions::meaning::Expression;
 use crate::expressions::{self, Options, Proposed};
@@ -41,6 +42,8 @@ pub struct Example {
     pub pixels: Vec<f32>,
     /// What vision sees of them, where that is known before the pass.
     pub seen: Option<Seen<Tensor>>,
+    /// What a teacher says of it, where there is one.
+    pub lesson: Option<Lesson>,
     /// The questions; masks are decoded for the first [`Example::masks`].
     pub questions: Vec<Question>,
     /// Reasoned answers to some of them.
@@ -184,6 +187,7 @@ impl<'a> Maker<'a> {
         Ok(Example {
             pixels,
             seen: None,
+            lesson: None,
             questions,
             reasons,
             tasks,

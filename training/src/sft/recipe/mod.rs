@@ -1,8 +1,10 @@
 //! A training run as a TOML file.
 
+mod distil;
 mod phase;
 mod weights;
 
+pub use distil::{Distil, Terms, model_files};
 pub use phase::Phase;
 pub(crate) use phase::{VISION, schedule};
 pub use weights::Weights;
@@ -66,6 +68,9 @@ pub struct Recipe {
     /// Weights of the losses.
     #[serde(default)]
     pub loss: Weights,
+    /// A teacher beside the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distil: Option<Distil>,
     /// What happens, in order.
     pub phases: Vec<Phase>,
 }
@@ -197,6 +202,9 @@ impl Recipe {
             if !(weight >= 0.0 && weight.is_finite()) {
                 return wrong(name, "a weight of 0 or more", weight.to_string());
             }
+        }
+        if let Some((setting, expected, got)) = self.distil.as_ref().and_then(|distil| distil.senseless(&self.phases)) {
+            return wrong(&setting, &expected, got);
         }
         if let Err(error) = self.model.tells_things() {
             return wrong("model.things", "false, or a language model with room for them", error.to_string());
@@ -375,7 +383,7 @@ mod tests {
     #[test]
     fn a_recipe_without_chains_is_written_as_before() {
         let written = toml::to_string(&recipe(include_str!("../../../recipes/smoke.toml")).unwrap()).unwrap();
-        let later = ["chain", "thought", "tasks", "things", "kept", "location", "agreement"];
+        let later = ["chain", "thought", "tasks", "things", "kept", "location", "agreement", "distil"];
         assert!(later.iter().all(|word| !written.contains(word)), "{written}");
     }
 
