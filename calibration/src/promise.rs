@@ -77,7 +77,8 @@ pub struct Claim {
     pub questions: usize,
     /// Mean loss.
     pub risk: f64,
-    /// Upper bound of the risk at the confidence of the whole table.
+    /// Upper bound of the risk at this threshold, had it been fixed beforehand. What is promised is α: the threshold was chosen
+    /// on the same losses, for which a bound below α does not allow.
     pub upper: f64,
     /// Fewest scenes that could bound it by α.
     pub needed: usize,
@@ -152,9 +153,9 @@ pub fn calibrate(batches: &[Batch], fitting: &[Batch], promise: &Promise) -> Res
 }
 
 impl Calibrated {
-    /// Whether clear present targets are refused no more often than the promise may cost.
+    /// Whether clear present targets are refused no more often than the promise may cost; not where there was none to see.
     pub fn affordable(&self, promise: &Promise) -> bool {
-        self.measured.clear.is_none_or(|share| share.value <= promise.most_false_refusals)
+        self.measured.clear.is_some_and(|share| share.value <= promise.most_false_refusals)
     }
 
     /// The thresholds as the drone reads them, for the graphs of `model_hash`.
@@ -183,12 +184,12 @@ impl Calibrated {
         let names: Vec<&str> = self.strata.iter().map(|claim| claim.name.as_str()).collect();
         format!(
             "a mask answers at most {:.1} % of questions for absent or unseeable targets, confidence {:.1} %, in each of [{}] \
-             and in their mixture ({} scenes, bounded by {:.1} %)",
+             and in their mixture ({} scenes, on which {:.1} % were seen)",
             100.0 * promise.alpha,
             100.0 * (1.0 - promise.delta),
             names.join("; "),
             self.mixture.scenes,
-            100.0 * self.mixture.upper
+            100.0 * self.mixture.risk
         )
     }
 }

@@ -230,6 +230,27 @@ fn a_model_that_is_sure_of_what_is_not_there_gets_no_threshold() {
     assert!(stratum == "scenes: wrong relation" && *bound > 0.9, "{error}");
 }
 
+/// What would break: a promise kept by silence that is said to cost nothing.
+#[test]
+fn a_half_that_stays_silent_refuses_every_clear_target() {
+    let mut batches = scenes(600, 4);
+    for record in batches[0].1.iter_mut().filter(|r| r.stratum == Stratum::WrongRelation) {
+        record.features[0] = -40.0;
+    }
+    let found = resplits(&batches, &apart(scenes(200, 9)), &asked(0.1, 0.1), 3, &mut |_| ()).unwrap();
+    assert_eq!((found.promised, found.false_refusals), (0, Some(1.0)));
+}
+
+/// What would break: a cost that nothing measured, taken for none.
+#[test]
+fn what_no_clear_target_shows_is_not_affordable() {
+    let mut batches = scenes(300, 8);
+    batches[0].1.retain(|record| record.expected != Kind::Mask);
+    let promise = asked(0.1, 0.1);
+    let found = calibrate(&batches, &apart(scenes(200, 9)), &promise).unwrap();
+    assert!(found.measured.clear.is_none() && !found.affordable(&promise));
+}
+
 #[test]
 fn sets_that_test_set_no_threshold() {
     for (set, seed, fine) in [

@@ -25,7 +25,7 @@ pub struct Resplits {
     pub promised: usize,
     /// By stratum, and `mixture`: what the other halves measured.
     pub strata: BTreeMap<String, Kept>,
-    /// Clear present targets refused in the other halves: mean over the re-splits.
+    /// Clear present targets refused in the other halves: mean over all re-splits; without a threshold all are refused.
     pub false_refusals: Option<f64>,
 }
 
@@ -80,13 +80,13 @@ pub fn resplits(
         let mut keep = vec![false; order.len()];
         order[..order.len().div_ceil(2)].iter().for_each(|scene| keep[*scene] = true);
         let rest: Vec<bool> = keep.iter().map(|kept| !kept).collect();
+        let held: Vec<Question<'_>> = questions.all.iter().copied().filter(|q| rest[q.scene]).collect();
         match choose(&questions, &others, &keep, &promise) {
             Ok(chosen) => {
                 promised += 1;
                 let judge = Judge::of(&chosen.fitted);
                 let strata = Strata::of(&questions, &rest, &judge, &promise);
                 note(&mut sums, &strata, Some(chosen.threshold), promise.alpha);
-                let held: Vec<Question<'_>> = questions.all.iter().copied().filter(|q| rest[q.scene]).collect();
                 if let Some(share) = measure::refused(&held, &judge, chosen.threshold, true) {
                     refused += share;
                     clear += 1;
@@ -96,6 +96,10 @@ pub fn resplits(
                 // Nothing is shown, so any judge will do.
                 let judge = Judge::silent();
                 note(&mut sums, &Strata::of(&questions, &rest, &judge, &promise), None, promise.alpha);
+                if held.iter().any(Question::clear) {
+                    refused += 1.0;
+                    clear += 1;
+                }
             }
             Err(error) => return Err(error),
         }

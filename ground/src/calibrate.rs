@@ -238,14 +238,21 @@ impl Fit {
                 show::print_resplits(again, promise.alpha);
             }
         }
-        let refused = found.measured.clear.map_or(f64::NAN, |share| share.value);
-        eprintln!(
-            "error: a risk of {} would refuse {:.1} % of clear present targets, {:.1} % are allowed; nothing is written\n\
-             hint: the costs of other risks are above; --alpha asks for one of them, --most-false-refusals allows more",
-            promise.alpha,
-            100.0 * refused,
-            100.0 * promise.most_false_refusals
-        );
+        match found.measured.clear {
+            Some(share) => eprintln!(
+                "error: a risk of {} would refuse {:.1} % of clear present targets, {:.1} % are allowed; nothing is written\n\
+                 hint: the costs of other risks are above; --alpha asks for one of them (on records that did not choose it), \
+                 --most-false-refusals allows more",
+                promise.alpha,
+                100.0 * share.value,
+                100.0 * promise.most_false_refusals
+            ),
+            None => eprintln!(
+                "error: no clear present target is among the records that bound the risk, so nothing says what the promise \
+                 costs; nothing is written\n\
+                 hint: evaluate a set with undegraded targets from a square of 32 pixels too"
+            ),
+        }
         Ok(())
     }
 
