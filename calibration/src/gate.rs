@@ -244,7 +244,11 @@ impl GateTable {
             claim.check()?;
             claim.check_within(self.alpha)?;
         }
-        self.reported.iter().chain(&self.built_in).try_for_each(Claim::check)
+        self.reported.iter().chain(&self.built_in).try_for_each(Claim::check)?;
+        if self.bounds != GateThresholds::default().loosened(self.loosened) {
+            return Err(wrong("bounds", format!("the built-in ones moved by {}", self.loosened), "others"));
+        }
+        Ok(())
     }
 }
 

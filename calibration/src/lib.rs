@@ -23,7 +23,7 @@ pub use bounds::{Share, wilson};
 pub use error::{CalibrationError, Missing};
 pub use gate::{GateTable, Seen, gate};
 pub use promise::{Batch, Calibrated, Claim, Cost, Promise, calibrate};
-pub use questions::{Source, Unit, stratum};
+pub use questions::{Source, Unit, refuse_test, stratum};
 pub use resplit::{Kept, Resplits, resplits};
 pub use rules::{Fitted, Rules, fit, fit_with};
 pub use table::Table;

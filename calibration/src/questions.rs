@@ -131,7 +131,10 @@ impl<'a> Questions<'a> {
 }
 
 /// Sets that test are never tuned on. Another seed of the degraded scenes draws other scenes; photographs stay the same.
-fn refuse_test(set: &str, seed: u64) -> Result<(), CalibrationError> {
+///
+/// # Errors
+/// Names the set, when it tests.
+pub fn refuse_test(set: &str, seed: u64) -> Result<(), CalibrationError> {
     let frozen = set == "scenes-degraded" && seed.is_multiple_of(SEEDS);
     if frozen || set == "scenes" || set == "desert" || set.ends_with("-test") {
         return Err(CalibrationError::TestSet { set: set.to_owned() });

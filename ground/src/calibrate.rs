@@ -9,7 +9,7 @@ use crate::steps::{self, BUNDLE, CALIBRATION_FILE, Step};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use kestrel_calibration::{Batch, Calibrated, Promise, Source, Table, Unit, calibrate, resplits};
+use kestrel_calibration::{Batch, Calibrated, Promise, Source, Table, Unit, calibrate, refuse_test, resplits};
 use kestrel_link::Thresholds;
 use kestrel_link::manifest::{GRAPH_FILES, THRESHOLDS_FILE};
 use std::path::{Path, PathBuf};
@@ -289,6 +289,9 @@ impl Fit {
         let dir = self.bundle.as_deref().context("--without-promise needs --bundle")?;
         let records = read(&self.records)?;
         let (_, hash) = self.model(records.iter())?;
+        for recorded in &records {
+            recorded.records.iter().try_for_each(|record| refuse_test(&record.set, recorded.header.seed))?;
+        }
         let records: Vec<_> = records.into_iter().flat_map(|recorded| recorded.records).collect();
         let mut thresholds = kestrel_calibration::fit(&records)?.thresholds(&hash, self.seed, &draft::today())?;
         thresholds.data = format!("by rule, nothing promised; {}", thresholds.data);

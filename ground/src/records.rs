@@ -78,6 +78,17 @@ pub fn read(path: &Path) -> Result<Recorded> {
         bail!("{}: expected records of format {FORMAT}, got {}", path.display(), header.records);
     }
     let records = lines(path, rest, 2)?;
+    // Seed and kind of pictures are told once, for one set.
+    if let Some(at) = records.iter().position(|record| record.set != header.set) {
+        bail!(
+            "{}:{}: expected a record of the set `{}`, which the first line names, got one of `{}`\n\
+             hint: keep the files of several sets apart",
+            path.display(),
+            at + 2,
+            header.set,
+            records[at].set
+        );
+    }
     Ok(Recorded { path: path.to_owned(), sha256: sha256_hex(text.as_bytes()), header, records })
 }
 

@@ -211,6 +211,11 @@ fn what_cannot_be_promised_is_not_written() {
     std::fs::write(place("cut.jsonl"), format!("{lines}{{\"set\":")).unwrap();
     let error = refused(&["calibrate", text(&place("cut.jsonl"))]);
     assert!(error.contains("cut.jsonl:122"), "{error}");
+    // Photographs behind the first line of a file of scenes would count as scenes.
+    let photograph = lines.lines().nth(1).unwrap().replace("scenes-tune", "nwpu-tune");
+    std::fs::write(place("mixed.jsonl"), format!("{lines}{photograph}\n")).unwrap();
+    let error = refused(&["calibrate", text(&place("mixed.jsonl"))]);
+    assert!(error.contains("mixed.jsonl:122") && error.contains("`nwpu-tune`"), "{error}");
     let error = refused(&["calibrate"]);
     assert!(error.contains("<RECORDS>"), "{error}");
     let error = refused(&["calibrate", "gate"]);
@@ -245,6 +250,12 @@ fn thresholds_are_of_one_model() {
     let begun = Bundle::open(&dir).unwrap();
     assert!(told.contains("mean nothing") && begun.thresholds.data == "not calibrated");
     assert!(!begun.manifest.files.contains_key("calibration.json"), "a promise of thresholds that are gone");
+
+    // What tests the model sets no threshold by rule either.
+    let lines = std::fs::read_to_string(place("mine.jsonl")).unwrap();
+    std::fs::write(place("frozen.jsonl"), lines.replace("scenes-tune", "scenes-degraded")).unwrap();
+    let error = refused(&["calibrate", text(&place("frozen.jsonl")), "--bundle", text(&dir), "--without-promise"]);
+    assert!(error.contains("test the model"), "{error}");
 
     // Few records: by rule, and it says so.
     said(&["calibrate", text(&place("mine.jsonl")), "--bundle", text(&dir), "--without-promise"]);
