@@ -46,6 +46,8 @@ const KNOWN: [(&str, bool); 6] = [
     ("calibrate", false),
     ("bundle", false),
 ];
+/// Steps that say what stands in the manifest beside the files.
+const DRAFTING: [&str; 2] = ["export", "quantise"];
 /// Files looked through for inputs, at most.
 const MOST_FILES: usize = 20_000;
 /// Folders in folders.
@@ -63,9 +65,11 @@ struct Done {
 /// Runs `ground reproduce`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let bundle = Bundle::open(&arguments.bundle)?;
-    let Some(steps) = steps::read(&bundle.dir)? else {
+    // Only what the manifest lists was checked against it.
+    let listed = bundle.manifest.files.contains_key(steps::STEPS_FILE);
+    let Some(steps) = listed.then(|| steps::read(&bundle.dir)).transpose()?.flatten() else {
         bail!(
-            "{}: expected {}, the record of the steps that made the bundle, got none\n\
+            "{}: expected {} in its manifest, the record of the steps that made the bundle, got none\n\
              hint: it was made before there was one; all that can be said is that its files are those of its manifest and \
              its thresholds those of its graphs",
             bundle.dir.display(),
@@ -93,7 +97,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         let by = steps.steps.iter().zip(&done).rev().find(|(step, _)| step.outputs.contains_key(name));
         by.is_some_and(|(_, done)| done.unverified.is_none())
     };
-    let files = compare::files(&bundle, &work.bundle, &ran)?;
+    // Other steps take the manifest over with all its fields.
+    let drafted = done.iter().any(|done| done.unverified.is_none() && DRAFTING.contains(&done.step.as_str()));
+    let files = compare::files(&bundle, &work.bundle, &ran, drafted)?;
     tell(arguments, &bundle, &work, &done, &files)?;
     let differs = files.iter().any(|file| file.state == State::Differs);
     Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -185,6 +191,10 @@ impl Work {
             Ok(words) => words,
             Err(why) => return Ok(Some(why)),
         };
+        // What an earlier step left, or was taken over for, must not pass for this one's work.
+        for name in step.outputs.keys() {
+            steps::remove(&self.bundle.join(name))?;
+        }
         let seconds = draft::days(&step.date)? * 86_400;
         let output = Command::new(std::env::current_exe().context("finding this program")?)
             .args(&words)
@@ -274,7 +284,11 @@ fn search(
 fn words(command: &[String], places: &[(&str, &Path)], inputs: &Path) -> Result<Vec<String>, String> {
     let mut all = Vec::with_capacity(command.len());
     for (index, word) in command.iter().enumerate() {
-        let free = index > 0 && command[index - 1] == "--provenance";
+        // Text for the manifest. Elsewhere the same words could stand before a place.
+        let free = command[0] == "export"
+            && index > 0
+            && command[index - 1] == "--provenance"
+            && word.split_once('=').is_some_and(|(key, _)| !key.starts_with('-'));
         let inside = |name: &str| kestrel_link::manifest::check_path(name).is_ok();
         all.push(if let Some((_, place)) = places.iter().find(|(name, _)| word == name) {
             place.display().to_string()
@@ -341,6 +355,13 @@ mod tests {
         {
             let error = placed(&["export", word]).unwrap_err();
             assert!(error.contains("place of its own"), "{word}: {error}");
+        }
+        for command in [
+            ["calibrate", "--", "--provenance", "/etc/passwd"],
+            ["calibrate", "--", "--provenance", "a=/etc/passwd"],
+            ["export", "--untrained", "--provenance", "--out=/tmp/x"],
+        ] {
+            assert!(placed(&command).unwrap_err().contains("place of its own"), "{command:?}");
         }
     }
 }

@@ -8,6 +8,7 @@ use kestrel_link::manifest::RUNTIME_VERSION;
 use kestrel_link::{FileEntry, sha256_hex};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 
 /// The file in a bundle.
@@ -183,11 +184,14 @@ fn write(dir: &Path, steps: &Steps) -> Result<()> {
 /// The record of a bundle; `None` where it has none.
 pub fn read(dir: &Path) -> Result<Option<Steps>> {
     let path = dir.join(STEPS_FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
+    let mut bytes = Vec::new();
+    // One byte more than fits tells that there is too much.
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
     parse(&bytes).map(Some).with_context(|| path.display().to_string())
 }
 
@@ -206,6 +210,14 @@ fn parse(bytes: &[u8]) -> Result<Steps> {
         draft::days(&step.date).with_context(|| format!("the step `{}`", step.name()))?;
         for name in step.inputs.keys().chain(step.outputs.keys()) {
             kestrel_link::manifest::check_path(name)?;
+        }
+        // Both are printed, and a terminal obeys more than text.
+        if let Some(word) = step.command.iter().find(|word| word.chars().any(char::is_control)) {
+            bail!("expected a command of plain words, got {:?}", word.chars().take(80).collect::<String>());
+        }
+        let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if let Some((name, _)) = step.inputs.iter().find(|(_, entry)| !is_hash(&entry.sha256)) {
+            bail!("the input {name}: expected a SHA-256 of 64 hex digits, got something else");
         }
     }
     Ok(steps)
@@ -280,6 +292,7 @@ mod tests {
             (r#""inputs":{"/etc/passwd":{"sha256":"","bytes":1}}"#, "relative paths"),
             (r#""inputs":7"#, "expected the steps"),
             (r#""inputs":{},"evil":1"#, "expected the steps"),
+            (r#""inputs":{"a":{"sha256":"\u001b[2J","bytes":1}}"#, "64 hex digits"),
         ] {
             let error = format!("{:#}", with(change).unwrap_err());
             assert!(error.contains(word), "{change}: {error}");
@@ -287,6 +300,7 @@ mod tests {
         for (text, word) in [
             (r#"{"format":2,"steps":[]}"#.to_owned(), "format 1, got 2"),
             (r#"{"format":1,"steps":[{"command":["export"],"inputs":{},"outputs":{},"date":"9999999-99-99","program":""}]}"#.to_owned(), "YYYY-MM-DD"),
+            (r#"{"format":1,"steps":[{"command":["\u001b[2J"],"inputs":{},"outputs":{},"date":"2026-01-01","program":""}]}"#.to_owned(), "plain words"),
             ("[".repeat(100_000), "expected the steps"),
             (" ".repeat(MAX_BYTES + 1), "at most"),
         ] {

@@ -146,7 +146,7 @@ fn a_promise_goes_into_a_bundle_and_can_be_made_again() {
     for (name, wanted) in [
         ("thresholds.json", "same"),
         ("calibration.json", "same"),
-        ("manifest.json", "same"),
+        ("manifest.json", "taken_over"),
         ("vision.onnx", "taken_over"),
     ] {
         assert_eq!(state(&found, name), wanted, "{name}: {found}");
@@ -169,6 +169,32 @@ fn a_promise_goes_into_a_bundle_and_can_be_made_again() {
     let differs = ground(&["reproduce", text(&dir), "--work", text(&fourth), "--inputs", text(folder.path())]);
     let told = String::from_utf8(differs.stdout).unwrap();
     assert!(!differs.status.success() && told.contains("min_area_pixels 1 again 8"), "{told}");
+}
+
+/// What would break: a bundle of somebody else's that has files called made again which no step made.
+#[test]
+fn a_step_that_makes_nothing_vouches_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, _) = bundle(folder.path());
+    let opened = Bundle::open(&dir).unwrap();
+    let hash = &opened.manifest.files["vision.onnx"].sha256;
+    let step = |command: &[&str]| {
+        serde_json::json!({
+            "command": command, "inputs": {}, "outputs": { "vision.onnx": hash }, "date": "2026-01-01", "program": "0",
+        })
+    };
+    let steps = serde_json::json!({ "format": 1, "steps": [step(&["mystery"]), step(&["calibrate", "--help"])] });
+    std::fs::write(dir.join("steps.json"), steps.to_string()).unwrap();
+    let work = folder.path().join("first");
+    let error = refused(&["reproduce", text(&dir), "--work", text(&work)]);
+    assert!(error.contains("steps.json in its manifest"), "one that nobody sealed: {error}");
+
+    kestrel_onboard::bundle::seal(&dir, opened.manifest.clone(), None).unwrap();
+    let work = folder.path().join("second");
+    let told = ground(&["reproduce", text(&dir), "--json", "--work", text(&work)]);
+    let found: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    let vision = found["files"].as_array().unwrap().iter().find(|file| file["name"] == "vision.onnx").unwrap();
+    assert_eq!((vision["state"].as_str(), told.status.success()), (Some("differs"), false), "{found}");
 }
 
 #[test]

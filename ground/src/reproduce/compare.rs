@@ -32,8 +32,14 @@ pub(super) struct Compared {
 /// Differences named of a JSON file, at most.
 const NAMED: usize = 6;
 
-/// Compares every file of the bundle, and the fields of the manifest that are not hashes of files.
-pub(super) fn files(bundle: &Bundle, again: &Path, ran: &dyn Fn(&String) -> bool) -> Result<Vec<Compared>> {
+/// Compares every file of the bundle, and the fields of the manifest that are not hashes of files: those were made again
+/// where it was `drafted` again.
+pub(super) fn files(
+    bundle: &Bundle,
+    again: &Path,
+    ran: &dyn Fn(&String) -> bool,
+    drafted: bool,
+) -> Result<Vec<Compared>> {
     let mut all = Vec::new();
     for name in bundle.manifest.files.keys().filter(|name| *name != STEPS_FILE) {
         if !ran(name) {
@@ -57,7 +63,11 @@ pub(super) fn files(bundle: &Bundle, again: &Path, ran: &dyn Fn(&String) -> bool
     let mut changed = Vec::new();
     let (was, is) = (manifest(&bundle.path(MANIFEST_FILE))?, manifest(&again.join(MANIFEST_FILE))?);
     changes("", &was, &is, &mut changed);
-    let state = if changed.is_empty() { State::Same } else { State::Differs };
+    let state = match (changed.is_empty(), drafted) {
+        (false, _) => State::Differs,
+        (true, true) => State::Same,
+        (true, false) => State::TakenOver,
+    };
     all.push(Compared { name: MANIFEST_FILE.to_owned(), state, what: listed(changed) });
     Ok(all)
 }
