@@ -3,6 +3,7 @@
 //! Every command that changes a bundle notes its step before it seals. `ground reproduce` reads them.
 
 use crate::draft;
+use crate::quantise::RECORD_FILE;
 use anyhow::{Context, Result, bail};
 use kestrel_link::manifest::RUNTIME_VERSION;
 use kestrel_link::{FileEntry, sha256_hex};
@@ -145,6 +146,7 @@ fn plain(name: &str) -> String {
 /// Forgets what earlier steps left in a folder where a bundle begins.
 pub fn begin(dir: &Path) -> Result<()> {
     remove(&dir.join(STEPS_FILE))?;
+    remove(&dir.join(RECORD_FILE))?;
     remove(&dir.join(CALIBRATION_FILE))
 }
 
@@ -252,8 +254,12 @@ mod tests {
         assert_eq!(names(read(dir.path()).unwrap()), ["export", "calibrate"], "what rested on the old one is gone too");
         forget(dir.path(), "calibrate").unwrap();
         assert_eq!(names(read(dir.path()).unwrap()), ["export"]);
+        for name in [CALIBRATION_FILE, RECORD_FILE] {
+            std::fs::write(dir.path().join(name), "of other graphs").unwrap();
+        }
         begin(dir.path()).unwrap();
         assert_eq!(read(dir.path()).unwrap(), None);
+        assert!(!dir.path().join(CALIBRATION_FILE).exists() && !dir.path().join(RECORD_FILE).exists());
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn a_bundle_becomes_small_flies_and_needs_thresholds_of_its_own() {
     // What an earlier run left.
     std::fs::create_dir_all(small.join("canary")).unwrap();
     std::fs::write(small.join("canary/00.json"), "{}").unwrap();
+    std::fs::write(small.join("calibration.json"), "{}").unwrap();
 
     let made =
         ground(&["quantise", text(&wide), "--limit", "8", "--sweep-frames", "1", "--json", "--out", text(&small)]);
@@ -48,6 +49,7 @@ fn a_bundle_becomes_small_flies_and_needs_thresholds_of_its_own() {
     let bundle = Bundle::open(&small).unwrap();
     assert_eq!(bundle.thresholds.data, "not calibrated");
     assert_eq!(bundle.canaries.len(), 0);
+    assert!(!bundle.manifest.files.contains_key("calibration.json"), "a promise of thresholds that are gone");
     assert_eq!(bundle.manifest.version, "0.0.0-untrained-int8");
     let precision = &bundle.manifest.provenance["precision.vision.onnx"];
     assert!(precision.starts_with("int8 in ") && precision.ends_with("kept f16: none"), "{precision}");

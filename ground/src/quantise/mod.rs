@@ -7,7 +7,7 @@ mod record;
 mod source;
 
 use crate::draft;
-use crate::steps::{self, BEFORE, BUNDLE, Step};
+use crate::steps::{self, BEFORE, BUNDLE, CALIBRATION_FILE, Step};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -248,6 +248,8 @@ fn write(arguments: &Arguments, source: &Source, scheme: &Scheme, graphs: &Graph
     source.copy_rest(out)?;
     source::remove(&out.join(EXPLAIN_FILE))?;
     source::remove(&out.join("canary"))?;
+    // A table of the graphs that lay there before.
+    source::remove(&out.join(CALIBRATION_FILE))?;
     for (name, graph) in &files {
         std::fs::write(out.join(name), graph).with_context(|| format!("writing {}", out.join(name).display()))?;
     }
