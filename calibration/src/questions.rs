@@ -22,6 +22,8 @@ pub struct Source {
     pub seed: u64,
     /// Whether its pictures are photographs; otherwise they are rendered scenes.
     pub real: bool,
+    /// Whether the gate looked first: a frame that it refused shows no mask, whatever is asked, and counts so.
+    pub gate: bool,
     /// Hex SHA-256 of the records' file.
     pub sha256: String,
 }

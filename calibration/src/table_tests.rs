@@ -27,7 +27,7 @@ fn table() -> Table {
         alpha: 0.05,
         delta: 0.05,
         unit: Unit::Mean,
-        sources: vec![Source { set: "scenes-tune".into(), seed: 1, real: false, sha256: "d".repeat(64) }],
+        sources: vec![Source { set: "scenes-tune".into(), seed: 1, real: false, gate: true, sha256: "d".repeat(64) }],
         fitting: vec![],
         mixture: claim("mixture"),
         strata: vec![claim("scenes: absent category"), claim("scenes: noise")],

@@ -4,7 +4,7 @@ mod gate;
 mod show;
 
 use crate::draft;
-use crate::records::{self, Recorded};
+use crate::records::{self, Header, Recorded};
 use crate::steps::{self, BUNDLE, CALIBRATION_FILE, Step};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -308,12 +308,26 @@ impl Fit {
 }
 
 fn read(paths: &[PathBuf]) -> Result<Vec<Recorded>> {
-    paths.iter().map(|path| records::read(path)).collect()
+    paths.iter().map(|path| tuning(records::read(path)?)).collect()
+}
+
+/// Refuses records of a part of somebody's own pictures that is for training or for the test.
+fn tuning(recorded: Recorded) -> Result<Recorded> {
+    match recorded.header.split.as_deref() {
+        Some(split @ ("train" | "test")) => bail!(
+            "{}: expected records of pictures that neither train nor test the model, got those of the split `{split}` of `{}`\n\
+             hint: `ground eval --split tune --records …`",
+            recorded.path.display(),
+            recorded.header.set
+        ),
+        _ => Ok(recorded),
+    }
 }
 
 fn batches(recorded: Vec<Recorded>) -> Vec<Batch> {
     let batch = |Recorded { header, sha256, records, .. }: Recorded| {
-        (Source { set: header.set, seed: header.seed, real: header.real, sha256 }, records)
+        let Header { set, seed, real, gate, .. } = header;
+        (Source { set, seed, real, gate, sha256 }, records)
     };
     recorded.into_iter().map(batch).collect()
 }

@@ -55,7 +55,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     /// Write one line of JSON per question, for `ground calibrate`.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "salient")]
     records: Option<PathBuf>,
     /// Ask so many further questions about each picture for reasons too; the bundle must hold explain.onnx.
     #[arg(long, default_value_t = 0, value_name = "COUNT", hide_default_value = true)]
@@ -136,6 +136,7 @@ fn header(arguments: &Arguments, set: &str, bundle: &Bundle, engine: &str) -> He
         model: bundle.manifest.model(),
         model_hash: bundle.thresholds.model_hash.clone(),
         set: set.to_owned(),
+        split: arguments.format.map(|_| arguments.split.clone().unwrap_or_else(|| Split::Test.name().to_owned())),
         seed: arguments.seed,
         // What lies in a folder counts as photographs.
         real: !(benchmark::NAMES.contains(&set) && set.starts_with("scenes")),

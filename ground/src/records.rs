@@ -22,6 +22,9 @@ pub struct Header {
     pub model_hash: String,
     /// The set.
     pub set: String,
+    /// The part of somebody's own pictures, `train`, `tune`, `test` or `all`; other sets say it in their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
     /// Seed of its scenes and questions.
     pub seed: u64,
     /// Whether its pictures are photographs; otherwise they are rendered scenes.

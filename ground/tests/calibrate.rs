@@ -242,6 +242,12 @@ fn what_cannot_be_promised_is_not_written() {
     std::fs::write(place("mixed.jsonl"), format!("{lines}{photograph}\n")).unwrap();
     let error = refused(&["calibrate", text(&place("mixed.jsonl"))]);
     assert!(error.contains("mixed.jsonl:122") && error.contains("`nwpu-tune`"), "{error}");
+    let own = lines.replacen("\"seed\":0", "\"seed\":0,\"split\":\"test\"", 1);
+    std::fs::write(place("own.jsonl"), own).unwrap();
+    let error = refused(&["calibrate", text(&place("own.jsonl"))]);
+    assert!(error.contains("the split `test`") && error.contains("--split tune"), "{error}");
+    let error = refused(&["eval", "--salient", "--records", text(&place("blobs.jsonl"))]);
+    assert!(error.contains("cannot be used with"), "a baseline's answers under the model's name: {error}");
     let error = refused(&["calibrate"]);
     assert!(error.contains("<RECORDS>"), "{error}");
     let error = refused(&["calibrate", "gate"]);
