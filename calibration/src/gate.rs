@@ -240,9 +240,10 @@ impl GateTable {
         if !(-0.9..=1.0).contains(&self.loosened) {
             return Err(wrong("loosened", "a share in -0.9..=1", self.loosened));
         }
+        let least = needed(self.alpha, self.delta / (self.cameras.len() + 1) as f64);
         for claim in self.cameras.iter().chain([&self.pooled]) {
             claim.check()?;
-            claim.check_within(self.alpha)?;
+            claim.check_within(self.alpha, least)?;
         }
         self.reported.iter().chain(&self.built_in).try_for_each(Claim::check)?;
         if self.bounds != GateThresholds::default().loosened(self.loosened) {

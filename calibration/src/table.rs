@@ -3,6 +3,7 @@
 use kestrel_link::Thresholds;
 use serde::{Deserialize, Serialize};
 
+use crate::confidence::needed;
 use crate::measure::Measured;
 use crate::promise::{Calibrated, Claim, Cost, Promise};
 use crate::questions::{Source, Unit};
@@ -133,7 +134,8 @@ impl Table {
         for claim in self.strata.iter().chain(&self.reported).chain([&self.mixture]) {
             claim.check()?;
         }
-        self.strata.iter().chain([&self.mixture]).try_for_each(|claim| claim.check_within(self.alpha))
+        let least = needed(self.alpha, self.delta / (self.strata.len() + 1) as f64);
+        self.strata.iter().chain([&self.mixture]).try_for_each(|claim| claim.check_within(self.alpha, least))
     }
 
     /// Refuses a table of other graphs than those of `model_hash`.
@@ -150,13 +152,14 @@ impl Table {
 }
 
 impl Claim {
-    /// Whether it keeps a promise of `alpha`.
-    pub(crate) fn check_within(&self, alpha: f64) -> Result<(), CalibrationError> {
+    /// Whether it keeps a promise of `alpha`, for which the table needs `least` scenes whatever the claim says it needs.
+    pub(crate) fn check_within(&self, alpha: f64, least: usize) -> Result<(), CalibrationError> {
         if self.upper > alpha + 1e-9 {
             return Err(wrong(&format!("upper of {}", self.name), format!("at most {alpha}"), self.upper));
         }
-        if self.scenes < self.needed {
-            return Err(wrong(&format!("scenes of {}", self.name), format!("at least {}", self.needed), self.scenes));
+        let least = least.max(self.needed);
+        if self.scenes < least {
+            return Err(wrong(&format!("scenes of {}", self.name), format!("at least {least}"), self.scenes));
         }
         Ok(())
     }

@@ -263,6 +263,13 @@ fn thresholds_are_of_one_model() {
     let error = refused(&["calibrate", text(&place("other.jsonl")), "--bundle", text(&dir)]);
     assert!(error.contains("expected records of the graphs") && error.contains(&hash), "{error}");
 
+    // Scenes on which the ranges of the graphs were taken bound nothing.
+    std::fs::write(dir.join("quantisation.json"), r#"{"calibration":{"set":"scenes-tune","seed":40}}"#).unwrap();
+    records(&place("ranges.jsonl"), &hash, 400);
+    let error = refused(&["calibrate", text(&place("ranges.jsonl")), "--bundle", text(&dir)]);
+    assert!(error.contains("ranges of the graphs") && error.contains("--seed"), "{error}");
+    std::fs::remove_file(dir.join("quantisation.json")).unwrap();
+
     // A table of another model, and one of this.
     let ask = |records: &str, out: &str| {
         said(&["calibrate", text(&place(records)), "--alpha", "0.1", "--delta", "0.1", "--out", text(&place(out))]);
