@@ -1,12 +1,14 @@
 //! `ground bundle`: canary frames, manifest and signature of a bundle.
 
-use crate::steps::{self, BUNDLE, Step};
+use crate::steps::{self, BUNDLE, CALIBRATION_FILE, Step};
 use crate::{draft, keys};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
-use kestrel_link::{CanarySpec, Query, signature};
+use kestrel_calibration::Table;
+use kestrel_link::manifest::THRESHOLDS_FILE;
+use kestrel_link::{CanarySpec, Query, Thresholds, signature};
 use kestrel_onboard::bundle::seal;
 use kestrel_onboard::engine::{EngineChoice, EngineOptions};
 use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions, union};
@@ -50,6 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let dir = &arguments.bundle;
     // Read before anything is written, so that a missing key leaves the bundle as it was.
     let key = arguments.sign.as_deref().map(keys::read).transpose()?;
+    promised(dir)?;
     if !arguments.keep_canaries {
         canaries(dir)?;
     }
@@ -60,6 +63,27 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("signed with key {}", signature::key_id(&key.verifying_key()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a table that promises something of other thresholds than those that fly.
+fn promised(dir: &Path) -> Result<()> {
+    let path = dir.join(CALIBRATION_FILE);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let table = Table::from_json(&read(&path)?).with_context(|| path.display().to_string())?;
+    let flying = dir.join(THRESHOLDS_FILE);
+    if table.thresholds != Thresholds::from_json(&read(&flying)?)? {
+        bail!(
+            "{}: expected the thresholds of {CALIBRATION_FILE}, which promises something of them, got others\n\
+             hint: `ground calibrate apply {} --bundle {}` puts them back; `ground calibrate` makes new ones with their table",
+            flying.display(),
+            path.display(),
+            dir.display()
+        );
+    }
+    Ok(())
 }
 
 /// Notes what was done; the key and the signature stay out of it.

@@ -165,6 +165,8 @@ fn a_promise_goes_into_a_bundle_and_can_be_made_again() {
     let changed = std::fs::read_to_string(&path).unwrap().replace("\"min_area_pixels\": 8", "\"min_area_pixels\": 1");
     std::fs::write(&path, changed).unwrap();
     kestrel_onboard::bundle::seal(&dir, sealed.manifest, None).unwrap();
+    let error = refused(&["bundle", text(&dir), "--keep-canaries"]);
+    assert!(error.contains("expected the thresholds of calibration.json") && error.contains("hint:"), "{error}");
     let fourth = folder.path().join("fourth");
     let differs = ground(&["reproduce", text(&dir), "--work", text(&fourth), "--inputs", text(folder.path())]);
     let told = String::from_utf8(differs.stdout).unwrap();
