@@ -214,8 +214,8 @@ fn parse(bytes: &[u8]) -> Result<Steps> {
             kestrel_link::manifest::check_path(name)?;
         }
         // Both are printed, and a terminal obeys more than text.
-        if let Some(word) = step.command.iter().find(|word| word.chars().any(char::is_control)) {
-            bail!("expected a command of plain words, got {:?}", word.chars().take(80).collect::<String>());
+        if step.name().chars().any(char::is_control) {
+            bail!("expected a step named by a plain word, got {:?}", step.name().chars().take(80).collect::<String>());
         }
         let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if let Some((name, _)) = step.inputs.iter().find(|(_, entry)| !is_hash(&entry.sha256)) {
@@ -306,7 +306,7 @@ mod tests {
         for (text, word) in [
             (r#"{"format":2,"steps":[]}"#.to_owned(), "format 1, got 2"),
             (r#"{"format":1,"steps":[{"command":["export"],"inputs":{},"outputs":{},"date":"9999999-99-99","program":""}]}"#.to_owned(), "YYYY-MM-DD"),
-            (r#"{"format":1,"steps":[{"command":["\u001b[2J"],"inputs":{},"outputs":{},"date":"2026-01-01","program":""}]}"#.to_owned(), "plain words"),
+            (r#"{"format":1,"steps":[{"command":["\u001b[2J"],"inputs":{},"outputs":{},"date":"2026-01-01","program":""}]}"#.to_owned(), "a plain word"),
             ("[".repeat(100_000), "expected the steps"),
             (" ".repeat(MAX_BYTES + 1), "at most"),
         ] {
