@@ -317,7 +317,7 @@ fn report(arguments: &Arguments, record: &Record, bounds: &Bounds, shift: &Shift
     let out = arguments.out.display();
     println!(
         "\n{out}: thresholds of the model in half precision do not hold here; go on with\n  \
-         ground eval --bundle {out} --set scenes-tune --records tune.jsonl\n  \
+         ground eval --bundle {out} --set scenes-tune --seed 1 --limit 1000 --records tune.jsonl\n  \
          ground calibrate --bundle {out} tune.jsonl\n  \
          ground bundle {out}"
     );

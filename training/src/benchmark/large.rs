@@ -13,7 +13,7 @@ pub const WIDTH: u32 = 3840;
 /// Height of every picture in pixels.
 pub const HEIGHT: u32 = 2160;
 /// First seed of these scenes.
-pub const LARGE_SEED: u64 = 4_000_000;
+pub const LARGE_SEED: u64 = 6_000_000;
 /// Scenes when no limit is given.
 pub const LARGE_SCENES: usize = 24;
 
