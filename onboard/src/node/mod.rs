@@ -302,7 +302,7 @@ impl Node {
                 recording.conclude(inner.totals());
             }
             drop(recorder);
-            inner.explaining.stop(EXPLAINER_STOPS_WITHIN);
+            explaining::stop(&inner, EXPLAINER_STOPS_WITHIN);
             inner.publisher.health(&inner.health());
             panicked
         });
