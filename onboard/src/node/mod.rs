@@ -104,6 +104,8 @@ struct Inner {
     started: Instant,
     stopping: AtomicBool,
     health_changed: Notify,
+    /// Held by whoever refuses what nobody answers any more, until all of that is told and recorded.
+    expiring: Mutex<()>,
     upkeep: Upkeep,
 }
 
@@ -216,6 +218,7 @@ impl Node {
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             health_changed: Notify::new(),
+            expiring: Mutex::new(()),
             upkeep: Upkeep::new(&config),
         });
         let stages = Stages::start(&inner, flying, recorder, &config.segmenter)?;
@@ -292,6 +295,8 @@ impl Node {
         let ended = tokio::task::spawn_blocking(move || {
             // First what is being answered, then those who will not be.
             let (recorder, panicked) = stages.map(Stages::join).unwrap_or_default();
+            // What expired a moment ago is told before the record ends and the network is left.
+            let _expiring = inner.expiring.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((job, seen)) = inner.upkeep.running.abandon() {
                 worker::expire(&inner, &job, Some(seen));
             }
@@ -386,16 +391,19 @@ async fn expire_queries(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(EXPIRY_EVERY);
     loop {
         ticks.tick().await;
-        let now = Instant::now();
-        let late = upkeep::late(&inner, now);
-        let unexplained = explaining::late(&inner, now);
-        if !late.is_empty() || unexplained.is_some() {
-            let refuse = move |inner: &Inner| {
-                late.iter().for_each(|(job, seen)| worker::expire(inner, job, *seen));
-                unexplained.iter().for_each(|part| inner.publisher.explanation(part));
-            };
-            in_background(&inner, refuse).await;
-        }
+        in_background(&inner, expire).await;
+    }
+}
+
+/// Refuses what is late by now.
+fn expire(inner: &Inner) {
+    let _expiring = inner.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    for (job, seen) in upkeep::late(inner, now) {
+        worker::expire(inner, &job, seen);
+    }
+    if let Some(part) = explaining::late(inner, now) {
+        inner.publisher.explanation(&part);
     }
 }
 
