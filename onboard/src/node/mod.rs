@@ -172,12 +172,10 @@ pub struct Node {
     stages: Option<Stages>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     threads: Option<Threads>,
-    /// Takes poses in for as long as it is held.
-    _poses: Option<zenoh::pubsub::Subscriber<()>>,
+    /// Takes poses in, and listens for another drone of this name, for as long as they are held.
+    listening: Vec<zenoh::pubsub::Subscriber<()>>,
     /// Says that the drone is there for as long as it is held.
-    _alive: zenoh::liveliness::LivelinessToken,
-    /// Listens for another drone of this name for as long as it is held.
-    _twins: zenoh::pubsub::Subscriber<()>,
+    alive: Option<zenoh::liveliness::LivelinessToken>,
 }
 
 impl Node {
@@ -222,14 +220,29 @@ impl Node {
             upkeep: Upkeep::new(&config),
         });
         let stages = Stages::start(&inner, flying, recorder, &config.segmenter)?;
+        // From here on whatever fails drops the node, which ends its threads.
+        let mut node =
+            Self { inner, stages: Some(stages), tasks: Vec::new(), threads: None, listening: Vec::new(), alive: None };
+        node.threads = Some(node.start_threads(&config)?);
+        node.join(&session, &config).await?;
+        Ok(node)
+    }
+
+    /// Starts the threads that do not look at frames.
+    fn start_threads(&self, config: &Arc<NodeConfig>) -> Result<Threads, NodeError> {
         if config.explain.is_some() {
-            let (reasoning, plan) = (Arc::clone(&inner), Arc::clone(&config));
+            let (reasoning, plan) = (Arc::clone(&self.inner), Arc::clone(config));
             std::thread::Builder::new()
                 .name("explain".into())
                 .spawn(move || explaining::run(&reasoning, &plan))
                 .map_err(|source| NodeError::Thread { name: "explain", source })?;
         }
-        let threads = Threads::start(&inner, &config)?;
+        Threads::start(&self.inner, config)
+    }
+
+    /// Takes part in the network from now on.
+    async fn join(&mut self, session: &zenoh::Session, config: &Arc<NodeConfig>) -> Result<(), NodeError> {
+        let (inner, drone) = (&self.inner, &config.drone);
         let queries = session
             .declare_queryable(drone.query())
             .with(FifoChannel::new(WAITING_REQUESTS))
@@ -241,34 +254,26 @@ impl Node {
             .await
             .map_err(NodeError::link("declare the push key"))?;
         // Who knows no camera places nothing.
-        let poses = match &config.georeferencer {
-            Some(_) => Some(inner.poses.listen(&session, drone.pose()).await?),
-            None => None,
-        };
-        let taking = Arc::clone(&inner);
-        let tasks = vec![
+        if config.georeferencer.is_some() {
+            self.listening.push(inner.poses.listen(session, drone.pose()).await?);
+        }
+        let taking = Arc::clone(inner);
+        self.tasks = vec![
             tokio::spawn(async move {
                 while let Ok(query) = queries.recv_async().await {
                     take_query(&taking, query).await;
                 }
             }),
-            tokio::spawn(take_pushes(Arc::clone(&inner), config, pushes)),
-            tokio::spawn(publish_health(Arc::clone(&inner))),
-            tokio::spawn(expire_queries(Arc::clone(&inner))),
+            tokio::spawn(take_pushes(Arc::clone(inner), Arc::clone(config), pushes)),
+            tokio::spawn(publish_health(Arc::clone(inner))),
+            tokio::spawn(expire_queries(Arc::clone(inner))),
         ];
-        let twins = inner.upkeep.twin.listen(&session, &drone).await?;
+        self.listening.push(inner.upkeep.twin.listen(session, drone).await?);
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self {
-            inner,
-            stages: Some(stages),
-            tasks,
-            threads: Some(threads),
-            _poses: poses,
-            _alive: alive,
-            _twins: twins,
-        })
+        self.alive = Some(alive);
+        Ok(())
     }
 
     /// Where frames are handed over.
@@ -320,6 +325,7 @@ impl Node {
             // An aborted task is no error; waiting for it frees what it holds, the slots' lock among it.
             let _ = task.await;
         }
+        drop(self.alive.take());
         self.inner.publisher.session.close().await.map_err(NodeError::link("leave the network"))
     }
 }
