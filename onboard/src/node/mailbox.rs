@@ -97,6 +97,19 @@ struct Active<A> {
     left: Option<u32>,
 }
 
+impl<A> Active<A> {
+    /// What is left of it when it is answered no more.
+    fn ended(self) -> Job<A> {
+        Job {
+            begins: self.answered.is_none(),
+            ends: true,
+            query: self.query,
+            asker: self.asker,
+            start: self.waiting_since,
+        }
+    }
+}
+
 /// A frame that is to be prepared.
 pub(super) struct Incoming {
     pub(super) frame: Arc<Frame>,
@@ -244,10 +257,12 @@ impl<A, M> Mailbox<A, M> {
         }
     }
 
-    /// Takes in a query; one with the id of an active one replaces it. Gives the asker back when there are too many.
-    pub(super) fn ask(&self, query: Query, asker: A) -> Result<(), A> {
+    /// Takes in a query; one with the id of an active one replaces it, and what is left of that is given: nobody answers it any
+    /// more. Gives the asker back when there are too many.
+    pub(super) fn ask(&self, query: Query, asker: A) -> Result<Option<Job<A>>, A> {
         let mut state = self.lock();
-        state.queries.retain(|active| active.query.id != query.id);
+        let replaced = state.queries.iter().position(|active| active.query.id == query.id);
+        let replaced = replaced.map(|index| state.queries.remove(index).ended());
         if state.stopped || state.queries.len() >= self.limits.active_queries {
             return Err(asker);
         }
@@ -262,7 +277,7 @@ impl<A, M> Mailbox<A, M> {
             left,
         });
         self.changed.notify_all();
-        Ok(())
+        Ok(replaced)
     }
 
     /// Waits for what comes next after the frame `at_hand`. A query does not go to that while a newer one is on its way.
@@ -366,17 +381,7 @@ impl<A, M> Mailbox<A, M> {
         let mut state = self.lock();
         state.stopped = true;
         self.changed.notify_all();
-        let waiting = std::mem::take(&mut state.queries);
-        waiting
-            .into_iter()
-            .map(|active| Job {
-                begins: active.answered.is_none(),
-                ends: true,
-                query: active.query,
-                asker: active.asker,
-                start: active.waiting_since,
-            })
-            .collect()
+        state.queries.drain(..).map(Active::ended).collect()
     }
 
     /// Frames handed over, and frames replaced before anybody looked at them.

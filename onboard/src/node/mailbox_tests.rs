@@ -185,8 +185,11 @@ fn too_many_queries_are_given_back_and_the_same_id_replaces() {
     let mailbox = Meeting::new(limits());
     mailbox.ask(query("1", 0), "a").unwrap();
     mailbox.ask(query("2", 0), "b").unwrap();
-    assert_eq!(mailbox.ask(query("3", 0), "c"), Err("c"));
-    mailbox.ask(query("2", 1), "d").unwrap();
+    assert!(matches!(mailbox.ask(query("3", 0), "c"), Err("c")));
+    let replaced = mailbox.ask(query("2", 1), "d").unwrap().unwrap();
+    assert_eq!((replaced.asker, replaced.query.frames, replaced.begins, replaced.ends), (Some("b"), 0, true, true));
+    let both: Vec<_> = mailbox.stop().into_iter().map(|job| job.asker).collect();
+    assert_eq!(both, [Some("a"), Some("d")]);
 }
 
 /// Promise: P1, P2

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kestrel_link::{DroneId, Health, Readiness, Reply, decode};
+use kestrel_link::{DroneId, Health, Readiness, Reply, Unexplained, decode};
 use kestrel_perception::Georeferencer;
 use kestrel_perception::geo::PosesOptions;
 use tokio::sync::Notify;
@@ -342,12 +342,23 @@ impl Drop for Node {
     }
 }
 
-/// Takes in one query, or says at once why not.
-async fn take_query(inner: &Inner, asker: Asker) {
+/// Takes in one query, or says at once why not; says so to one that is replaced, too.
+async fn take_query(inner: &Arc<Inner>, asker: Asker) {
     let payload = asker.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
-    let refused = match decode::<kestrel_link::Query>(&payload) {
+    let (asker, why) = match decode::<kestrel_link::Query>(&payload) {
         Ok(query) => match inner.mailbox.ask(query, asker) {
-            Ok(()) => return,
+            Ok(None) => return,
+            Ok(Some(mut replaced)) => {
+                let asker = replaced.asker.take();
+                in_background(inner, move |inner| {
+                    explaining::give(inner, &replaced, Err((Unexplained::NoFrame, None)))
+                })
+                .await;
+                // Who has had an answer does not wait.
+                let Some(asker) = asker else { return };
+                (asker, "replaced: its id was asked anew; hint: give each query an id of its own".to_owned())
+            }
+            Err(asker) if inner.stopping() => (asker, "the drone is shutting down; hint: ask another one".to_owned()),
             Err(asker) => {
                 let most = inner.mailbox.limits().active_queries;
                 (
@@ -358,7 +369,6 @@ async fn take_query(inner: &Inner, asker: Asker) {
         },
         Err(error) => (asker, format!("{error}; hint: {}", error.hint())),
     };
-    let (asker, why) = refused;
     tracing::warn!("query refused: {why}");
     if let Err(error) = asker.reply_err(why).await {
         tracing::warn!("the asker was not told: {error}");
