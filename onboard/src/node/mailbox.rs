@@ -91,6 +91,8 @@ struct Active<A> {
     arrived: Instant,
     /// Since when it has had no outcome.
     waiting_since: Instant,
+    /// Whether it is being answered; whoever does that is watched by others.
+    in_hand: bool,
     /// The last frame it was answered about.
     answered: Option<u64>,
     /// Frames still to answer; `None` until replaced.
@@ -273,6 +275,7 @@ impl<A, M> Mailbox<A, M> {
             asker: Some(asker),
             arrived: now,
             waiting_since: now,
+            in_hand: false,
             answered: None,
             left,
         });
@@ -313,14 +316,15 @@ impl<A, M> Mailbox<A, M> {
         }
     }
 
-    /// The next query that wants an answer about `frame`; each is given once per frame.
+    /// The next query that wants an answer about `frame`; each is given once per frame. It does not expire until it was
+    /// [told](Self::told).
     pub(super) fn take(&self, frame: &Frame) -> Option<Job<A>> {
         let mut state = self.lock();
         let index = state.queries.iter().position(|active| self.due(active, frame))?;
         let active = &mut state.queries[index];
         let begins = active.answered.is_none();
         active.answered = Some(frame.number);
-        active.waiting_since = Instant::now();
+        active.in_hand = true;
         if let Some(left) = &mut active.left {
             *left -= 1;
         }
@@ -331,6 +335,14 @@ impl<A, M> Mailbox<A, M> {
             state.queries.remove(index);
         }
         Some(job)
+    }
+
+    /// The query that was taken has its outcome: from now on it waits for the next frame.
+    pub(super) fn told(&self, query_id: &str) {
+        let mut state = self.lock();
+        if let Some(active) = state.queries.iter_mut().find(|active| active.query.id == query_id) {
+            (active.in_hand, active.waiting_since) = (false, Instant::now());
+        }
     }
 
     fn due(&self, active: &Active<A>, frame: &Frame) -> bool {
@@ -345,7 +357,7 @@ impl<A, M> Mailbox<A, M> {
         let now = Instant::now();
         let mut late = Vec::new();
         for active in &mut state.queries {
-            if now.saturating_duration_since(active.waiting_since) >= patience {
+            if !active.in_hand && now.saturating_duration_since(active.waiting_since) >= patience {
                 let (asker, start) = (active.asker.take(), active.waiting_since);
                 active.waiting_since = now;
                 if active.left.is_some() {

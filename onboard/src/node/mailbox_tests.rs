@@ -205,6 +205,22 @@ fn queries_without_frames_expire() {
     assert_eq!(late[0].query.id, "standing");
 }
 
+/// What would break: a query for several frames that ends for want of one, while an engine slower than that looks at one.
+///
+/// Promise: P1, P2
+#[test]
+fn who_is_being_answered_does_not_wait_for_a_frame() {
+    let mailbox = Meeting::new(limits());
+    mailbox.ask(query("thrice", 3), "a").unwrap();
+    mailbox.put(RgbImage::new(1, 1), 0, None);
+    let first = frame(&mailbox, None);
+    let job = mailbox.take(&first).unwrap();
+    assert!(mailbox.expire(Duration::ZERO).is_empty());
+    mailbox.told(&job.query.id);
+    assert!(mailbox.expire(Duration::from_secs(60)).is_empty(), "it waits from now on");
+    assert!(mailbox.expire(Duration::ZERO)[0].ends);
+}
+
 #[test]
 fn switch_and_stop_reach_the_thread() {
     let mailbox = Arc::new(Meeting::new(limits()));

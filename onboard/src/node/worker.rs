@@ -164,6 +164,7 @@ fn answer_all(
 fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &Craft, outgoing: &Outgoing) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
+            inner.mailbox.told(&job.query.id);
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
@@ -194,6 +195,7 @@ fn answer(
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
     let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
     let job = inner.upkeep.running.end();
+    inner.mailbox.told(&query.id);
     if ends {
         craft.standing.forget(&query.id);
     }
