@@ -74,8 +74,8 @@ impl FlightError {
 
 /// Flies until a signal asks for the end (SIGINT, SIGTERM). Needs tokio's multi-threaded runtime, as zenoh does.
 ///
-/// When the engine hangs this does not come back: a thread that waits inside a driver cannot be ended, so
-/// [`exit::leave`] ends the process with the fault's code.
+/// When the engine hangs this does not come back, whether a stop was asked for or not: a thread that waits inside a driver
+/// cannot be ended, so [`exit::leave`] ends the process with the fault's code.
 ///
 /// # Errors
 /// When the node does not start as configured, or could not go on.
@@ -108,10 +108,23 @@ pub async fn fly(config: Config) -> Result<(), FlightError> {
         // Its thread would be waited for without end.
         exit::leave(hung.exit_code());
     }
-    let stopped = node.stop().await;
+    let vitals = node.vitals();
+    let stopped = tokio::select! {
+        stopped = node.stop() => stopped,
+        // It may hang only now, when the engine is waited for.
+        hung = hung(&vitals) => exit::leave(hung.exit_code()),
+    };
     match fault {
         Some(fault) => Err(FlightError::Fault(fault)),
         None => stopped.map_err(FlightError::from),
+    }
+}
+
+/// Waits until the engine counts as hung; for ever when something else went wrong before.
+async fn hung(vitals: &Vitals) -> Fault {
+    match vitals.fault().await {
+        hung @ Fault::EngineHung { .. } => hung,
+        _ => std::future::pending().await,
     }
 }
 

@@ -16,6 +16,7 @@ pub const MAX_TEXT_BYTES: usize = 512;
 #[serde(deny_unknown_fields)]
 pub struct Query {
     /// Chosen by the asker; every answer repeats it. 1 to [`MAX_ID_BYTES`] letters, digits, `.`, `_`, `-`: it becomes part of a key.
+    /// A query under the id of one that is being answered takes its place; who still waits for an answer to that is told.
     pub id: String,
     /// Plain words, at most [`MAX_TEXT_BYTES`] bytes. May be empty when a hint is given.
     pub text: String,

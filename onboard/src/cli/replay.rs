@@ -168,7 +168,10 @@ fn lacking(report: &Report, held: &Survey, damage: &Damage) -> Vec<String> {
     say(report.missing_looks, "frames were looked at and are not in the record");
     say(held.losses.outcomes, "outcomes were given and are not in the record");
     say(report.damaged_looks, "frames are damaged in the record");
-    say(report.foreign_looks, "frames were looked at by another model: replay them with its --bundle");
+    say(
+        report.foreign_looks,
+        "frames were looked at by another model or on another engine: replay them with its --bundle, or with --loose",
+    );
     say(
         report.unasked_outcomes,
         "outcomes were not compared, because their frames, or earlier answers to the same query, are not in the record",

@@ -91,10 +91,25 @@ struct Active<A> {
     arrived: Instant,
     /// Since when it has had no outcome.
     waiting_since: Instant,
+    /// Whether it is being answered; whoever does that is watched by others.
+    in_hand: bool,
     /// The last frame it was answered about.
     answered: Option<u64>,
     /// Frames still to answer; `None` until replaced.
     left: Option<u32>,
+}
+
+impl<A> Active<A> {
+    /// What is left of it when it is answered no more.
+    fn ended(self) -> Job<A> {
+        Job {
+            begins: self.answered.is_none(),
+            ends: true,
+            query: self.query,
+            asker: self.asker,
+            start: self.waiting_since,
+        }
+    }
 }
 
 /// A frame that is to be prepared.
@@ -244,10 +259,12 @@ impl<A, M> Mailbox<A, M> {
         }
     }
 
-    /// Takes in a query; one with the id of an active one replaces it. Gives the asker back when there are too many.
-    pub(super) fn ask(&self, query: Query, asker: A) -> Result<(), A> {
+    /// Takes in a query; one with the id of an active one replaces it, and what is left of that is given: nobody answers it any
+    /// more. Gives the asker back when there are too many.
+    pub(super) fn ask(&self, query: Query, asker: A) -> Result<Option<Job<A>>, A> {
         let mut state = self.lock();
-        state.queries.retain(|active| active.query.id != query.id);
+        let replaced = state.queries.iter().position(|active| active.query.id == query.id);
+        let replaced = replaced.map(|index| state.queries.remove(index).ended());
         if state.stopped || state.queries.len() >= self.limits.active_queries {
             return Err(asker);
         }
@@ -258,11 +275,12 @@ impl<A, M> Mailbox<A, M> {
             asker: Some(asker),
             arrived: now,
             waiting_since: now,
+            in_hand: false,
             answered: None,
             left,
         });
         self.changed.notify_all();
-        Ok(())
+        Ok(replaced)
     }
 
     /// Waits for what comes next after the frame `at_hand`. A query does not go to that while a newer one is on its way.
@@ -298,14 +316,15 @@ impl<A, M> Mailbox<A, M> {
         }
     }
 
-    /// The next query that wants an answer about `frame`; each is given once per frame.
+    /// The next query that wants an answer about `frame`; each is given once per frame. It does not expire until it was
+    /// [told](Self::told).
     pub(super) fn take(&self, frame: &Frame) -> Option<Job<A>> {
         let mut state = self.lock();
         let index = state.queries.iter().position(|active| self.due(active, frame))?;
         let active = &mut state.queries[index];
         let begins = active.answered.is_none();
         active.answered = Some(frame.number);
-        active.waiting_since = Instant::now();
+        active.in_hand = true;
         if let Some(left) = &mut active.left {
             *left -= 1;
         }
@@ -316,6 +335,14 @@ impl<A, M> Mailbox<A, M> {
             state.queries.remove(index);
         }
         Some(job)
+    }
+
+    /// The query that was taken has its outcome: from now on it waits for the next frame.
+    pub(super) fn told(&self, query_id: &str) {
+        let mut state = self.lock();
+        if let Some(active) = state.queries.iter_mut().find(|active| active.query.id == query_id) {
+            (active.in_hand, active.waiting_since) = (false, Instant::now());
+        }
     }
 
     fn due(&self, active: &Active<A>, frame: &Frame) -> bool {
@@ -330,7 +357,7 @@ impl<A, M> Mailbox<A, M> {
         let now = Instant::now();
         let mut late = Vec::new();
         for active in &mut state.queries {
-            if now.saturating_duration_since(active.waiting_since) >= patience {
+            if !active.in_hand && now.saturating_duration_since(active.waiting_since) >= patience {
                 let (asker, start) = (active.asker.take(), active.waiting_since);
                 active.waiting_since = now;
                 if active.left.is_some() {
@@ -366,17 +393,7 @@ impl<A, M> Mailbox<A, M> {
         let mut state = self.lock();
         state.stopped = true;
         self.changed.notify_all();
-        let waiting = std::mem::take(&mut state.queries);
-        waiting
-            .into_iter()
-            .map(|active| Job {
-                begins: active.answered.is_none(),
-                ends: true,
-                query: active.query,
-                asker: active.asker,
-                start: active.waiting_since,
-            })
-            .collect()
+        state.queries.drain(..).map(Active::ended).collect()
     }
 
     /// Frames handed over, and frames replaced before anybody looked at them.

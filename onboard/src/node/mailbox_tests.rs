@@ -185,8 +185,11 @@ fn too_many_queries_are_given_back_and_the_same_id_replaces() {
     let mailbox = Meeting::new(limits());
     mailbox.ask(query("1", 0), "a").unwrap();
     mailbox.ask(query("2", 0), "b").unwrap();
-    assert_eq!(mailbox.ask(query("3", 0), "c"), Err("c"));
-    mailbox.ask(query("2", 1), "d").unwrap();
+    assert!(matches!(mailbox.ask(query("3", 0), "c"), Err("c")));
+    let replaced = mailbox.ask(query("2", 1), "d").unwrap().unwrap();
+    assert_eq!((replaced.asker, replaced.query.frames, replaced.begins, replaced.ends), (Some("b"), 0, true, true));
+    let both: Vec<_> = mailbox.stop().into_iter().map(|job| job.asker).collect();
+    assert_eq!(both, [Some("a"), Some("d")]);
 }
 
 /// Promise: P1, P2
@@ -200,6 +203,22 @@ fn queries_without_frames_expire() {
     let late = mailbox.expire(Duration::ZERO);
     assert_eq!(late.len(), 1, "a standing query is refused again and again");
     assert_eq!(late[0].query.id, "standing");
+}
+
+/// What would break: a query for several frames that ends for want of one, while an engine slower than that looks at one.
+///
+/// Promise: P1, P2
+#[test]
+fn who_is_being_answered_does_not_wait_for_a_frame() {
+    let mailbox = Meeting::new(limits());
+    mailbox.ask(query("thrice", 3), "a").unwrap();
+    mailbox.put(RgbImage::new(1, 1), 0, None);
+    let first = frame(&mailbox, None);
+    let job = mailbox.take(&first).unwrap();
+    assert!(mailbox.expire(Duration::ZERO).is_empty());
+    mailbox.told(&job.query.id);
+    assert!(mailbox.expire(Duration::from_secs(60)).is_empty(), "it waits from now on");
+    assert!(mailbox.expire(Duration::ZERO)[0].ends);
 }
 
 #[test]

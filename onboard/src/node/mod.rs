@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kestrel_link::{DroneId, Health, Readiness, Reply, decode};
+use kestrel_link::{DroneId, Health, Readiness, Reply, Unexplained, decode};
 use kestrel_perception::Georeferencer;
 use kestrel_perception::geo::PosesOptions;
 use tokio::sync::Notify;
@@ -104,6 +104,8 @@ struct Inner {
     started: Instant,
     stopping: AtomicBool,
     health_changed: Notify,
+    /// Held by whoever refuses what nobody answers any more, until all of that is told and recorded.
+    expiring: Mutex<()>,
     upkeep: Upkeep,
 }
 
@@ -170,12 +172,10 @@ pub struct Node {
     stages: Option<Stages>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     threads: Option<Threads>,
-    /// Takes poses in for as long as it is held.
-    _poses: Option<zenoh::pubsub::Subscriber<()>>,
+    /// Takes poses in, and listens for another drone of this name, for as long as they are held.
+    listening: Vec<zenoh::pubsub::Subscriber<()>>,
     /// Says that the drone is there for as long as it is held.
-    _alive: zenoh::liveliness::LivelinessToken,
-    /// Listens for another drone of this name for as long as it is held.
-    _twins: zenoh::pubsub::Subscriber<()>,
+    alive: Option<zenoh::liveliness::LivelinessToken>,
 }
 
 impl Node {
@@ -216,17 +216,33 @@ impl Node {
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             health_changed: Notify::new(),
+            expiring: Mutex::new(()),
             upkeep: Upkeep::new(&config),
         });
         let stages = Stages::start(&inner, flying, recorder, &config.segmenter)?;
+        // From here on whatever fails drops the node, which ends its threads.
+        let mut node =
+            Self { inner, stages: Some(stages), tasks: Vec::new(), threads: None, listening: Vec::new(), alive: None };
+        node.threads = Some(node.start_threads(&config)?);
+        node.join(&session, &config).await?;
+        Ok(node)
+    }
+
+    /// Starts the threads that do not look at frames.
+    fn start_threads(&self, config: &Arc<NodeConfig>) -> Result<Threads, NodeError> {
         if config.explain.is_some() {
-            let (reasoning, plan) = (Arc::clone(&inner), Arc::clone(&config));
+            let (reasoning, plan) = (Arc::clone(&self.inner), Arc::clone(config));
             std::thread::Builder::new()
                 .name("explain".into())
                 .spawn(move || explaining::run(&reasoning, &plan))
                 .map_err(|source| NodeError::Thread { name: "explain", source })?;
         }
-        let threads = Threads::start(&inner, &config)?;
+        Threads::start(&self.inner, config)
+    }
+
+    /// Takes part in the network from now on.
+    async fn join(&mut self, session: &zenoh::Session, config: &Arc<NodeConfig>) -> Result<(), NodeError> {
+        let (inner, drone) = (&self.inner, &config.drone);
         let queries = session
             .declare_queryable(drone.query())
             .with(FifoChannel::new(WAITING_REQUESTS))
@@ -238,34 +254,26 @@ impl Node {
             .await
             .map_err(NodeError::link("declare the push key"))?;
         // Who knows no camera places nothing.
-        let poses = match &config.georeferencer {
-            Some(_) => Some(inner.poses.listen(&session, drone.pose()).await?),
-            None => None,
-        };
-        let taking = Arc::clone(&inner);
-        let tasks = vec![
+        if config.georeferencer.is_some() {
+            self.listening.push(inner.poses.listen(session, drone.pose()).await?);
+        }
+        let taking = Arc::clone(inner);
+        self.tasks = vec![
             tokio::spawn(async move {
                 while let Ok(query) = queries.recv_async().await {
                     take_query(&taking, query).await;
                 }
             }),
-            tokio::spawn(take_pushes(Arc::clone(&inner), config, pushes)),
-            tokio::spawn(publish_health(Arc::clone(&inner))),
-            tokio::spawn(expire_queries(Arc::clone(&inner))),
+            tokio::spawn(take_pushes(Arc::clone(inner), Arc::clone(config), pushes)),
+            tokio::spawn(publish_health(Arc::clone(inner))),
+            tokio::spawn(expire_queries(Arc::clone(inner))),
         ];
-        let twins = inner.upkeep.twin.listen(&session, &drone).await?;
+        self.listening.push(inner.upkeep.twin.listen(session, drone).await?);
         // Last, so that whoever sees the token can ask at once.
         let alive =
             session.liveliness().declare_token(drone.alive()).await.map_err(NodeError::link("declare liveliness"))?;
-        Ok(Self {
-            inner,
-            stages: Some(stages),
-            tasks,
-            threads: Some(threads),
-            _poses: poses,
-            _alive: alive,
-            _twins: twins,
-        })
+        self.alive = Some(alive);
+        Ok(())
     }
 
     /// Where frames are handed over.
@@ -292,6 +300,8 @@ impl Node {
         let ended = tokio::task::spawn_blocking(move || {
             // First what is being answered, then those who will not be.
             let (recorder, panicked) = stages.map(Stages::join).unwrap_or_default();
+            // What expired a moment ago is told before the record ends and the network is left.
+            let _expiring = inner.expiring.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((job, seen)) = inner.upkeep.running.abandon() {
                 worker::expire(&inner, &job, Some(seen));
             }
@@ -302,7 +312,7 @@ impl Node {
                 recording.conclude(inner.totals());
             }
             drop(recorder);
-            inner.explaining.stop(EXPLAINER_STOPS_WITHIN);
+            explaining::stop(&inner, EXPLAINER_STOPS_WITHIN);
             inner.publisher.health(&inner.health());
             panicked
         });
@@ -315,6 +325,7 @@ impl Node {
             // An aborted task is no error; waiting for it frees what it holds, the slots' lock among it.
             let _ = task.await;
         }
+        drop(self.alive.take());
         self.inner.publisher.session.close().await.map_err(NodeError::link("leave the network"))
     }
 }
@@ -331,12 +342,23 @@ impl Drop for Node {
     }
 }
 
-/// Takes in one query, or says at once why not.
-async fn take_query(inner: &Inner, asker: Asker) {
+/// Takes in one query, or says at once why not; says so to one that is replaced, too.
+async fn take_query(inner: &Arc<Inner>, asker: Asker) {
     let payload = asker.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
-    let refused = match decode::<kestrel_link::Query>(&payload) {
+    let (asker, why) = match decode::<kestrel_link::Query>(&payload) {
         Ok(query) => match inner.mailbox.ask(query, asker) {
-            Ok(()) => return,
+            Ok(None) => return,
+            Ok(Some(mut replaced)) => {
+                let asker = replaced.asker.take();
+                in_background(inner, move |inner| {
+                    explaining::give(inner, &replaced, Err((Unexplained::NoFrame, None)))
+                })
+                .await;
+                // Who has had an answer does not wait.
+                let Some(asker) = asker else { return };
+                (asker, "replaced: its id was asked anew; hint: give each query an id of its own".to_owned())
+            }
+            Err(asker) if inner.stopping() => (asker, "the drone is shutting down; hint: ask another one".to_owned()),
             Err(asker) => {
                 let most = inner.mailbox.limits().active_queries;
                 (
@@ -347,7 +369,6 @@ async fn take_query(inner: &Inner, asker: Asker) {
         },
         Err(error) => (asker, format!("{error}; hint: {}", error.hint())),
     };
-    let (asker, why) = refused;
     tracing::warn!("query refused: {why}");
     if let Err(error) = asker.reply_err(why).await {
         tracing::warn!("the asker was not told: {error}");
@@ -386,16 +407,19 @@ async fn expire_queries(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(EXPIRY_EVERY);
     loop {
         ticks.tick().await;
-        let now = Instant::now();
-        let late = upkeep::late(&inner, now);
-        let unexplained = explaining::late(&inner, now);
-        if !late.is_empty() || unexplained.is_some() {
-            let refuse = move |inner: &Inner| {
-                late.iter().for_each(|(job, seen)| worker::expire(inner, job, *seen));
-                unexplained.iter().for_each(|part| inner.publisher.explanation(part));
-            };
-            in_background(&inner, refuse).await;
-        }
+        in_background(&inner, expire).await;
+    }
+}
+
+/// Refuses what is late by now.
+fn expire(inner: &Inner) {
+    let _expiring = inner.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    for (job, seen) in upkeep::late(inner, now) {
+        worker::expire(inner, &job, seen);
+    }
+    if let Some(part) = explaining::late(inner, now) {
+        inner.publisher.explanation(&part);
     }
 }
 

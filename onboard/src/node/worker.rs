@@ -164,10 +164,12 @@ fn answer_all(
 fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &Craft, outgoing: &Outgoing) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
+            inner.mailbox.told(&job.query.id);
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
-            let said = Said { outcome: Outcome::Refused(refusal), standing: None, perceived: false, seen: false };
+            let outcome = Outcome::Refused(refusal);
+            let said = Said { outcome, standing: None, perceived: false, in_time: true, seen: false };
             outgoing.send(inner, finished(frame, job, said, craft));
         }
         match inner.mailbox.wait(Some(frame)) {
@@ -194,10 +196,12 @@ fn answer(
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
     let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
     let job = inner.upkeep.running.end();
+    inner.mailbox.told(&query.id);
     if ends {
         craft.standing.forget(&query.id);
     }
     let latency = start.elapsed();
+    let late = job.is_none() || latency > inner.mailbox.limits().deadline;
     inner.upkeep.metrics.runs(&answer.timings);
     let pose = inner.poses.of(frame);
     if let Some(georeferencer) = &inner.georeferencer
@@ -212,7 +216,6 @@ fn answer(
             inner.upkeep.mender.answered();
         }
         if let Some(recorder) = recorder {
-            let late = job.is_none() || latency > inner.mailbox.limits().deadline;
             recorder.answer(&query, &answer, turn, &Told { latency, late, untold: job.is_none(), pose });
         }
     }
@@ -220,6 +223,7 @@ fn answer(
         outcome: answer.outcome,
         standing: answer.standing,
         perceived: answer.failure.is_none(),
+        in_time: !late,
         seen: answer.whole.is_some() && answer.failure.is_none(),
     };
     if let Some(whole) = answer.whole.take() {
@@ -263,6 +267,8 @@ pub(super) struct Said {
     standing: Option<Standing>,
     /// Whether perception answered, so that the recorder has it.
     perceived: bool,
+    /// Whether it was made in time; it may still be sent too late.
+    in_time: bool,
     /// Whether the model looked at the frame, so that reasons can be given.
     seen: bool,
 }
@@ -277,7 +283,7 @@ fn finished(frame: &Arc<Frame>, job: Job<Asker>, said: Said, craft: &Craft) -> F
 /// needs any more.
 pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
     let Finished { job, frame, said, about, engine } = finished;
-    let Said { outcome, standing, perceived, seen: explainable } = said;
+    let Said { outcome, standing, perceived, in_time, seen: explainable } = said;
     let seen = Seen::of(&frame);
     // With the time that it waited here: late is late, whatever it waited for.
     let (latency, deadline) = (job.start.elapsed(), inner.mailbox.limits().deadline);
@@ -288,8 +294,9 @@ pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
     place(&mut reply, seen);
     reply.model.clone_from(&about.name);
     reply.engine.push_str(&engine);
-    if !perceived {
-        record(inner, &job, Some(frame.number), &reply);
+    let instead = perceived && in_time && latency > deadline;
+    if !perceived || instead {
+        record(inner, &job, Some(frame.number), &reply, instead);
     }
     inner.send(&mut reply, job.asker.as_ref());
     let is_seen = explainable && latency <= deadline;
@@ -297,10 +304,11 @@ pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
     reply.outcome
 }
 
-/// Records a refusal in which perception had no part, if there is a record.
-fn record(inner: &Inner, job: &Job<Asker>, frame: Option<u64>, reply: &Reply) {
+/// Records a refusal in which perception had no part, if there is a record; one that is given `instead` of an outcome that
+/// the recorder has as in time says so.
+fn record(inner: &Inner, job: &Job<Asker>, frame: Option<u64>, reply: &Reply, instead: bool) {
     if let (Some(recording), Outcome::Refused(refusal)) = (&inner.recording, &reply.outcome) {
-        recording.refuse(&job.query, frame, refusal, reply.latency_micros);
+        recording.refuse(&job.query, frame, (refusal, reply.latency_micros), instead);
     }
 }
 
@@ -315,7 +323,7 @@ pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
         // No frame was looked at: the next one's number, and no size.
         None => reply.frame = inner.mailbox.frames().0,
     }
-    record(inner, job, seen.map(|seen| seen.number), &reply);
+    record(inner, job, seen.map(|seen| seen.number), &reply, false);
     inner.send(&mut reply, job.asker.as_ref());
     // A query that stands and saw no frame yet may still see one.
     if job.ends || seen.is_some() {

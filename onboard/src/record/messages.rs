@@ -218,7 +218,8 @@ impl Answered {
     }
 }
 
-/// A refusal in which perception had no part: no frame came in time, or the engine was lost, failed or was silent.
+/// A refusal in which perception had no part: no frame came in time, the engine was lost, failed or was silent, or an answer
+/// could not be sent in time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unperceived {
     /// When it was given, by the drone's wall clock.
@@ -231,12 +232,16 @@ pub struct Unperceived {
     pub refusal: Refusal,
     /// How long the query or its frame had waited, in microseconds on the drone's monotonic clock.
     pub latency_micros: u64,
+    /// Whether it was given instead of an answer that is in the record as in time: that one then waited too long to be sent.
+    #[serde(default)]
+    pub instead: bool,
 }
 
 /// What the drone counted from its start to the end of the flight.
 ///
 /// Each outcome that it gave is once in the record, as an [`Answered`] that is not [untold](Answered::untold) or as an
-/// [`Unperceived`]: where nothing was lost, these are as many as `segmented + refused`.
+/// [`Unperceived`] that was not given [instead](Unperceived::instead) of one: where nothing was lost, these are as many as
+/// `segmented + refused`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Frames of the camera.

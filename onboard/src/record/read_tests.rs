@@ -286,12 +286,12 @@ fn every_attack_is_told_and_passed_over() {
     }
 }
 
-fn refusal() -> Event {
+fn refusal(instead: bool) -> Event {
     let query = Query { id: "late".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
     let refusal = Refusal { verdict: Verdict::DeadlineMissed, evidence: vec![], advice: "wait".into() };
     let (timestamp, at) = (Time::of(2_000_000_000), 2_000_000_000);
     Event::Refusal {
-        unperceived: Box::new(Unperceived { timestamp, frame: None, query, refusal, latency_micros: 9 }),
+        unperceived: Box::new(Unperceived { timestamp, frame: None, query, refusal, latency_micros: 9, instead }),
         at,
     }
 }
@@ -303,18 +303,21 @@ fn every_outcome_that_was_given_is_in_the_file_once() {
     file.take(&look(0)).unwrap();
     file.take(&answer(0)).unwrap();
     // The watchdog refuses while the engine is silent; what that says at last is told to nobody.
-    file.take(&refusal()).unwrap();
+    file.take(&refusal(false)).unwrap();
+    // An answer that was in time waited too long for the link.
+    file.take(&refusal(true)).unwrap();
     let Event::Answer { query, mut answered, at } = answer(0) else { panic!("expected an answer") };
     (answered.order, answered.untold) = (1, true);
     file.take(&Event::Answer { query, answered, at }).unwrap();
-    let totals = Totals { frames: 1, frames_dropped: 0, segmented: 1, refused: 1 };
+    let totals = Totals { frames: 1, frames_dropped: 0, segmented: 0, refused: 2 };
     file.conclude(Some(totals));
     let bytes = file.end("the flight ended").unwrap().into_inner();
     let held = survey(bytes.as_slice()).unwrap();
-    assert_eq!((held.outcomes, held.untold, held.refusals, held.damage.count), (2, 1, 1, 0));
+    assert_eq!((held.outcomes, held.untold, held.damage.count), (2, 1, 0));
+    assert_eq!((held.refusals, held.instead), (2, 1));
     assert_eq!(held.given(), totals.outcomes());
     let end = held.end.unwrap();
-    assert_eq!((end.outcomes, end.refusals, end.totals), (2, 1, Some(totals)));
+    assert_eq!((end.outcomes, end.refusals, end.totals), (2, 2, Some(totals)));
 }
 
 #[test]

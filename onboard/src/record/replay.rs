@@ -5,7 +5,7 @@ use std::io::Read;
 use image::RgbImage;
 use kestrel_link::mask::MAX_SIDE;
 use kestrel_link::{Outcome, Query, Refusal, Standing};
-use kestrel_perception::Georeferencer;
+use kestrel_perception::{GateHistory, Georeferencer};
 
 use super::compare::{Difference, exact, loose, reasons, refusals, standings};
 use super::error::ReplayError;
@@ -35,7 +35,8 @@ pub enum Agreement {
 pub struct Terms<'a> {
     /// How alike outcomes must be.
     pub agreement: Agreement,
-    /// Hex SHA-256 of the manifest of the model that replays. When the agreement is exact, looks of others are left out.
+    /// Hex SHA-256 of the manifest of the model that replays. When the agreement is exact, looks of others are left out, and
+    /// so are those of this one on another engine than the one that replays.
     pub manifest_hash: &'a str,
     /// What masks were placed with in flight; compared only when the agreement is exact.
     pub georeferencer: Option<Georeferencer>,
@@ -56,7 +57,7 @@ pub struct Report {
     pub missing_looks: u64,
     /// Looks that cannot be looked at again, because their picture is damaged.
     pub damaged_looks: u64,
-    /// Looks of other models, which were left out.
+    /// Looks of other models, or of this one on another engine, which were left out.
     pub foreign_looks: u64,
     /// Outcomes of looks that were left out for one of these reasons, and of queries that stand when an answer before
     /// them was: what was kept of them is not known then.
@@ -142,10 +143,12 @@ pub fn replay<R: Read>(
                 tally.report.unasked_outcomes += 1;
                 records.next().transpose()?
             }
-            // What perception had no part in cannot be perceived again.
-            Item::Flight(_) | Item::Model(_) | Item::Refusal(_) | Item::Losses(_) | Item::End(_) => {
+            Item::Model(model) => {
+                tally.flies = Some(model);
                 records.next().transpose()?
             }
+            // What perception had no part in cannot be perceived again.
+            Item::Flight(_) | Item::Refusal(_) | Item::Losses(_) | Item::End(_) => records.next().transpose()?,
         };
     }
     Ok(tally.report)
@@ -156,6 +159,8 @@ struct Tally {
     agreement: Agreement,
     georeferencer: Option<Georeferencer>,
     report: Report,
+    /// The model that flies at this point of the record, as far as that is known.
+    flies: Option<Model>,
     /// Number that the next look should have.
     awaited: u64,
     /// Number and model of the last look that was looked at again.
@@ -167,7 +172,7 @@ struct Tally {
 impl Tally {
     fn new(terms: &Terms<'_>, standing: StandingQueries) -> Self {
         let Terms { agreement, georeferencer, .. } = *terms;
-        Self { agreement, georeferencer, report: Report::default(), awaited: 0, last: None, standing }
+        Self { agreement, georeferencer, report: Report::default(), flies: None, awaited: 0, last: None, standing }
     }
 
     /// Looks at one frame again and asks what was asked about it; gives the item behind the last of its answers.
@@ -182,7 +187,7 @@ impl Tally {
         let missing = seen.look.saturating_sub(self.awaited);
         self.report.missing_looks = self.report.missing_looks.saturating_add(missing);
         self.awaited = seen.look.saturating_add(1);
-        if self.agreement == Agreement::Exact && seen.model_hash != terms.manifest_hash {
+        if self.agreement == Agreement::Exact && self.is_foreign(seen, segmenter.engine(), terms) {
             self.report.foreign_looks += 1;
             return Ok(records.next().transpose()?);
         }
@@ -203,14 +208,22 @@ impl Tally {
         self.answers(seen, records, &mut at_hand)
     }
 
+    /// Whether another model looked at a frame, or this one on another engine: a fallback, say.
+    fn is_foreign(&self, seen: &Seen, engine: &str, terms: &Terms<'_>) -> bool {
+        let flies = self.flies.as_ref().filter(|model| model.manifest_hash == seen.model_hash);
+        seen.model_hash != terms.manifest_hash || flies.is_some_and(|model| model.engine != engine)
+    }
+
     /// Puts the gate where it stood before this look, unless it comes there by itself.
     fn resume(&mut self, seen: &Seen, segmenter: &mut Segmenter) {
+        let before = seen.history_before.gate();
         let follows = self
             .last
             .as_ref()
             .is_some_and(|(number, model)| number.checked_add(1) == Some(seen.look) && *model == seen.model_hash);
-        if !follows {
-            segmenter.set_gate_history(seen.history_before.gate());
+        // An engine that was opened anew in flight remembers nothing.
+        if !follows || before == GateHistory::default() {
+            segmenter.set_gate_history(before);
         }
         self.last = Some((seen.look, seen.model_hash.clone()));
     }

@@ -33,15 +33,22 @@ impl RecordState {
         Recording { lost_frames: frames, lost_outcomes: outcomes, stopped: locked(&self.stopped).clone() }
     }
 
-    /// Takes in a refusal in which perception had no part; one that does not fit is counted as lost.
-    pub(crate) fn refuse(&self, query: &Query, frame: Option<u64>, refusal: &Refusal, latency_micros: u64) {
+    /// Takes in a refusal in which perception had no part; one that does not fit is counted as lost, unless it was given
+    /// `instead` of an outcome that counts already.
+    pub(crate) fn refuse(
+        &self,
+        query: &Query,
+        frame: Option<u64>,
+        (refusal, latency_micros): (&Refusal, u64),
+        instead: bool,
+    ) {
         let at = unix_nanos();
         let (query, refusal, timestamp) = (query.clone(), refusal.clone(), Time::of(at));
-        let unperceived = Box::new(Unperceived { timestamp, frame, query, refusal, latency_micros });
+        let unperceived = Box::new(Unperceived { timestamp, frame, query, refusal, latency_micros, instead });
         let has_stopped = !locked(&self.stopped).is_empty();
         let mut refusals = locked(&self.refusals);
         if has_stopped || refusals.len() >= MOST_REFUSALS {
-            self.lost_outcomes.fetch_add(1, Ordering::Relaxed);
+            self.lost_outcomes.fetch_add(u64::from(!instead), Ordering::Relaxed);
         } else {
             refusals.push_back(Event::Refusal { unperceived, at });
         }
@@ -91,12 +98,13 @@ mod tests {
         let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
         let refusal = Refusal { verdict: Verdict::DeadlineMissed, evidence: vec![], advice: "wait".into() };
         for _ in 0..MOST_REFUSALS + 3 {
-            state.refuse(&query, None, &refusal, 5);
+            state.refuse(&query, None, (&refusal, 5), false);
         }
         assert_eq!(state.losses(), Losses { frames: 0, outcomes: 3 });
         assert_eq!(state.take_refusals().len(), MOST_REFUSALS);
         state.stop("the disk is full");
-        state.refuse(&query, Some(3), &refusal, 5);
+        state.refuse(&query, Some(3), (&refusal, 5), false);
+        state.refuse(&query, Some(4), (&refusal, 5), true);
         assert!(state.take_refusals().is_empty(), "nobody would take it");
         assert_eq!(state.losses().outcomes, 4);
     }

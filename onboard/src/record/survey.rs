@@ -33,6 +33,8 @@ pub struct Survey {
     pub untold: u64,
     /// Refusals in which perception had no part.
     pub refusals: u64,
+    /// Those of them that were given instead of an outcome that counts already.
+    pub instead: u64,
     /// What the recorder left out.
     pub losses: Losses,
     /// The end; `None` when the recording was cut off.
@@ -45,7 +47,7 @@ impl Survey {
     /// Outcomes that the drone gave and that are in the record: each is there once.
     #[must_use]
     pub fn given(&self) -> u64 {
-        (self.outcomes - self.untold).saturating_add(self.refusals)
+        (self.outcomes - self.untold).saturating_add(self.refusals - self.instead)
     }
 }
 
@@ -57,7 +59,7 @@ pub fn survey<R: Read>(source: R) -> Result<Survey, ReadError> {
     let mut records = Records::open(source, false)?;
     let mut flight = None;
     let mut models: Vec<Flown> = Vec::new();
-    let (mut looks, mut outcomes, mut untold, mut refusals) = (0, 0, 0, 0);
+    let (mut looks, mut outcomes, mut untold, mut refusals, mut instead) = (0, 0, 0, 0, 0);
     let (mut losses, mut end) = (Losses::default(), None);
     while let Some(item) = records.next().transpose()? {
         match item {
@@ -79,12 +81,15 @@ pub fn survey<R: Read>(source: R) -> Result<Survey, ReadError> {
                 outcomes += 1;
                 untold += u64::from(answer.1.untold);
             }
-            Item::Refusal(_) => refusals += 1,
+            Item::Refusal(unperceived) => {
+                refusals += 1;
+                instead += u64::from(unperceived.instead);
+            }
             Item::Losses(told) => losses = told,
             Item::End(told) => end = Some(told),
         }
     }
     let damage = records.damage().clone();
     let flight = flight.ok_or_else(|| ReadError::NoFlight { why: damage.clause() })?;
-    Ok(Survey { flight, models, looks, outcomes, untold, refusals, losses, end, damage })
+    Ok(Survey { flight, models, looks, outcomes, untold, refusals, instead, losses, end, damage })
 }

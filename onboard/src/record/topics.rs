@@ -259,6 +259,7 @@ fn unperceived() -> Value {
         "query": question(),
         "refusal": { "type": "object", "description": "`verdict`, `evidence` and `advice`." },
         "latency_micros": count("How long the query or its frame had waited, in microseconds."),
+        "instead": { "type": "boolean", "description": "Whether it was given instead of an answer that is in the record as in time." },
     })
 }
 

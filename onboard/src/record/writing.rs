@@ -17,6 +17,9 @@ use crate::camera::unix_nanos;
 const CHUNK_BYTES: u64 = 1024 * 1024;
 /// A killed program loses at most what it saw in this time.
 const CHUNK_EVERY: Duration = Duration::from_secs(1);
+/// Refusals wait in a place of their own, which must not run full while nothing is looked at: without an engine every query is
+/// refused about every frame.
+const REFUSALS_EVERY: Duration = Duration::from_millis(100);
 
 /// How a record ended.
 pub(super) enum Ended {
@@ -33,7 +36,7 @@ pub(super) fn write(
 ) -> Result<Ended, RecordError> {
     let mut flushed = Instant::now();
     let ended = loop {
-        match events.recv_timeout(CHUNK_EVERY) {
+        match events.recv_timeout(REFUSALS_EVERY) {
             Ok(Waiting { event, weight }) => {
                 let written = file.take(&event);
                 drop(event);

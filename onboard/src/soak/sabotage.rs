@@ -140,6 +140,10 @@ impl Engine for Sabotaged {
         self.inner.input_shapes(graph)
     }
 
+    fn views_per_run(&self) -> usize {
+        self.inner.views_per_run()
+    }
+
     fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
         let stall = Duration::from_millis(self.sabotage.stall_millis.swap(0, Ordering::Relaxed));
         let slower = if graph == Graph::Vision { self.sabotage.slower } else { Duration::ZERO };
@@ -172,5 +176,32 @@ mod tests {
             assert_eq!(drawn, Fault::ALL);
             assert!(deck.drawn().values().all(|&count| count == round));
         }
+    }
+    struct Several;
+
+    impl Engine for Several {
+        fn name(&self) -> &str {
+            "several"
+        }
+
+        fn input_shapes(&self, _: Graph) -> Result<Vec<Vec<usize>>, EngineError> {
+            Ok(Vec::new())
+        }
+
+        fn views_per_run(&self) -> usize {
+            3
+        }
+
+        fn run(&mut self, _: Graph, _: &[Input<'_>], _: &mut [Tensor]) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    /// What would break: a soak that shows an engine one view at a time, where it sees several at once in flight.
+    #[test]
+    fn the_shell_leaves_the_engine_as_it_is() {
+        let sabotage = Arc::new(Sabotage::new(Duration::ZERO));
+        let engine = Sabotaged { inner: Box::new(Several), sabotage };
+        assert_eq!((engine.name(), engine.views_per_run()), ("several", 3));
     }
 }

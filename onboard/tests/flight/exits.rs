@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kestrel_link::{DroneId, Outcome, Query, encode};
+use kestrel_link::{DroneId, Health, Outcome, Query, Readiness, decode, encode};
 use kestrel_onboard::config::Config;
 use kestrel_onboard::flight::fly;
 use kestrel_onboard::health::recovery::RecoveryLimits;
@@ -64,8 +64,9 @@ fn a_flight_that_fails_when_it_is_told_to() {
     std::process::exit(code.into());
 }
 
-/// Flies in a process of its own, which answers once, and then meets a fault while a query stands. Gives what it ends with.
-async fn ends_with(fault: &str) -> Option<i32> {
+/// Flies in a process of its own, which answers once, and then meets a fault while a query stands; where that is wanted it is
+/// asked to stop as soon as it says that it is not ready. Gives what it ends with.
+async fn ends_with(fault: &str, asked_to_stop: bool) -> Option<i32> {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     red::write(&at("bundle"), "1", None);
@@ -103,7 +104,21 @@ async fn ends_with(fault: &str) -> Option<i32> {
     let asked = operator.get(drone.query()).payload(encode(&standing).unwrap()).timeout(PATIENCE);
     let reply = first(&asked.await.unwrap()).await.unwrap();
     assert!(matches!(reply.outcome, Outcome::Segmented { .. }), "{reply:?}");
+    let health = operator.declare_subscriber(drone.health()).await.unwrap();
     writeln!(input, "{fault}").unwrap();
+    if asked_to_stop {
+        let not_ready = async {
+            loop {
+                let said: Health = decode(&health.recv_async().await.unwrap().payload().to_bytes()).unwrap();
+                if matches!(said.readiness, Readiness::NotReady { .. }) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, not_ready).await.unwrap();
+        // It may have ended by itself on a slow machine.
+        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", child.0.id())]).status();
+    }
     until("the process ends", || child.0.try_wait().unwrap().is_some()).await;
     let told = reading.await.unwrap();
     let code = child.0.wait().unwrap().code();
@@ -116,7 +131,7 @@ async fn ends_with(fault: &str) -> Option<i32> {
 /// Expected: the process ends with 70. Invariant: a fault of the program is never a drone that flies on and says nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_ends_the_process_with_70() {
-    assert_eq!(ends_with("panic").await, Some(70));
+    assert_eq!(ends_with("panic", false).await, Some(70));
 }
 
 /// Setup: a flight as a process, with a query that stands. Fault: the engine hangs inside a run and never comes back.
@@ -125,7 +140,16 @@ async fn a_panic_ends_the_process_with_70() {
 /// Promise: P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_engine_ends_the_process_with_71() {
-    assert_eq!(ends_with("hang").await, Some(71));
+    assert_eq!(ends_with("hang", false).await, Some(71));
+}
+
+/// Setup: a flight as a process, with a query that stands. Fault: the engine is silent when the process is asked to stop, and
+/// never comes back. Expected: the process ends with 71. Invariant: nothing waits for a hung engine for ever.
+///
+/// Promise: P2
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_hangs_does_not_hold_up_a_stop() {
+    assert_eq!(ends_with("hang", true).await, Some(71));
 }
 
 /// Setup: a flight as a process, without a fallback. Fault: the engine breaks down in flight, for good.
@@ -134,5 +158,5 @@ async fn a_hung_engine_ends_the_process_with_71() {
 /// Promise: P3
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_lost_in_flight_ends_the_process_with_72() {
-    assert_eq!(ends_with("break").await, Some(72));
+    assert_eq!(ends_with("break", false).await, Some(72));
 }

@@ -1,13 +1,16 @@
 //! A node on a real network: zenoh over loopback TCP.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kestrel_link::{
     DroneId, Georeference, Health, Outcome, Query, Readiness, Reply, Unplaced, Verdict, decode, encode,
 };
 use kestrel_onboard::engine::EngineOptions;
-use kestrel_onboard::node::{ExplainOptions, Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
+use kestrel_onboard::node::{
+    ExplainOptions, Limits, LinkOptions, ModelSource, Node, NodeConfig, NodeError, UpkeepOptions,
+};
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_onboard::record::RecordOptions;
 use kestrel_perception::Tiling;
@@ -16,7 +19,10 @@ use zenoh::Session;
 use zenoh::handlers::FifoChannelHandler;
 use zenoh::sample::{Sample, SampleKind};
 
+use crate::degraded;
+use crate::faulty::{self, Faults};
 use crate::red::{self, RED, picture, query};
+use crate::sources::until;
 
 /// A hang must fail a test, not the whole run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -295,4 +301,19 @@ async fn health_is_published_and_who_waits_at_the_end_is_answered() {
     first(&other).await.unwrap_err();
     pair.stop().await;
     assert_eq!(verdict(&first(&answers).await.unwrap()), &Verdict::DeadlineMissed);
+}
+
+/// Fault: something cannot be had when the model is open already. Expected: the start fails, and its engine is let go.
+/// What would break: a program that tries again, beside the threads and the memory of every try before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_leaves_no_thread_behind() {
+    let (_folder, source) = folder();
+    let faults = Arc::new(Faults::default());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = Some(taken.local_addr().unwrap());
+    let upkeep = UpkeepOptions { metrics, ..degraded::upkeep(&faults) };
+    let plan = NodeConfig { engine: faulty::options(), upkeep, ..config(source, Limits::default()) };
+    let error = Node::start(plan).await.err().expect("the address is taken");
+    assert!(matches!(error, NodeError::Metrics { .. }), "{error}");
+    until("every thread has let go of its engine", || Arc::strong_count(&faults) == 1).await;
 }

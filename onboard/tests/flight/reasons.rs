@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kestrel_link::{
     CutShort, DroneId, ExplanationPart, Outcome, Part, Query, Readiness, ReasonedConclusion, Unexplained, Verdict,
-    decode,
+    decode, encode,
 };
 use kestrel_onboard::engine::{self, Engine, EngineError, Graph, Input, Opener, Tensor};
 use kestrel_onboard::node::{ExplainOptions, Limits, ModelSource};
@@ -14,7 +14,7 @@ use zenoh::pubsub::Subscriber;
 use zenoh::sample::Sample;
 
 use crate::explain::{ENDLESS, FOUND};
-use crate::network::{PATIENCE, Pair, folder, verdict};
+use crate::network::{PATIENCE, Pair, first, folder, verdict};
 use crate::red::{self, RED, picture, query};
 
 fn limits() -> Limits {
@@ -137,6 +137,26 @@ async fn without_a_frame_there_is_nothing_to_explain() {
     assert_eq!(verdict(&pair.ask(&why_query("a")).await.unwrap()), &Verdict::DeadlineMissed);
     let told = parts(&listening).await;
     assert_eq!((refused(&told), told.len()), (Unexplained::NoFrame, 1));
+    pair.stop().await;
+}
+
+/// Setup: a query that waits for a frame. Fault: its id is asked anew. Expected: who asked first is told, and its explanation
+/// has an end. Invariant: no question stays without a word.
+///
+/// Promise: P1, P12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_replaced_is_told() {
+    let (_folder, source) = thinking(&FOUND);
+    let pair = Pair::with(source, limits(), |config| config.explain = Some(patient())).await;
+    let listening = listen(&pair, "a").await;
+    let replaced = pair.get(pair.drone.query(), encode(&why_query("a")).unwrap()).await;
+    let anew = pair.get(pair.drone.query(), encode(&query("a", "red square")).unwrap()).await;
+    let error = first(&replaced).await.unwrap_err();
+    assert!(error.starts_with("replaced: ") && error.contains("hint: "), "{error}");
+    let told = parts(&listening).await;
+    assert_eq!((refused(&told), told.len()), (Unexplained::NoFrame, 1));
+    pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
+    assert!(matches!(first(&anew).await.unwrap().outcome, Outcome::Segmented { .. }));
     pair.stop().await;
 }
 

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image::RgbImage;
-use kestrel_link::{Mask, Query};
+use kestrel_link::{Mask, Query, Verdict};
 use kestrel_onboard::bundle::Bundle;
 use kestrel_onboard::node::{Limits, ModelSource};
 use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions};
@@ -18,7 +19,10 @@ use mcap::records::Record;
 use serde_json::{Value, json};
 
 use crate::command_line::{Bench, assert_clear};
-use crate::network::{PATIENCE, Pair};
+use crate::degraded;
+use crate::faulty::{self, Faults};
+use crate::ledger::segmented;
+use crate::network::{PATIENCE, Pair, verdict};
 use crate::push::{as_it_is, push, slots};
 use crate::red::{self, BLUE, NONSENSE, RED, picture, query};
 
@@ -292,6 +296,38 @@ async fn each_model_of_a_flight_replays_its_own_frames() {
         assert_eq!((report.looks, report.different, report.missing_looks), (looks, 0, 0), "{:?}", report.first);
         assert_eq!(report.foreign_looks, survey.looks - looks);
     }
+}
+
+/// Fault: the engine fails at a frame, is opened anew, and looks at the same frame again. Expected: the gate of the replay has
+/// forgotten what the one in flight had, so that the frame is no repeated one; another engine leaves the looks out.
+///
+/// Promise: P11
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_engine_that_was_opened_anew_saw_replays() {
+    let root = tempfile::tempdir().unwrap();
+    let bundle = red::write(&root.path().join("bundle"), "1", None);
+    let file = root.path().join("flight.mcap");
+    let faults = Arc::new(Faults::default());
+    let source = ModelSource::Folder(bundle.dir.clone());
+    let pair = Pair::with(source, degraded::limits(), |config| {
+        config.segmenter.gate = Some(gate());
+        config.record = options(&file);
+        config.engine = faulty::options();
+        config.upkeep = degraded::upkeep(&faults);
+    })
+    .await;
+    pair.node.frames().put(pictures().remove(0), 1).unwrap();
+    faults.fail(1);
+    let failed = pair.ask(&query("failed", "red square")).await.unwrap();
+    assert_eq!(verdict(&failed), &Verdict::EngineDegraded);
+    let answered = async { while !segmented(&pair.ask(&query("again", "red square")).await.unwrap()) {} };
+    tokio::time::timeout(PATIENCE, answered).await.expect("an answer");
+    pair.stop().await;
+    let report = replayed(&file, &bundle, Agreement::Loose { least_iou: 0.9 });
+    assert_eq!((report.looks, report.different), (2, 0), "{:?}", report.first);
+    // The engine that flew goes by another name than the one that replays.
+    let report = replayed(&file, &bundle, Agreement::Exact);
+    assert_eq!((report.looks, report.foreign_looks, report.different), (0, 2, 0));
 }
 
 /// What would break: an answer that came too late for its asker, told to differ from the one that perception gave.

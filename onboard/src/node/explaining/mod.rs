@@ -225,12 +225,21 @@ impl Explaining {
         Some(Late::Open(Box::new(ExplanationPart { part: refusal(Unexplained::EngineDegraded), ..next })))
     }
 
-    /// Ends the thread, and waits for that for at most `patience`: an engine that hangs is left behind.
+    /// Ends the thread, and waits for that for at most `patience`: an engine that hangs, or that is still being loaded, is
+    /// left behind.
     pub(super) fn stop(&self, patience: Duration) {
         let mut state = self.lock();
         state.stopped = true;
         self.changed.notify_all();
         drop(self.changed.wait_timeout_while(state, patience, |state| state.alive));
+    }
+
+    /// What a thread that was left behind does not end any more: a wish that it has not begun, and the end of the explanation
+    /// that it is writing.
+    fn abandon(&self) -> (Option<Order>, Option<ExplanationPart>) {
+        let mut state = self.lock();
+        let end = |Open { next, .. }| ExplanationPart { part: refusal(Unexplained::Stopping), ..next };
+        (state.order.take(), state.open.take().map(end))
     }
 
     /// What the thread leaves behind when it ends.
@@ -274,6 +283,17 @@ pub(super) fn give(inner: &Inner, job: &Job<Asker>, frame: Result<&Arc<Frame>, (
     tracing::info!("query {} is not explained: {}", job.query.id, why.advice());
     let part = ExplanationPart { part: refusal(why), ..head(inner, &job.query, number, seen) };
     inner.publisher.explanation(&part);
+}
+
+/// Ends the explainer's thread within `patience`, and every explanation that it leaves without an end.
+pub(super) fn stop(inner: &Inner, patience: Duration) {
+    inner.explaining.stop(patience);
+    let (order, open) = inner.explaining.abandon();
+    let never_begun = order.map(|order| {
+        let first = head(inner, &order.query, order.number, Some(Seen::of(&order.frame)));
+        ExplanationPart { part: refusal(Unexplained::Stopping), ..first }
+    });
+    never_begun.iter().chain(&open).for_each(|part| inner.publisher.explanation(part));
 }
 
 /// The end, to be published, of what nobody else ends any more.

@@ -82,6 +82,29 @@ fn an_explanation_has_exactly_one_end() {
     assert!(explaining.late(now + 9 * SECOND).is_none());
 }
 
+/// What would break: an operator who waits for the end of an explanation whose drone has stopped while its engine hung, or
+/// while it was still being loaded.
+#[test]
+fn a_thread_that_is_left_behind_leaves_no_explanation_without_an_end() {
+    let (explaining, frame, now) = (explaining(), frame(), Instant::now());
+    explaining.order(&query("a"), &frame, now).unwrap();
+    let order = taken(&explaining);
+    explaining.begin(first(order.number), now + SECOND);
+    explaining.piece("see".into()).unwrap();
+    explaining.stop(Duration::ZERO);
+    let (order, end) = explaining.abandon();
+    let end = end.unwrap();
+    assert_eq!((order.is_none(), end.sequence, end.part), (true, 1, refusal(Unexplained::Stopping)));
+    assert!(explaining.end(refusal(Unexplained::Busy)).is_none(), "it has its end");
+
+    let loading = self::explaining();
+    loading.order(&query("b"), &frame, now).unwrap();
+    loading.stop(Duration::ZERO);
+    let (order, end) = loading.abandon();
+    assert_eq!((order.unwrap().query.id.as_str(), end.is_none()), ("b", true));
+    assert!(loading.left().is_none());
+}
+
 #[test]
 fn who_waits_for_an_engine_that_does_not_load_is_told() {
     let (explaining, frame, now) = (explaining(), frame(), Instant::now());

@@ -12,13 +12,7 @@ use super::{Fault, Threads};
 impl Node {
     /// Waits until the node cannot go on, and says why. Whoever holds it is to end the process.
     pub async fn fault(&self) -> Fault {
-        let mut faults = self.inner.upkeep.faults();
-        let fault = faults.wait_for(Option::is_some).await.ok().and_then(|fault| fault.clone());
-        match fault {
-            Some(fault) => fault,
-            // The node that is borrowed here holds the sender.
-            None => std::future::pending().await,
-        }
+        self.inner.ended().await
     }
 
     /// Says how the node is, from any thread.
@@ -34,6 +28,19 @@ impl Node {
     }
 }
 
+impl Inner {
+    /// Waits until the node cannot go on, and says why.
+    async fn ended(&self) -> Fault {
+        let mut faults = self.upkeep.faults();
+        let fault = faults.wait_for(Option::is_some).await.ok().and_then(|fault| fault.clone());
+        match fault {
+            Some(fault) => fault,
+            // Whoever borrows this here holds the sender.
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Says how a node is; can be cloned and moved to another thread.
 #[derive(Clone)]
 pub struct Vitals(Arc<Inner>);
@@ -43,6 +50,11 @@ impl Vitals {
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.health()
+    }
+
+    /// As [`Node::fault`], for whoever waits for [`Node::stop`], which takes the node.
+    pub async fn fault(&self) -> Fault {
+        self.0.ended().await
     }
 
     /// Whether the node watches itself and can go on; a service manager is to be given signs of life while this holds.

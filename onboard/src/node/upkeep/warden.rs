@@ -113,6 +113,9 @@ pub(in crate::node) fn late(inner: &Inner, now: Instant) -> Vec<(Job<Asker>, Opt
         Pulse::Late(_) | Pulse::Hung(_) => limits.frame_timeout.min(limits.deadline),
     };
     let taken = running.take_late(now).map(|(job, seen)| (job, Some(seen)));
+    if let Some((job, _)) = &taken {
+        inner.mailbox.told(&job.query.id);
+    }
     taken.into_iter().chain(inner.mailbox.expire(patience).into_iter().map(|job| (job, None))).collect()
 }
 
