@@ -5,6 +5,7 @@ use crate::hash::{is_sha256_hex, sha256_hex};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 pub use crate::thresholds::{Presence, Thresholds};
 
@@ -33,13 +34,17 @@ pub const MAX_BUNDLE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Side of the square view in pixels that this runtime prepares.
 pub const INPUT_SIZE: u32 = 512;
-/// Width of an image token and of the language model's hidden state.
+/// Widths of a model: more would make buffers that no drone has memory for.
+pub const WIDTHS: RangeInclusive<u32> = 8..=4096;
+/// Width of kestrel-s's image tokens and of its language model's hidden state.
 pub const LANGUAGE_WIDTH: u32 = 256;
-/// Width of the mask decoder's embeddings and of `[SEG]`.
+/// Width of kestrel-s's mask embeddings and of its `[SEG]`.
 pub const MASK_WIDTH: u32 = 128;
-/// Width of the stride-4 features.
+/// Width of kestrel-s's stride-4 features.
 pub const FINE_WIDTH: u32 = 32;
-/// Most query tokens, `<answer>` and `[SEG]` included.
+/// Lengths of a model's longest question in tokens.
+pub const QUESTION_TOKENS: RangeInclusive<u32> = 16..=256;
+/// Most tokens of a question to kestrel-s, `<answer>` and `[SEG]` included.
 pub const MAX_TOKENS: u32 = 48;
 
 /// What a bundle holds and what it needs; the signature is over its exact bytes.
@@ -200,15 +205,18 @@ impl Manifest {
     }
 
     fn check_shapes(&self) -> Result<(), LinkError> {
+        if self.input_size != INPUT_SIZE {
+            let expected = format!("this runtime's {INPUT_SIZE}");
+            return Err(LinkError::field("manifest.input_size", expected, self.input_size));
+        }
         for (field, got, known) in [
-            ("manifest.input_size", self.input_size, INPUT_SIZE),
-            ("manifest.language_width", self.language_width, LANGUAGE_WIDTH),
-            ("manifest.mask_width", self.mask_width, MASK_WIDTH),
-            ("manifest.fine_width", self.fine_width, FINE_WIDTH),
-            ("manifest.max_tokens", self.max_tokens, MAX_TOKENS),
+            ("manifest.language_width", self.language_width, WIDTHS),
+            ("manifest.mask_width", self.mask_width, WIDTHS),
+            ("manifest.fine_width", self.fine_width, WIDTHS),
+            ("manifest.max_tokens", self.max_tokens, QUESTION_TOKENS),
         ] {
-            if got != known {
-                return Err(LinkError::field(field, format!("this runtime's {known}"), got));
+            if !known.contains(&got) {
+                return Err(LinkError::field(field, format!("{known:?}"), got));
             }
         }
         // 256 bytes, the special tokens, and ids that fit the smallest exports.

@@ -142,7 +142,7 @@ fn offers_of_strangers_and_altered_offers_are_refused() {
 fn a_signed_manifest_for_other_shapes_is_refused() {
     let disk = flying();
     let (mut store, _) = open(&disk);
-    let manifest = version(2).offer().unwrap().manifest.replace("\"mask_width\": 128", "\"mask_width\": 64");
+    let manifest = version(2).offer().unwrap().manifest.replace("\"mask_width\": 128", "\"mask_width\": 8192");
     let signature = kestrel_link::signature::sign_manifest(manifest.as_bytes(), &key());
     let error = store.begin(&PushOffer { manifest, signature }).map(drop).unwrap_err().to_string();
     assert!(error.contains("mask_width") && error.contains("64"), "{error}");
