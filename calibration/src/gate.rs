@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::confidence::{Losses, needed, p_value, upper_bound};
 use crate::promise::Claim;
-use crate::table::wrong;
+use crate::table::{parsed, pretty, wrong};
 use crate::{CalibrationError, Missing};
 
 /// The format written and read here.
@@ -203,13 +203,7 @@ impl GateTable {
     /// # Errors
     /// When it is too long, not this JSON, or says what cannot be.
     pub fn from_json(bytes: &[u8]) -> Result<Self, CalibrationError> {
-        if bytes.len() > MAX_TABLE_BYTES {
-            return Err(wrong("the file", format!("at most {MAX_TABLE_BYTES} bytes"), bytes.len()));
-        }
-        let table: Self = serde_json::from_slice(bytes).map_err(|error| {
-            let why: String = error.to_string().chars().take(200).collect();
-            wrong("the file", "a table as `ground calibrate gate` writes it", why)
-        })?;
+        let table: Self = parsed(bytes, MAX_TABLE_BYTES, "a table as `ground calibrate gate` writes it")?;
         table.validate()?;
         Ok(table)
     }
@@ -220,8 +214,7 @@ impl GateTable {
     /// When it cannot be what it says.
     pub fn to_json(&self) -> Result<String, CalibrationError> {
         self.validate()?;
-        let text = serde_json::to_string_pretty(self).map_err(|error| wrong("the table", "finite numbers", error))?;
-        Ok(text + "\n")
+        pretty(self)
     }
 
     /// Checks that the bounds are those of the family, and every promised bound within α.

@@ -1,6 +1,7 @@
 //! The table that ships: thresholds with the promise they keep, the data it rests on and the graphs it is of.
 
 use kestrel_link::Thresholds;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::confidence::needed;
@@ -89,13 +90,7 @@ impl Table {
     /// # Errors
     /// When it is too long, not this JSON, or says what cannot be.
     pub fn from_json(bytes: &[u8]) -> Result<Self, CalibrationError> {
-        if bytes.len() > MAX_TABLE_BYTES {
-            return Err(wrong("the file", format!("at most {MAX_TABLE_BYTES} bytes"), bytes.len()));
-        }
-        let table: Self = serde_json::from_slice(bytes).map_err(|error| {
-            let why: String = error.to_string().chars().take(200).collect();
-            wrong("the file", "a table as `ground calibrate` writes it", why)
-        })?;
+        let table: Self = parsed(bytes, MAX_TABLE_BYTES, "a table as `ground calibrate` writes it")?;
         table.validate()?;
         Ok(table)
     }
@@ -106,8 +101,7 @@ impl Table {
     /// When a number is not finite.
     pub fn to_json(&self) -> Result<String, CalibrationError> {
         self.validate()?;
-        let text = serde_json::to_string_pretty(self).map_err(|error| wrong("the table", "finite numbers", error))?;
-        Ok(text + "\n")
+        pretty(self)
     }
 
     /// Checks that the table can be what it says: every promised bound within α, on enough scenes.
@@ -190,6 +184,23 @@ pub(crate) fn wrong(field: &str, expected: impl ToString, got: impl ToString) ->
     let short = |text: String| -> String { text.chars().take(200).collect() };
     let (expected, got) = (short(expected.to_string()), short(got.to_string()));
     CalibrationError::Table { field: short(field.to_owned()), expected, got }
+}
+
+/// A table of a file that is not too long, yet to be checked.
+pub(crate) fn parsed<T: DeserializeOwned>(bytes: &[u8], most: usize, expected: &str) -> Result<T, CalibrationError> {
+    if bytes.len() > most {
+        return Err(wrong("the file", format!("at most {most} bytes"), bytes.len()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        let why: String = error.to_string().chars().take(200).collect();
+        wrong("the file", expected, why)
+    })
+}
+
+/// A table as a file, with a final newline.
+pub(crate) fn pretty<T: Serialize>(table: &T) -> Result<String, CalibrationError> {
+    let text = serde_json::to_string_pretty(table).map_err(|error| wrong("the table", "finite numbers", error))?;
+    Ok(text + "\n")
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub fn write(path: &Path, header: &Header, records: &[Record]) -> Result<()> {
     out.flush().with_context(|| format!("writing {}", path.display()))
 }
 
-/// Reads a file of records as [`write`] makes it.
+/// Reads a file of records as [`write()`] makes it.
 pub fn read(path: &Path) -> Result<Recorded> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));

@@ -45,7 +45,8 @@ pub fn group(layer: &str) -> String {
 /// Rounds layers and gives the share of the bound that this uses up; told what is measured.
 pub(super) type Measure<'a, E> = dyn FnMut(&BTreeSet<String>, &str) -> Result<f64, E> + 'a;
 
-/// Looks for layers to keep wide, until rounding the others stays within the bound; see [`Measure`].
+/// Looks for layers to keep wide, until rounding the others stays within the bound, as `measure` says of the layers that it
+/// is given.
 ///
 /// # Errors
 /// As `measure`.
