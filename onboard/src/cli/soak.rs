@@ -1,6 +1,7 @@
 //! `onboard soak`: a flight with faults, and whether it held.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,9 +34,10 @@ pub(super) struct Soak {
     /// An outcome that takes longer is refused as too late; the engine is made to stall for up to ten times as long.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     deadline_millis: u64,
-    /// What to ask.
-    #[arg(long, default_value = "the red square")]
-    ask: String,
+    /// What to ask. By default what the bundle's first canary with a mask is asked; the camera sees its picture, or a drawn
+    /// red square where there is no such canary.
+    #[arg(long)]
+    ask: Option<String>,
     /// Let degraded pictures pass.
     #[arg(long)]
     no_gate: bool,
@@ -73,6 +75,11 @@ impl Soak {
         } else {
             print(&report);
         }
+        if report.segmented == 0 {
+            eprintln!(
+                "warning: no outcome was a mask, so this says nothing of masks\nhint: --ask for what the camera sees"
+            );
+        }
         Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -87,10 +94,16 @@ impl Soak {
             }
         }
         let time = Duration::try_from_secs_f64(self.minutes * 60.0).map_err(|error| hinted(error, hint))?;
+        let bundle = self.model.open_bundle()?;
+        let canary = bundle.canaries.iter().find(|canary| canary.expected.is_some());
+        let seen = |path: &Path| image::open(path).with_context(|| format!("reading {}", path.display()));
+        let picture = canary.map(|canary| seen(&canary.image)).transpose()?.map(|picture| picture.to_rgb8());
+        let asked = self.ask.as_deref().or(canary.map(|canary| canary.query.text.as_str()));
         Ok(SoakOptions {
-            bundle: self.model.open_bundle()?.dir,
+            text: asked.unwrap_or("the red square").to_owned(),
+            picture: picture.filter(|picture| picture.width() > 1),
+            bundle: bundle.dir,
             engine: self.model.engine(self.json),
-            text: self.ask.clone(),
             gate: !self.no_gate,
             length: self.frames.map_or(Length::Time(time), Length::Frames),
             frames_per_second: self.frames_per_second,

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use image::RgbImage;
 use serde::Serialize;
 
 use crate::camera::CameraError;
@@ -58,6 +59,8 @@ pub struct SoakOptions {
     pub bundle: PathBuf,
     /// The engine behind the shell that fails.
     pub engine: EngineOptions,
+    /// What the camera moves over, at least 2 pixels wide; `None` draws a ground with a red square.
+    pub picture: Option<RgbImage>,
     /// What is asked.
     pub text: String,
     /// Whether degraded frames are refused before the model sees them.

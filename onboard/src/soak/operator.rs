@@ -68,7 +68,7 @@ impl Operator {
         let network = Network { session: session.clone(), drone: drone.clone() };
         let operator = Self {
             network,
-            ground: Ground::new(),
+            ground: options.picture.as_ref().map_or_else(Ground::drawn, Ground::of),
             text: options.text.clone(),
             patience,
             books,
