@@ -33,6 +33,10 @@ pub struct Arguments {
     from: PathBuf,
     #[command(flatten)]
     folders: Folders,
+    /// Run only these, with commas between: arms (`cot`) or single runs (`cot-1`). What else is finished stands in the table
+    /// beside them.
+    #[arg(long, value_name = "RUNS", value_delimiter = ',')]
+    only: Vec<String>,
     /// Make the table from the runs that are finished, without training.
     #[arg(long)]
     table_only: bool,
@@ -54,10 +58,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Experiment { plan: &plan, arguments, runs: &runs, teller: Teller::new(arguments.json), stop: &stop };
     let mut outcomes = vec![experiment.start()?];
     let mut whole = true;
-    for cell in plan.cells()? {
-        match experiment.cell(&cell)? {
+    for (cell, chosen) in plan.chosen(&arguments.only)? {
+        match experiment.cell(&cell, chosen && !arguments.table_only)? {
             Some(outcome) => outcomes.push(outcome),
-            None => whole = false,
+            None => whole = whole && !chosen,
         }
         if stop.load(Ordering::Relaxed) {
             whole = false;
@@ -97,11 +101,11 @@ impl Experiment<'_> {
         Ok(Outcome { arm: START.to_owned(), seed: 0, seconds: 0.0, records })
     }
 
-    /// Trains and judges one run; `None` while it is not finished.
-    fn cell(&self, cell: &Cell) -> Result<Option<Outcome>> {
+    /// Judges one run, which is trained where it `may` be; `None` while it is not finished.
+    fn cell(&self, cell: &Cell, may: bool) -> Result<Option<Outcome>> {
         let recipe = &cell.recipe;
         let folder = self.runs.join(&recipe.name);
-        if self.arguments.table_only && !folder.join(TEST).is_file() {
+        if !may && !folder.join(TEST).is_file() {
             return Ok(None);
         }
         self.claim(&folder, Some(recipe))?;

@@ -107,6 +107,30 @@ impl Plan {
         Ok(cells)
     }
 
+    /// As [`Plan::cells`], and whether each is among `only`: arms (`cot`) or single runs (`cot-1`); all of them where it is
+    /// empty.
+    pub(super) fn chosen(&self, only: &[String]) -> Result<Vec<(Cell, bool)>> {
+        let cells = self.cells()?;
+        let is =
+            |cell: &Cell, name: &String| *name == cell.arm || *name == format!("{}-{}", cell.arm, cell.recipe.seed);
+        if let Some(unknown) = only.iter().find(|name| !cells.iter().any(|cell| is(cell, name))) {
+            let arms: Vec<&str> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
+            bail!(
+                "--only: expected arms ({}), or runs such as `{}-1`, got `{unknown}`",
+                arms.join(", "),
+                self.reference
+            );
+        }
+        let chosen = |cell: &Cell| only.is_empty() || only.iter().any(|name| is(cell, name));
+        Ok(cells
+            .into_iter()
+            .map(|cell| {
+                let chosen = chosen(&cell);
+                (cell, chosen)
+            })
+            .collect())
+    }
+
     fn cell(&self, arm: &Arm, seed: u64) -> Result<Cell> {
         let mut table = merged(self.base.clone(), &arm.change);
         table.insert("name".to_owned(), format!("{}-{}-{seed}", self.name, arm.name).into());
@@ -150,6 +174,20 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), cells.len());
+    }
+
+    #[test]
+    fn arms_and_single_runs_are_chosen_by_name() {
+        let plan = plan(|text| text).unwrap();
+        let chosen = |only: &[&str]| -> Result<Vec<String>> {
+            let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+            let cells = plan.chosen(&only)?.into_iter().filter(|(_, chosen)| *chosen);
+            Ok(cells.map(|(cell, _)| cell.recipe.name).collect())
+        };
+        assert_eq!(chosen(&[]).unwrap().len(), plan.cells().unwrap().len());
+        assert_eq!(chosen(&["cot", "balanced-2"]).unwrap(), ["ablation-balanced-2", "ablation-cot-1"]);
+        let error = chosen(&["cot", "balanced-9"]).unwrap_err().to_string();
+        assert!(error.contains("`balanced-9`") && error.contains("no-views"), "{error}");
     }
 
     #[test]

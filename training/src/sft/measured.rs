@@ -139,6 +139,10 @@ pub struct Chains {
     pub nats: f32,
     /// Share of locations whose likeliest is at most one off; summed over chains.
     pub near: f32,
+    /// Share of locations that look at the thing whose box they are part of, of those that there is such a thing for; summed
+    /// over chains.
+    #[serde(skip_serializing_if = "absent")]
+    pub aimed: f32,
     /// Loss of the distance of their `[SEG]` states from those of fast answers.
     pub apart: f32,
 }
@@ -152,8 +156,9 @@ impl Chains {
     fn mean(&self, n: f32) -> Self {
         let [taught, long, dropped, loss, shown, apart] =
             [self.taught, self.long, self.dropped, self.loss, self.shown, self.apart].map(|sum| sum / n);
-        let [right, nats, near] = [self.right, self.nats, self.near].map(|sum| sum / self.taught.max(1.0));
-        Self { taught, long, dropped, loss, shown, right, nats, near, apart }
+        let [right, nats, near, aimed] =
+            [self.right, self.nats, self.near, self.aimed].map(|sum| sum / self.taught.max(1.0));
+        Self { taught, long, dropped, loss, shown, right, nats, near, aimed, apart }
     }
 }
 
@@ -167,6 +172,7 @@ impl AddAssign for Chains {
         self.right += other.right;
         self.nats += other.nats;
         self.near += other.near;
+        self.aimed += other.aimed;
         self.apart += other.apart;
     }
 }

@@ -4,6 +4,7 @@
 //! ([`workers`]), steps AdamW ([`optimiser`]) and keeps everything needed to go on exactly ([`checkpoint`]). A teacher may
 //! stand beside the labels ([`distil`]).
 
+mod aim;
 pub mod chain;
 pub mod checkpoint;
 pub(crate) mod coverage;

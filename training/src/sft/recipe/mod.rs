@@ -197,6 +197,7 @@ impl Recipe {
             ("loss.chain", self.loss.chain),
             ("loss.location", self.loss.location),
             ("loss.location_spread", self.loss.location_spread),
+            ("loss.aim", self.loss.aim),
             ("loss.agreement", self.loss.agreement),
         ] {
             if !(weight >= 0.0 && weight.is_finite()) {
@@ -323,7 +324,7 @@ mod tests {
         let smoke = include_str!("../../../recipes/smoke.toml");
         let error = recipe(&smoke.replace("[model]", "[model]\nthings = true")).unwrap_err();
         assert!(error.contains("model.things"), "{error}");
-        for name in ["location", "location_spread", "agreement"] {
+        for name in ["location", "location_spread", "aim", "agreement"] {
             let error = recipe(&format!("{smoke}\n[loss]\n{name} = -1.0")).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
