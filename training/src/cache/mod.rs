@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use make::{Sources, make};
 pub(crate) use make::{finish, through};
-pub(crate) use sets::written;
+pub(crate) use sets::{spoken, written};
 pub use sets::{Own, Wrong};
 pub use spec::{Kind, Spec};
 

@@ -11,6 +11,7 @@ use kestrel_perception::proposals::{CODE, MOST, NAMES};
 use super::distil::Teacher;
 use super::recipe::{Distil, Phase, Processor, Recipe};
 use super::{Result, TrainError};
+use crate::tasks::TextLimits;
 
 /// Bytes of a number.
 const WORD: u64 = 4;
@@ -58,6 +59,7 @@ pub fn estimate(config: &Config, phase: &Phase, workers: usize) -> Result<Estima
     let (side, questions) = (config.image, phase.queries.max(1));
     let seen = vision(&mut cost, config, &vec![1, side, side, 3])?;
     let view = view(&seen);
+    read_tasks(&mut cost, config, phase, &seen)?;
     let keys = keys(&mut cost, config, &seen)?;
     names_of_places(&mut cost, config, &keys)?;
     names_of_tokens(&mut cost, config, &seen)?;
@@ -119,6 +121,26 @@ pub fn taught(config: &Config, another: bool, distil: &Distil, phase: &Phase, wo
     Ok(own + numbers as u64 * WORD)
 }
 
+/// Reads the right answers to as many tasks as the phase teaches about a picture, each as long as it may be.
+fn read_tasks(cost: &mut Cost, config: &Config, phase: &Phase, seen: &Seen<Extents>) -> Result<()> {
+    let answers = || phase.tasks.iter().map(|(kind, count)| (count.ceil() as usize, TextLimits::of(*kind).most()));
+    let written: usize = answers().map(|(count, most)| count * most).sum();
+    if written == 0 {
+        return Ok(());
+    }
+    let texts = written + answers().map(|(count, _)| count * config.max_tokens).sum::<usize>();
+    let (rows, half) = (config.token_side().pow(2) + texts, config.language_width / config.heads / 2);
+    let packed = PackedTensors {
+        ids: vec![1, texts],
+        index: vec![1, written],
+        mask: vec![1, rows, rows],
+        cos: vec![1, rows, half],
+        sin: vec![1, rows, half],
+    };
+    language(cost, config, &seen.tokens, &packed)?;
+    Ok(())
+}
+
 /// Bytes that Linux says can be had without swapping, from the text of `/proc/meminfo`.
 pub fn available(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -172,6 +194,8 @@ mod tests {
         assert!(of(64, "queries = 8\nmasks = 2", 1) > least);
         assert!(of(64, "queries = 4\nmasks = 4", 1) > least);
         assert!(of(64, "queries = 4\nmasks = 2", 2) > least);
+        let told = |tasks: &str| of(64, &format!("queries = 4\nmasks = 2\ntasks = {{ {tasks} }}"), 1);
+        assert!(told("caption = 0.5") > least && told("caption = 2") > told("caption = 0.5"));
         assert!(of(64, "queries = 4\nmasks = 2\nkept = 1000", 1) > least + 1000 * 27_000);
     }
 

@@ -30,7 +30,9 @@ pub mod recipe;
 mod settle;
 mod start;
 mod tasks;
+mod taught;
 pub(crate) mod teach;
+mod words;
 pub mod workers;
 
 pub use error::{Result, TrainError};
@@ -122,6 +124,7 @@ pub fn train(
     let needed = memory::check(recipe, teacher.as_ref())? as f64 / error::GIBIBYTE;
     progress_words(progress, &format!("about {needed:.1} GiB of memory are needed"));
     let recipe = &start::settled(recipe, options, progress)?;
+    let written = words::written(recipe, options.data.as_deref())?;
     let folder = options.runs.join(&recipe.name);
     std::fs::create_dir_all(&folder).map_err(TrainError::io("creating", &folder))?;
     if !options.resume && folder.join(checkpoint::STATE).is_file() {
@@ -139,7 +142,7 @@ pub fn train(
     if let Some(words) = words.filter(|_| !resumes) {
         start::tokenizer_of(&words, &folder)?;
     }
-    let tokenizer = start::tokenizer(recipe, &folder, progress)?;
+    let tokenizer = start::tokenizer(recipe, written, &folder, progress)?;
     let mut params = initialise(recipe, options.trunk.as_deref())?;
     match &options.from {
         _ if resumes => {}

@@ -239,7 +239,7 @@ impl Recipe {
                 let got = format!("`{part}…`, which moves");
                 return wrong(&at("kept"), "0 where any part of vision moves: its views change", got);
             }
-            if let Some((setting, expected, got)) = phase.unteachable(self.loss.chain) {
+            if let Some((setting, expected, got)) = phase.unteachable(self.loss.chain, &self.data.sets) {
                 return wrong(&setting, &expected, got);
             }
             if !(phase.learning_rate > 0.0 && phase.learning_rate.is_finite()) {
@@ -374,6 +374,13 @@ mod tests {
         }
         let error = with(seeing, "caption = 1", weight).unwrap_err();
         assert!(error.contains("one of classification, multi_label, grounding_description"), "{error}");
+        let set = |format: &str| format!("{weight}\n[[data.sets]]\nformat = \"{format}\"\nfolder = \"mine\"");
+        let spoken = "caption = 1, region_caption = 1, change_caption = 1, short_vqa = 1";
+        with(seeing, spoken, &set("spoken")).unwrap();
+        let error = with(seeing, "caption = 1", &set("coco")).unwrap_err();
+        assert!(error.contains("a set in the format `spoken`") && error.contains("tasks.caption"), "{error}");
+        let error = with(seeing, "temporal = 1", &set("spoken")).unwrap_err();
+        assert!(error.contains("several times") && !error.contains("`spoken`"), "{error}");
         let error = with(seeing, "classification = 1", "").unwrap_err();
         assert!(error.contains("loss.chain") && error.contains("tasks.classification"), "{error}");
         let error = with("queries = 1", "classification = 1", weight).unwrap_err();
