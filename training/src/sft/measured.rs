@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-pub use super::taught::{Taught, Tasks};
+pub use super::taught::{Tasks, Taught};
 
 /// Sums of what was measured over pictures; [`Values::mean`] divides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
