@@ -300,7 +300,7 @@ fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<
         let scored = views::score(&rollouts, &recipe.reward, progress);
         let parts: Vec<Option<[f32; PARTS]>> = scored.iter().map(|s| s.map(|s| s.parts)).collect();
         let branches: Vec<Branch> = rollouts.iter().map(|r| recipe.reward.judged_as(r.branch, r.target)).collect();
-        let mut advantages = advantages(&parts, &branches, &recipe.advantage);
+        let mut advantages = advantages(&parts, &recipe.reward.weights(progress), &branches, &recipe.advantage);
         if let Some(coherence) = &recipe.coherence {
             damp(coherence, &rollouts, &branches, &scored, &mut advantages);
         }

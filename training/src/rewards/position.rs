@@ -117,11 +117,16 @@ impl Default for Weights {
 }
 
 impl Weights {
-    /// The rewards' weighted sum when a share `progress` of training is done; the position's weight moves on a line.
-    pub fn total(&self, format: f64, iou: f64, position: f64, progress: f64) -> f64 {
+    /// Those of format, IoU and position when a share `progress` of training is done; the position's moves on a line.
+    pub fn at(&self, progress: f64) -> [f64; 3] {
         let done = if progress.is_nan() { 0.0 } else { progress.clamp(0.0, 1.0) };
-        let weight = self.position + (self.position_end - self.position) * done;
-        self.format * format + self.iou * iou + weight * position
+        [self.format, self.iou, self.position + (self.position_end - self.position) * done]
+    }
+
+    /// The rewards' weighted sum when a share `progress` of training is done.
+    pub fn total(&self, format: f64, iou: f64, position: f64, progress: f64) -> f64 {
+        let [of_format, of_iou, of_position] = self.at(progress);
+        of_format * format + of_iou * iou + of_position * position
     }
 }
 

@@ -97,6 +97,13 @@ impl Settings {
         }
     }
 
+    /// What each part of a reward is multiplied with when a share `progress` of training is done, in the order of
+    /// [`PART_NAMES`]. Silence and its opposite are one part: the larger of the two is its weight.
+    pub fn weights(&self, progress: f32) -> [f32; PARTS] {
+        let position = self.position + (self.position_end - self.position) * progress.clamp(0.0, 1.0);
+        [1.0, self.consensus, self.refusal.max(self.hallucination), self.reason, position]
+    }
+
     /// The branch under which a rollout is judged; `target` is the share of each cell that the target covers.
     pub fn judged_as(&self, branch: Branch, target: &[f32]) -> Branch {
         let area = target.iter().sum::<f32>() / target.len().max(1) as f32;
@@ -146,7 +153,7 @@ impl Scored {
 /// scored, which is left out and never counts 0.
 pub fn score(rollouts: &[Rollout<'_>], settings: &Settings, progress: f32) -> Vec<Option<Scored>> {
     let counts = count(rollouts, settings);
-    let weight = settings.position + (settings.position_end - settings.position) * progress.clamp(0.0, 1.0);
+    let [.., weight] = settings.weights(progress);
     let one = |(rollout, counts): (&Rollout<'_>, Option<Counts>)| {
         let mut scored = judge(rollout, &counts?, settings);
         if weight > 0.0 && settings.judged_as(rollout.branch, rollout.target) == Branch::High {

@@ -36,7 +36,7 @@ fn totals(rollouts: &[Rollout<'_>], settings: &Settings) -> Vec<f32> {
 fn of(rollouts: &[Rollout<'_>], settings: &Settings, options: &advantage::Options) -> Vec<Option<f32>> {
     let parts: Vec<_> = score(rollouts, settings, 0.0).into_iter().map(|s| s.map(|s| s.parts)).collect();
     let branches: Vec<Branch> = rollouts.iter().map(|r| settings.judged_as(r.branch, r.target)).collect();
-    advantages(&parts, &branches, options)
+    advantages(&parts, &settings.weights(0.0), &branches, options)
 }
 
 #[test]
@@ -93,10 +93,11 @@ fn published_normalisation_amplifies_noise() {
     let group = [high(&a, &target), high(&b, &target)];
     let parts: Vec<_> = group.iter().map(|r| score(&[*r], &Settings::default(), 0.0)[0].map(|s| s.parts)).collect();
     let branches = [Branch::High; 2];
-    let published = advantages(&parts, &branches, &advantage::Options::published());
+    let weights = Settings::default().weights(0.0);
+    let published = advantages(&parts, &weights, &branches, &advantage::Options::published());
     assert!(published.iter().all(|a| a.unwrap().abs() > 0.6), "{published:?}");
     let options = advantage::Options { least_deviation: 0.01, ..advantage::Options::default() };
-    assert_eq!(advantages(&parts, &branches, &options), [None, None]);
+    assert_eq!(advantages(&parts, &weights, &branches, &options), [None, None]);
 }
 
 #[test]
@@ -124,6 +125,21 @@ fn a_near_miss_is_worth_more_than_a_far_one_until_training_ends() {
     assert_eq!(position(None, 0.0), 0.0);
     assert!((position(Some(&near), 0.5) - position(Some(&near), 0.0) / 2.0).abs() < 1e-6);
     assert_eq!(position(Some(&near), 1.0), 0.0);
+}
+
+/// What would break: parts normalised for themselves would count by other weights than they were rewarded with.
+#[test]
+fn the_whole_of_each_part_is_its_weight() {
+    let (mask, target, all) = (square(12), truth(12), square(28));
+    let settings = Settings { position: 0.4, position_end: 0.2, hallucination: 0.8, ..Settings::default() };
+    assert_eq!(settings.weights(0.0), [1.0, 0.5, 1.0, 0.25, 0.4]);
+    assert_eq!(Settings::published().weights(0.0), [1.0, 2.0, 2.0, 0.0, 0.0]);
+    for progress in [0.0, 1.0] {
+        let group = [high(&mask, &target), high(&mask, &target), low(None), low(Some(&all))];
+        let scored = score(&group, &settings, progress);
+        let most = |k: usize| scored.iter().map(|s| s.unwrap().parts[k].abs()).fold(0.0, f32::max);
+        assert_eq!([0, 1, 2, 3, 4].map(most), settings.weights(progress), "after {progress}");
+    }
 }
 
 #[test]
