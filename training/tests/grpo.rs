@@ -87,7 +87,8 @@ fn a_killed_run_goes_on_to_the_same_parameters() {
     let moved = |name: &str| was[name] != is[name];
     assert!(moved("language.layers.0.mlp.up_proj.weight") && moved("seg.in.weight"));
     assert!(!moved("language.layers.0.self_attn.q_proj.bias") && !moved("trunk.blocks.1.depthwise.weight"));
-    assert!(std::fs::read_to_string(first.folder.join("curves.svg")).unwrap().contains("false refusals"));
+    let svg = std::fs::read_to_string(first.folder.join("curves.svg")).unwrap();
+    assert!(svg.contains("false refusals") && svg.contains("reward: consensus"), "{svg}");
 
     // A run is not begun anew by mistake, and goes on only as what it was.
     let error = run(&killed, runs.path(), Some(&start), 1).unwrap_err().to_string();

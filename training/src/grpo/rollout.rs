@@ -106,6 +106,8 @@ pub struct Played {
     pub chains: Vec<Taught>,
     /// Entropy of the answer to every question that was asked, in nats.
     pub entropies: Vec<f32>,
+    /// Mean ω of every group whose advantages were scaled by how far its masks agree.
+    pub coherence: Vec<f32>,
 }
 
 /// Chooses the questions of a step about an episode; `tokens` turns one into ids and the doubt about its words.
@@ -214,8 +216,8 @@ pub fn play(
         }
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
     }
-    judge(recipe, &asked, &mut taken, &masks, progress);
-    Ok(Played { episode, asked, taken, written: Vec::new(), chains: Vec::new(), entropies })
+    let coherence = judge(recipe, &asked, &mut taken, &masks, progress);
+    Ok(Played { episode, asked, taken, written: Vec::new(), chains: Vec::new(), entropies, coherence })
 }
 
 /// Samples one answer, and a state where it is a mask.
@@ -284,8 +286,9 @@ fn draw(actor: &Actor<'_>, seen: &Seen<Tensor>, taken: &[Taken]) -> Result<Vec<O
     Ok(taken.iter().map(|t| t.state.as_ref().and_then(|_| drawn.next())).collect())
 }
 
-/// Rewards and advantages of every group.
-fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<Vec<f32>>], progress: f32) {
+/// Rewards and advantages of every group, and the mean ω of those that were scaled.
+fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<Vec<f32>>], progress: f32) -> Vec<f32> {
+    let mut weights = Vec::new();
     let groups = asked.iter().map(|a| a.group + 1).max().unwrap_or(0);
     for group in 0..groups {
         let members: Vec<usize> = (0..taken.len()).filter(|&i| asked[taken[i].asked].group == group).collect();
@@ -302,22 +305,24 @@ fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<
         let branches: Vec<Branch> = rollouts.iter().map(|r| recipe.reward.judged_as(r.branch, r.target)).collect();
         let mut advantages = advantages(&parts, &recipe.reward.weights(progress), &branches, &recipe.advantage);
         if let Some(coherence) = &recipe.coherence {
-            damp(coherence, &rollouts, &branches, &scored, &mut advantages);
+            weights.extend(damp(coherence, &rollouts, &branches, &scored, &mut advantages));
         }
         for ((&i, scored), advantage) in members.iter().zip(scored).zip(advantages) {
             (taken[i].scored, taken[i].advantage) = (scored, advantage);
         }
     }
+    weights
 }
 
-/// Advantages of a group that sees its target, scaled by how far its masks agree on where it is.
+/// Advantages of a group that sees its target, scaled by how far its masks agree on where it is; the mean ω, if there is
+/// such a group.
 fn damp(
     coherence: &Coherence,
     rollouts: &[Rollout<'_>],
     branches: &[Branch],
     scored: &[Option<Scored>],
     advantages: &mut [Option<f32>],
-) {
+) -> Option<f32> {
     let seeing: Vec<(usize, position::Rollout)> = (0..rollouts.len())
         .filter(|&i| branches[i] == Branch::High)
         .filter_map(|i| {
@@ -327,31 +332,13 @@ fn damp(
         })
         .collect();
     let group: Vec<position::Rollout> = seeing.iter().map(|(_, rollout)| *rollout).collect();
-    let (scaled, _) = coherence.scale(&group, Extent::SQUARE);
+    let (scaled, mean) = coherence.scale(&group, Extent::SQUARE);
     for ((i, _), advantage) in seeing.iter().zip(scaled) {
         advantages[*i] = Some(advantage as f32);
     }
+    (!group.is_empty()).then_some(mean as f32)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use rand::SeedableRng;
-
-    /// What would break: hidden targets would go on pulling at the presence that tells what is absent.
-    #[test]
-    fn where_the_answer_alone_counts_no_state_is_an_action() {
-        let table = include_str!("../../recipes/grpo/smoke.toml").parse().unwrap();
-        let mut recipe = Recipe::of(table).unwrap();
-        let logits = [30.0, 0.0, 0.0, 0.0, 0.0];
-        let logs = |recipe: &Recipe, branch| {
-            let taken = act(recipe, 0, branch, &logits, &[0.5; 4], &mut ChaCha8Rng::seed_from_u64(1));
-            (taken.answer_log.is_some(), taken.state.unwrap().log.is_some())
-        };
-        assert_eq!(logs(&recipe, Branch::Low), (true, true));
-        recipe.policy.hidden_by_answer = true;
-        assert_eq!(logs(&recipe, Branch::Low), (true, false));
-        assert_eq!(logs(&recipe, Branch::Absent), (true, true));
-    }
-}
+#[path = "rollout_tests.rs"]
+mod tests;
