@@ -6,6 +6,7 @@ use crate::grpo::improve::{Improved, turns};
 use crate::grpo::log::Measured;
 use crate::sample::Origin;
 use crate::sft::example::Pointers;
+use candle_core::Device;
 use rand::SeedableRng;
 
 fn smoke() -> Recipe {
@@ -42,9 +43,14 @@ fn judged(recipe: &Recipe, masks: &[Option<Vec<f32>>]) -> Played {
     let question = Question { ids, doubt, goal, pointers, anchor: None, plain: true, compared: false };
     let asked = vec![Asked { sight: 0, question, branch: Branch::High, group: 0 }];
     let answer_log = Some(-0.1);
-    let taken = Taken { asked: 0, answer: 0, answer_log, state: None, scored: None, advantage: None };
-    let mut taken = vec![taken; masks.len()];
-    let coherence = judge(recipe, &asked, &mut taken, masks, 0.0);
+    let state = |of: &Option<Vec<f32>>| of.as_ref().map(|_| State { sample: Vec::new(), deviation: 0.1, log: None });
+    let taken = |of| Taken { asked: 0, answer: 0, answer_log, state: state(of), scored: None, advantage: None };
+    let mut taken: Vec<Taken> = masks.iter().map(taken).collect();
+    // As the decoder gives them: logits of the masks of those that have a state.
+    let logits = |mask: &Vec<f32>| mask.iter().map(|p| 60.0 * (p - 0.5)).collect::<Vec<f32>>();
+    let drawn: Vec<f32> = masks.iter().flatten().flat_map(logits).collect();
+    let drawn = Tensor::from_vec(drawn, (masks.iter().flatten().count(), SIDE * SIDE), &Device::Cpu).unwrap();
+    let coherence = judge(recipe, &asked, &mut taken, &Drawn::new(&[drawn]).unwrap(), 0.0).unwrap();
     let origin = Origin { dataset: "scenes".into(), scene: "1".into(), frame: "0".into() };
     let episode = Episode { origin, sights: Vec::new() };
     Played { episode, asked, taken, written: Vec::new(), chains: Vec::new(), entropies: Vec::new(), coherence }

@@ -3,6 +3,7 @@
 //! RSGround-R1 (arXiv 2601.21634) has a continuous reward of distance, and scales its updates by the coherence of the
 //! rollouts' places. Its equations are not public: every formula and number here is derived, none is the paper's.
 
+use kestrel_models::candle::overlap::side;
 use serde::{Deserialize, Serialize};
 
 use super::Unscorable;
@@ -81,15 +82,21 @@ pub fn positional(predicted: Option<&Edges>, truth: &Edges, extent: Extent, reac
 /// Where a mask is: the centre of its cells over a threshold, as a box without extent in fractions of a square grid of
 /// rows; none where no cell is over it.
 pub fn centre_of_mass(cells: &[f32], threshold: f32) -> Option<Edges> {
-    let side = cells.len().isqrt().max(1);
-    let (mut x, mut y, mut n) = (0.0, 0.0, 0.0);
+    let side = side(cells.len());
+    let (mut columns, mut rows, mut count) = (0, 0, 0);
     for (cell, _) in cells.iter().enumerate().filter(|(_, value)| **value > threshold) {
-        x += (cell % side) as f64 + 0.5;
-        y += (cell / side) as f64 + 0.5;
-        n += 1.0;
+        columns += (cell % side) as u64;
+        rows += (cell / side) as u64;
+        count += 1;
     }
-    let [x, y] = [x, y].map(|sum: f64| (sum / n / side as f64) as f32);
-    (n > 0.0).then_some([x, y, x, y])
+    centre([columns, rows], count, cells.len())
+}
+
+/// The same from the sums of the columns and rows of `count` cells, in a grid of `cells`.
+pub fn centre(sums: [u64; 2], count: u64, cells: usize) -> Option<Edges> {
+    let (n, side) = (count as f64, side(cells) as f64);
+    let [x, y] = sums.map(|sum| ((sum as f64 + 0.5 * n) / n / side) as f32);
+    (count > 0).then_some([x, y, x, y])
 }
 
 fn distance([ax, ay]: [f64; 2], [bx, by]: [f64; 2]) -> f64 {

@@ -4,6 +4,8 @@
 
 use super::*;
 use crate::grpo::advantage::{self, advantages};
+use crate::losses::sigmoid;
+use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
 const SIDE: usize = 32;
@@ -161,6 +163,39 @@ fn an_unscorable_rollout_is_left_out_and_does_not_vote() {
     assert_eq!(scored[3], None);
     assert_eq!(scored[..2], score(&with[..2], &Settings::default(), 0.0)[..]);
     assert!(score(&[], &Settings::default(), 0.0).is_empty());
+}
+
+/// What would break: where masks are counted would decide what they are worth.
+#[test]
+fn masks_that_stay_where_they_were_drawn_score_the_same() {
+    use Branch::{High, Low};
+    let row = |seed: usize| {
+        let z = |i: usize| ((i * 7919 + seed * 573) % 2003) as f32 / 250.0 - 4.0;
+        (0..SIDE * SIDE).map(z).collect::<Vec<f32>>()
+    };
+    let mut logits = [1, 2, 3, 4, 5].map(row);
+    logits[2][5] = f32::NAN;
+    let drawn = Drawn::new(&[Tensor::from_vec(logits.concat(), (5, SIDE * SIDE), &Device::Cpu).unwrap()]).unwrap();
+    let masks = logits.map(|row| row.into_iter().map(sigmoid).collect::<Vec<f32>>());
+    let target = truth(12);
+    let numbers = [(High, Some(0)), (High, Some(4)), (High, Some(1)), (High, Some(2)), (High, None), (Low, Some(3))];
+    let there = numbers.map(|(branch, mask)| {
+        let target: &[f32] = if branch == High { &target } else { &[] };
+        Rollout { branch, answer: 0, right: 0, mask, target }
+    });
+    let here = there.map(|rollout| rollout.with(rollout.mask.map(|number: usize| masks[number].as_slice())));
+    for settings in [
+        Settings::default(),
+        Settings::published(),
+        Settings { position: 0.5, position_end: 0.5, ..Settings::default() },
+    ] {
+        let scored = score_drawn(&drawn, &there, &settings, 0.0).unwrap();
+        assert_eq!(scored, score(&here, &settings, 0.0));
+        assert!(scored[3].is_none() && scored.iter().flatten().count() == 5, "{scored:?}");
+        let (first, silent) = (scored[0].unwrap(), scored[4].unwrap());
+        assert!(first.parts[0] > 0.0 && first.parts[1] > 0.0 && first.centre.is_some(), "{first:?}");
+        assert!(silent.centre.is_none() && silent.iou < 1e-6, "{silent:?}");
+    }
 }
 
 fn any_mask() -> impl Strategy<Value = Option<Vec<f32>>> {
