@@ -170,6 +170,65 @@ fn chains_are_taught_beside_supervision_on_kept_features() {
     assert!(with.iter().all(|entry| entry["norm"].as_f64().unwrap() > 0.0));
 }
 
+/// What asks for tasks only, in every one of the scenes at each step: few of them show nothing doubtful.
+fn tasks_alone(name: &str, tasks: &str) -> Recipe {
+    smoke(&format!(
+        "name = \"{name}\"\nsteps = 2\nbatch = 12\nupdates = 1\n[data]\nviews = 0\n[data.pictures]\nscenes = 12\n\
+         [questions]\nhigh = 0\ndegraded = 0\nlow = 0\nabsent = 0\n[advantage]\nleast_deviation = 1e-6\n\
+         [objective]\nmask_overlong = false\nkl = 0.01\n[optimiser]\nweight_decay = 0.0\n[tasks]\n{tasks}"
+    ))
+}
+
+/// What would break: a policy improved by probabilities that it did not act by, or a run that goes on elsewhere.
+#[test]
+fn answers_to_tasks_are_improved_by_the_probabilities_they_were_sampled_with() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    // An untaught model earns by the boxes that it hits by chance; flat probabilities have it write some.
+    let tasks = "kinds = { grounding_description = 1 }\nrollouts = 16\ntemperature = 2.0";
+    let whole = run(&tasks_alone("whole", tasks), runs.path(), Some(&start), usize::MAX).unwrap();
+    let entries = log(&whole.folder);
+    let first = &entries[0]["measured"];
+    let told = &first["tasks"]["grounding_description"];
+    let rollouts = told["rollouts"].as_u64().unwrap();
+    assert!(rollouts > 0 && rollouts.is_multiple_of(16), "{first}");
+    assert_eq!(first["tasks"].as_object().map(serde_json::Map::len), Some(1), "{first}");
+    assert_eq!((first["rollouts"].as_u64(), first["clip_fraction"].as_f64()), (Some(0), Some(0.0)), "{first}");
+    assert!(first["kl"].as_f64().unwrap().abs() < 1e-6, "{first}");
+    let number = |key: &str| told[key].as_f64().unwrap();
+    assert!(number("unscorable") == 0.0 && number("tokens") > 4.0 && (0.0..=1.0).contains(&number("reward")), "{told}");
+    assert!(first["improved"]["actions"].as_f64().unwrap() > 0.0 && entries[0]["norm"].as_f64().unwrap() > 0.0);
+    let (was, is) = (read(&start.join(checkpoint::MODEL)), read(&whole.folder.join(checkpoint::MODEL)));
+    assert!(was["language.layers.0.mlp.up_proj.weight"] != is["language.layers.0.mlp.up_proj.weight"]);
+    assert!(was["seg.in.weight"] == is["seg.in.weight"], "words draw no mask");
+
+    let killed = tasks_alone("killed", tasks);
+    assert!(!run(&killed, runs.path(), Some(&start), 1).unwrap().finished);
+    let resumed = run(&killed, runs.path(), None, usize::MAX).unwrap();
+    for file in [checkpoint::MODEL, checkpoint::STATE] {
+        assert!(read(&whole.folder.join(file)) == read(&resumed.folder.join(file)), "{file} differs");
+    }
+    let again: Vec<_> = log(&resumed.folder).iter().map(|entry| entry["measured"].clone()).collect();
+    assert_eq!(again, entries.iter().map(|entry| entry["measured"].clone()).collect::<Vec<_>>());
+}
+
+/// What would break: a model that is moved although nothing it did was better than anything else.
+#[test]
+fn answers_to_tasks_that_earn_alike_move_nothing() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    // No untaught model names a place: all earn nothing.
+    let recipe = tasks_alone("alike", "kinds = { classification = 1 }\nrequests = 2\nrollouts = 3");
+    let done = run(&recipe, runs.path(), Some(&start), usize::MAX).unwrap();
+    for entry in log(&done.folder) {
+        let told = &entry["measured"]["tasks"]["classification"];
+        assert_eq!(told["rollouts"].as_u64(), Some(12 * 2 * 3), "every scene shows a place: {entry}");
+        assert_eq!((told["reward"].as_f64(), told["silent_groups"].as_f64()), (Some(0.0), Some(1.0)), "{entry}");
+        assert_eq!((entry["norm"].as_f64(), entry["measured"]["improved"]["actions"].as_u64()), (Some(0.0), Some(0)));
+    }
+    assert!(read(&start.join(checkpoint::MODEL)) == read(&done.folder.join(checkpoint::MODEL)));
+}
+
 #[test]
 fn reinforcement_raises_the_reward() {
     let runs = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ use super::episode::Episode;
 use super::objective::{categorical, deviation, gaussian};
 use super::reasoned::{Taught, Written};
 use super::recipe::{Questions, Recipe};
+use super::spoken::Spoken;
 use crate::losses::sigmoid;
 use crate::rewards::position::{self, Coherence, Extent};
 use crate::rewards::views::{self, Branch, PARTS, Rollout, Scored};
@@ -104,6 +105,8 @@ pub struct Played {
     pub written: Vec<Written>,
     /// Chains that are taught beside.
     pub chains: Vec<Taught>,
+    /// Answers to tasks, those to a request one after the other.
+    pub spoken: Vec<Spoken>,
     /// Entropy of the answer to every question that was asked, in nats.
     pub entropies: Vec<f32>,
 }
@@ -215,7 +218,8 @@ pub fn play(
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
     }
     judge(recipe, &asked, &mut taken, &masks, progress);
-    Ok(Played { episode, asked, taken, written: Vec::new(), chains: Vec::new(), entropies })
+    let (written, chains, spoken) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(Played { episode, asked, taken, written, chains, spoken, entropies })
 }
 
 /// Samples one answer, and a state where it is a mask.
