@@ -171,7 +171,7 @@ fn chains_are_taught_beside_supervision_on_kept_features() {
     assert!(with.iter().all(|entry| entry["norm"].as_f64().unwrap() > 0.0));
 }
 
-/// What asks for tasks only, in every one of the scenes at each step: few of them show nothing doubtful.
+/// What asks for tasks only, about all of the scenes at each step: not every scene can be described.
 fn tasks_alone(name: &str, tasks: &str) -> Recipe {
     smoke(&format!(
         "name = \"{name}\"\nsteps = 2\nbatch = 12\nupdates = 1\n[data]\nviews = 0\n[data.pictures]\nscenes = 12\n\

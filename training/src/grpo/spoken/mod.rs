@@ -81,23 +81,27 @@ pub fn play(
     episode: &Episode,
     rng: &mut ChaCha8Rng,
 ) -> Result<Vec<Spoken>> {
-    let kinds = &recipe.tasks.kinds;
-    let mut places: Vec<(usize, &Known, f32)> = Vec::new();
-    for (s, sight) in episode.sights.iter().enumerate() {
-        places.extend(sight.tasks.iter().filter_map(|known| Some((s, known, *kinds.get(&known.kind)?))));
-    }
+    let kinds: Vec<(TaskKind, f32)> = recipe.tasks.kinds.iter().map(|(kind, weight)| (*kind, *weight)).collect();
     let mut all = Vec::new();
     for _ in 0..recipe.tasks.requests {
         // Weights are positive, so that nothing is drawn only where there is nothing.
-        let Ok((sight, known, _)) = places.choose_weighted(rng, |(_, _, weight)| *weight) else { break };
-        let mut rollouts = sample(actor, tokenizer, recipe, &episode.sights[*sight].seen, known, rng)?;
+        let Ok((kind, _)) = kinds.choose_weighted(rng, |(_, weight)| *weight) else { break };
+        // Another task in its place would be asked for more often than the recipe says.
+        let Some((sight, known)) = find(episode, *kind) else { continue };
+        let mut rollouts = sample(actor, tokenizer, recipe, &episode.sights[sight].seen, known, rng)?;
         let rewards: Vec<Option<f64>> = rollouts.iter().map(|rollout| rollout.reward).collect();
         for (rollout, advantage) in rollouts.iter_mut().zip(compare(&rewards, &recipe.advantage)) {
-            (rollout.sight, rollout.advantage) = (*sight, advantage);
+            (rollout.sight, rollout.advantage) = (sight, advantage);
         }
         all.extend(rollouts);
     }
     Ok(all)
+}
+
+/// The view that this task can be asked about, where there is one.
+fn find(episode: &Episode, kind: TaskKind) -> Option<(usize, &Known)> {
+    let mut sights = episode.sights.iter().enumerate();
+    sights.find_map(|(s, sight)| Some((s, sight.tasks.iter().find(|known| known.kind == kind)?)))
 }
 
 /// Answers to one request, scored and not yet compared.

@@ -11,9 +11,9 @@ use crate::tasks::{TAUGHT, missing};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// How often each task is asked for, relative to the others that a picture's labels tell the answer to.
+    /// How often each task is asked for, relative to the others.
     pub kinds: BTreeMap<TaskKind, f32>,
-    /// Requests about each picture.
+    /// Requests about each picture at most: where its labels do not tell the answer, nothing is asked.
     pub requests: usize,
     /// Rollouts of a request.
     pub rollouts: usize,
