@@ -8,7 +8,9 @@ use super::improve::Improved;
 use super::reasoned::{self, Written};
 use super::recipe::Recipe;
 use super::rollout::{Played, Taken};
+use super::spoken::{self, Answers};
 use crate::curves::Panels;
+use crate::rewards::TaskKind;
 use crate::rewards::views::{Branch, PART_NAMES};
 
 /// What one step did.
@@ -67,6 +69,9 @@ pub struct Measured {
     /// Reasoned rollouts, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoned: Option<Reasoned>,
+    /// Answers to tasks, where there are any.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<TaskKind, Answers>,
     /// The loss and its terms, summed over updates.
     pub improved: Improved,
 }
@@ -191,6 +196,7 @@ impl Measured {
             clip_fraction: improved.clipped as f32 / actions,
             kl: improved.kl / actions,
             reasoned: Reasoned::of(played),
+            tasks: spoken::measured(played),
             improved: *improved,
         }
     }

@@ -14,7 +14,9 @@ pub mod reasoned;
 pub mod recipe;
 pub mod record;
 pub mod rollout;
+pub mod spoken;
 mod start;
+mod tokens;
 
 pub use bake::{Baker, Episodes};
 pub use log::Entry;
@@ -95,7 +97,10 @@ pub fn train(
         workers: recipe.workers,
         progress: &tell,
     };
-    let episodes = baker.training(&recipe.data)?;
+    let episodes = match recipe.tasks.off() {
+        true => baker.training(&recipe.data)?,
+        false => baker.with_tasks(&recipe.data)?,
+    };
     let reference = match recipe.objective.kl > 0.0 {
         true => Some(Params::from_tensors(params.tensors())?),
         false => None,
@@ -252,6 +257,9 @@ impl Run<'_> {
             if self.recipe.questions.chains > 0 {
                 let (words, room) = (self.tokenizer, self.config.max_tokens);
                 played.chains = reasoned::draw(words, room, self.recipe, &played.episode, &mut rng)?;
+            }
+            if !self.recipe.tasks.off() {
+                played.spoken = spoken::play(&actor, self.tokenizer, self.recipe, &played.episode, &mut rng)?;
             }
             Ok(played)
         };

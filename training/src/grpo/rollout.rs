@@ -15,6 +15,7 @@ use super::episode::Episode;
 use super::objective::{categorical, deviation, gaussian};
 use super::reasoned::{Taught, Written};
 use super::recipe::{Questions, Recipe};
+use super::spoken::Spoken;
 use crate::rewards::position::{self, Coherence, Extent};
 use crate::rewards::views::{self, Branch, PARTS, Rollout, Scored};
 use crate::sft::example::{Goal, Question, Words};
@@ -104,6 +105,8 @@ pub struct Played {
     pub written: Vec<Written>,
     /// Chains that are taught beside.
     pub chains: Vec<Taught>,
+    /// Answers to tasks, those to a request one after the other.
+    pub spoken: Vec<Spoken>,
     /// Entropy of the answer to every question that was asked, in nats.
     pub entropies: Vec<f32>,
     /// Mean ω of every group whose advantages were scaled by how far its masks agree.
@@ -217,7 +220,8 @@ pub fn play(
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
     }
     let coherence = judge(recipe, &asked, &mut taken, &Drawn::new(&masks)?, progress)?;
-    Ok(Played { episode, asked, taken, written: Vec::new(), chains: Vec::new(), entropies, coherence })
+    let (written, chains, spoken) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(Played { episode, asked, taken, written, chains, spoken, entropies, coherence })
 }
 
 /// Samples one answer, and a state where it is a mask.

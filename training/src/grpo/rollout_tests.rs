@@ -53,7 +53,8 @@ fn judged(recipe: &Recipe, masks: &[Option<Vec<f32>>]) -> Played {
     let coherence = judge(recipe, &asked, &mut taken, &Drawn::new(&[drawn]).unwrap(), 0.0).unwrap();
     let origin = Origin { dataset: "scenes".into(), scene: "1".into(), frame: "0".into() };
     let episode = Episode { origin, sights: Vec::new() };
-    Played { episode, asked, taken, written: Vec::new(), chains: Vec::new(), entropies: Vec::new(), coherence }
+    let (written, chains, spoken) = (Vec::new(), Vec::new(), Vec::new());
+    Played { episode, asked, taken, written, chains, spoken, entropies: Vec::new(), coherence }
 }
 
 fn measured(played: Played, recipe: &Recipe) -> Measured {

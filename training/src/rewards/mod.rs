@@ -36,7 +36,7 @@ use lexical::Lexical;
 use position::Extent;
 
 /// What is right. A task reads what it needs and leaves the rest.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Truth {
     /// Labels.

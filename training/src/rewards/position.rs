@@ -17,8 +17,8 @@ const LEAST_REACH: f64 = 0.05;
 const RIGHT: f64 = 0.5;
 
 /// A picture's width and height in pixels: without them a distance in fractions has no direction-free length.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "[u32; 2]")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "[u32; 2]", into = "[u32; 2]")]
 pub struct Extent {
     width: f64,
     height: f64,
@@ -32,6 +32,13 @@ impl TryFrom<[u32; 2]> for Extent {
             return Err(Unscorable::NoPicture { width, height });
         }
         Ok(Self { width: f64::from(width), height: f64::from(height) })
+    }
+}
+
+impl From<Extent> for [u32; 2] {
+    fn from(Extent { width, height }: Extent) -> Self {
+        // Both were whole numbers of 32 bits.
+        [width as u32, height as u32]
     }
 }
 

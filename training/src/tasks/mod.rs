@@ -33,6 +33,7 @@ use crate::scenes;
 
 pub use constant::constant;
 pub use grammar::{TextGrammar, TextLimits, parse};
+pub use phrase::request;
 
 /// The tasks that labels give right answers to.
 pub const TAUGHT: [TaskKind; 3] = [TaskKind::Classification, TaskKind::MultiLabel, TaskKind::GroundingDescription];
@@ -74,7 +75,7 @@ pub fn facts(sample: &Sample) -> Option<Facts<'_>> {
 /// A request of this kind, or `None` where the labels cannot tell its answer.
 pub fn task(facts: &Facts<'_>, kind: TaskKind, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Option<Task> {
     let (answer, truth) = right(facts, kind)?;
-    let request = phrase::request(kind, phrasing, rng)?;
+    let request = request(kind, phrasing, rng)?;
     Some(Task { kind, request, held_out_phrasing: phrasing == Phrasing::HeldOut, answer, truth })
 }
 

@@ -21,15 +21,15 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage::{self, advantages};
 use super::episode::{Episode, Posed};
-use super::objective::{Action, Turn};
+use super::objective::Turn;
 use super::recipe::Recipe;
 use super::rollout::Actor;
+use super::tokens::{Line, choices};
 use crate::reasoning::{Reasoner, chain, pieces, reasoned_ids};
 use crate::rewards::boxes::{self, Edges};
 use crate::rewards::position::{self, Coherence, Extent, Reach, Weights};
 use crate::rewards::views::Branch;
 use crate::sample::Target;
-use crate::sft::chain::leaves_open;
 use crate::sft::example::{Chain, class, ids};
 use crate::sft::{Result, propose};
 
@@ -87,11 +87,15 @@ pub struct Written {
 }
 
 impl Written {
+    /// What it teaches by, where it teaches anything.
+    fn line(&self) -> Option<Line<'_, Grammar>> {
+        let Self { chain, logs, overlong, advantage, .. } = self;
+        Some(Line { chain, logs, advantage: (*advantage)?, overlong: *overlong })
+    }
+
     /// As the surrogate counts it, under the policy that wrote it.
     pub(super) fn turn(&self) -> Option<Turn> {
-        let action = |log: &f32| Action { new: *log, old: *log, reference: *log };
-        let actions = self.logs.iter().map(action).collect();
-        Some(Turn { actions, advantage: self.advantage?, overlong: self.overlong })
+        Some(self.line()?.turn())
     }
 }
 
@@ -172,30 +176,14 @@ fn sample(
     let asked = Prompt { tokens: &seen.tokens, things: things.as_ref(), ids: &prompt };
     let drawn = generate(actor.params, actor.config, &asked, &mut grammars, sampling, rng)?;
     let write = |rollout: kestrel_models::kestrel::generate::Rollout| {
-        let (logs, overlong) = choices(&rollout.ids, &rollout.log_probabilities, grammar, actor);
+        let (vocabulary, end) = (actor.config.vocabulary, actor.special.think_end);
+        let (logs, overlong) = choices(&rollout.ids, &rollout.log_probabilities, grammar, vocabulary, end);
         let ids = [&prompt[..], &rollout.ids].concat();
         let chain = Chain { ids, prompt: prompt.len(), grammar, shown: Vec::new() };
         let (scored, advantage, weight) = (None, None, 1.0);
         Written { sight: 0, group: 0, chain, logs, overlong, scored, advantage, weight }
     };
     Ok(drawn.into_iter().map(write).collect())
-}
-
-/// Log-probabilities of the open tokens, and whether the thought's end was forced.
-fn choices(ids: &[u32], logs: &[f32], mut grammar: Grammar, actor: &Actor<'_>) -> (Vec<f32>, bool) {
-    let (mut chosen, mut cut) = (Vec::with_capacity(ids.len()), false);
-    for (&id, &log) in ids.iter().zip(logs) {
-        let open = leaves_open(&grammar, actor.config.vocabulary);
-        if open {
-            chosen.push(log);
-        }
-        cut |= id == actor.special.think_end && !open;
-        // What was sampled under this grammar is not refused by it.
-        if grammar.push(id).is_err() {
-            break;
-        }
-    }
-    (chosen, cut)
 }
 
 /// What one rollout is worth; `None` where that cannot be told.
