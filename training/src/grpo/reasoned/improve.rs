@@ -16,7 +16,7 @@ use crate::sft::pass::host;
 use crate::sft::{Result, propose};
 
 /// Rollouts in one pass: what they may see of each other is a square of all their tokens.
-const AT_ONCE: usize = 4;
+pub(in super::super) const AT_ONCE: usize = 4;
 
 /// Gradients of a played picture's reasoned rollouts.
 pub(in super::super) fn improve(

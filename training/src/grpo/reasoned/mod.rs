@@ -6,7 +6,7 @@
 mod improve;
 mod teach;
 
-pub(super) use improve::improve;
+pub(super) use improve::{AT_ONCE, improve};
 pub use teach::Taught;
 pub(super) use teach::{draw, teach};
 
