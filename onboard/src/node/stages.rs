@@ -10,7 +10,6 @@
 //! decided by the mask, and that is the engine's next work.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use kestrel_link::Outcome;
@@ -20,9 +19,10 @@ use super::upkeep::PanicGuard;
 use super::worker::Said;
 use super::{Asker, Flying, Inner, NodeError, worker};
 use crate::pipeline::{Preparer, SegmenterOptions};
+use crate::queue::{Receiver, Sender, queue};
 use crate::record::{Model, Recorder};
 
-/// Outcomes that may wait to be sent.
+/// Outcomes that may wait to be sent, and sent ones whose memory may wait to be used again.
 const FINISHED: usize = 16;
 
 /// An outcome that is to be sent.
@@ -38,8 +38,8 @@ pub(super) struct Finished {
 
 /// Where outcomes go to be sent, and come back from when they have been.
 pub(super) struct Outgoing {
-    finished: SyncSender<Finished>,
-    sent: Receiver<Outcome>,
+    finished: Sender<Finished, FINISHED>,
+    sent: Receiver<Outcome, FINISHED>,
 }
 
 impl Outgoing {
@@ -47,13 +47,13 @@ impl Outgoing {
     pub(super) fn send(&self, inner: &Inner, finished: Finished) {
         // A finishing thread that is no more has said so, and nobody is left without an answer for that.
         if let Err(lost) = self.finished.send(finished) {
-            worker::finish(inner, lost.0);
+            worker::finish(inner, lost);
         }
     }
 
     /// Outcomes that have been sent, for their memory.
     pub(super) fn sent(&self) -> impl Iterator<Item = Outcome> + '_ {
-        self.sent.try_iter()
+        std::iter::from_fn(|| self.sent.try_receive())
     }
 }
 
@@ -72,8 +72,8 @@ impl Stages {
         recorder: Option<Recorder>,
         options: &SegmenterOptions,
     ) -> Result<Self, NodeError> {
-        let (finished, waiting) = sync_channel(FINISHED);
-        let (giving_back, sent) = sync_channel(FINISHED);
+        let (finished, waiting) = queue();
+        let (giving_back, sent) = queue();
         let outgoing = Outgoing { finished, sent };
         let preparer = Preparer::new(options);
         let start = || {
@@ -120,8 +120,8 @@ fn prepare(inner: &Inner, mut preparer: Preparer) {
 }
 
 /// Sends outcomes until the perception thread has ended and none waits any more.
-fn finish(inner: &Inner, waiting: &Receiver<Finished>, giving_back: &SyncSender<Outcome>) {
-    for finished in waiting {
+fn finish(inner: &Inner, waiting: &Receiver<Finished, FINISHED>, giving_back: &Sender<Outcome, FINISHED>) {
+    while let Some(finished) = waiting.receive() {
         // Only memory is lost with one that nobody takes back.
         let _ = giving_back.try_send(worker::finish(inner, finished));
     }

@@ -6,7 +6,7 @@ use kestrel_models::candle::lora::Lora;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use super::{advantage, objective, reasoned};
+use super::{advantage, objective, reasoned, spoken};
 use crate::cache::Spec;
 use crate::datasets::formats::Format;
 use crate::rewards::position::Coherence;
@@ -67,6 +67,9 @@ pub struct Recipe {
     /// Reasoned answers among the rollouts.
     #[serde(default, skip_serializing_if = "reasoned::Settings::off")]
     pub reasoning: reasoned::Settings,
+    /// Answers to tasks among the rollouts.
+    #[serde(default, skip_serializing_if = "spoken::Settings::off")]
+    pub tasks: spoken::Settings,
     /// The optimiser.
     #[serde(default)]
     pub optimiser: Optimiser,
@@ -324,6 +327,9 @@ impl Recipe {
         if self.questions.chains > 0 && !teaches {
             let got = format!("{} and {}", self.terms.supervised, self.loss.chain);
             return wrong("questions.chains", "0, or terms.supervised and loss.chain above 0", got);
+        }
+        if let Some((setting, expected, got)) = self.tasks.senseless(self.terms.policy) {
+            return wrong(&setting, &expected, got);
         }
         if self.questions.low > 0 && self.data.views == 0 {
             return wrong("data.views", "at least 1 where questions.low is asked", "0".into());

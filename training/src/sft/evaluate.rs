@@ -258,7 +258,7 @@ pub(crate) fn answer(
     let mut ops = Candle::evaluating(params);
     let special = tokenizer.special();
     let pack = packed(subject.questions, config, special.pad);
-    let tensors = pack.tensors(config.language_width / config.heads, &Device::Cpu)?;
+    let tensors = pack.tensors(config.language_width / config.heads, params.device())?;
     let said = language(&mut ops, config, &seen.tokens, &tensors)?;
     let seg = said.seg.reshape((count, 1, config.mask_width))?;
     let picked = propose::found(seen, config)?;

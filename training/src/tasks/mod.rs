@@ -37,6 +37,7 @@ use crate::scenes;
 
 pub use constant::constant;
 pub use grammar::{TextGrammar, TextLimits, parse};
+pub use phrase::request;
 pub use told::{SPOKEN, first_told, told};
 
 /// The tasks that labels give right answers to.
@@ -80,7 +81,7 @@ pub fn facts(sample: &Sample) -> Option<Facts<'_>> {
 /// A request of this kind, or `None` where the labels cannot tell its answer.
 pub fn task(facts: &Facts<'_>, kind: TaskKind, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Option<Task> {
     let (answer, truth) = right(facts, kind)?;
-    let request = phrase::request(kind, phrasing, rng)?.to_owned();
+    let request = request(kind, phrasing, rng)?.to_owned();
     Some(Task { kind, request, held_out_phrasing: phrasing == Phrasing::HeldOut, answer, truth })
 }
 

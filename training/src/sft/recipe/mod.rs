@@ -2,11 +2,13 @@
 
 mod distil;
 mod phase;
+mod processor;
 mod weights;
 
 pub use distil::{Distil, Terms, model_files};
 pub use phase::Phase;
 pub(crate) use phase::{VISION, schedule};
+pub use processor::Processor;
 pub use weights::Weights;
 
 use std::path::{Path, PathBuf};
@@ -73,38 +75,6 @@ pub struct Recipe {
     pub distil: Option<Distil>,
     /// What happens, in order.
     pub phases: Vec<Phase>,
-}
-
-/// What computes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Processor {
-    /// The CPU.
-    #[default]
-    Cpu,
-    /// The first CUDA device; needs a build with the feature `cuda`.
-    Cuda,
-    /// The same, its matrix products with inputs rounded to TF32 (10 bits of mantissa); all else stays f32.
-    CudaTf32,
-}
-
-impl Processor {
-    /// Whether it is the one that every machine has.
-    pub fn plain(&self) -> bool {
-        *self == Self::Cpu
-    }
-
-    /// The device itself.
-    ///
-    /// # Errors
-    /// When there is none or this build has no support for it. How products round holds for the whole process.
-    pub fn device(self) -> Result<candle_core::Device> {
-        candle_core::cuda::set_gemm_reduced_precision_f32(self == Self::CudaTf32);
-        Ok(match self {
-            Self::Cpu => candle_core::Device::Cpu,
-            Self::Cuda | Self::CudaTf32 => candle_core::Device::new_cuda(0)?,
-        })
-    }
 }
 
 /// AdamW (Loshchilov & Hutter, arXiv 1711.05101) with clipping and an average of the parameters.
