@@ -72,3 +72,25 @@ fn the_vision_graph_is_that_of_the_cpu() {
         near(a, b, "vision");
     }
 }
+
+#[test]
+fn what_is_frozen_there_gets_no_gradient_and_changes_none() {
+    let Some(gpu) = gpu() else { return };
+    let params = Params::new(&gpu, 1);
+    let x = numbers(&[2, 5, 6], 1).to_device(&gpu).unwrap();
+    let gradients = || {
+        let mut ops = Candle::new(&params);
+        let y = ops.linear(&x, "first", 12, true, Act::Silu).unwrap();
+        let y = ops.layer_norm(&y, "norm", 1e-5).unwrap();
+        let y = ops.linear(&y, "last", 4, true, Act::None).unwrap();
+        y.sqr().unwrap().sum_all().unwrap().backward().unwrap()
+    };
+    let free = gradients();
+    params.freeze(|name| !name.starts_with("first"));
+    let held = gradients();
+    let vars = params.vars();
+    assert_eq!(held.get_ids().count(), vars.len(), "the weight and the bias of first");
+    for (name, var) in vars {
+        near(&host(free.get(&var).unwrap()), &host(held.get(&var).unwrap()), &name);
+    }
+}
