@@ -112,7 +112,8 @@ mod tests {
 
     fn frame(capture_unix_nanos: u64) -> Frame {
         let (image, admitted) = (RgbImage::new(4, 3), Instant::now());
-        Frame { number: 0, image, capture_unix_nanos, doubt: None, pose: None, admitted }
+        let steady_nanos = capture_unix_nanos;
+        Frame { number: 0, image, capture_unix_nanos, doubt: None, steady_nanos, pose: None, admitted }
     }
 
     fn keeper() -> PoseKeeper {

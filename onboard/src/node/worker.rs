@@ -194,7 +194,7 @@ fn answer(
         craft.owed.forget(&query.id);
     }
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
-    let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
+    let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.steady_nanos);
     let job = inner.upkeep.running.end();
     inner.mailbox.told(&query.id);
     if ends {
@@ -245,20 +245,14 @@ fn answer(
 }
 
 /// Asks once, or goes on with a query that stands; gives how often that was answered before, too.
-fn ask(
-    look: &mut Look<'_>,
-    standing: &mut StandingQueries,
-    query: &Query,
-    begins: bool,
-    capture_unix_nanos: u64,
-) -> (Answer, u32) {
+fn ask(look: &mut Look<'_>, standing: &mut StandingQueries, query: &Query, begins: bool, nanos: u64) -> (Answer, u32) {
     if !query.stands() {
         standing.forget(&query.id);
         return (look.answer_to(query), 0);
     }
     let kept = standing.of(query, begins);
     let turn = kept.turn();
-    (look.answer_standing(kept, capture_unix_nanos), turn)
+    (look.answer_standing(kept, nanos), turn)
 }
 
 /// What there is to say about a frame.

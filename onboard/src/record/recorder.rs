@@ -144,6 +144,8 @@ impl Recorder {
             history_after: look.gate_history().into(),
             refusal: look.refusal().cloned(),
             most_views: look.most_views(),
+            steady: Some(Time::of(frame.steady_nanos)),
+            capture_doubt: frame.doubt,
         };
         self.see(seen, frame, model);
     }
@@ -251,8 +253,9 @@ mod tests {
     use std::time::Instant;
 
     fn frame(number: u64, side: u32) -> Arc<Frame> {
-        let image = RgbImage::new(side, side);
-        Arc::new(Frame { number, image, capture_unix_nanos: number, doubt: None, pose: None, admitted: Instant::now() })
+        let (image, admitted) = (RgbImage::new(side, side), Instant::now());
+        let (capture_unix_nanos, steady_nanos) = (number, number);
+        Arc::new(Frame { number, image, capture_unix_nanos, doubt: None, steady_nanos, pose: None, admitted })
     }
 
     fn model() -> Arc<Model> {
@@ -280,6 +283,8 @@ mod tests {
             history_after: history,
             refusal: None,
             most_views: None,
+            steady: None,
+            capture_doubt: None,
         };
         recorder.see(seen, frame, &model());
     }

@@ -279,7 +279,7 @@ impl Tally {
             return Some((at_hand.outcome(query), None));
         }
         let kept = self.standing.at(query, turn)?;
-        let answer = at_hand.answer_standing(kept, seen.timestamp.unix_nanos());
+        let answer = at_hand.answer_standing(kept, seen.steady_nanos());
         Some((answer.outcome, answer.standing))
     }
 
