@@ -229,6 +229,10 @@ impl<A, M> Mailbox<A, M> {
     pub(super) fn ready(&self, frame: Arc<Frame>, prepared: Box<Prepared>) {
         let mut state = self.lock();
         state.preparing = false;
+        if state.stopped {
+            state.frames_dropped += 1;
+            return;
+        }
         state.rhythm.prepared(prepared.time());
         if let Some((_, replaced)) = state.ready.replace((frame, prepared)) {
             state.frames_dropped += 1;
@@ -391,15 +395,18 @@ impl<A, M> Mailbox<A, M> {
         self.changed.notify_all();
     }
 
-    /// Ends the perception thread; those who still wait get nothing more from it and are given back.
+    /// Ends the perception thread; those who still wait get nothing more from it and are given back. Frames on their way are
+    /// dropped.
     pub(super) fn stop(&self) -> Vec<Job<A>> {
         let mut state = self.lock();
         state.stopped = true;
+        let on_their_way = [state.incoming.take().is_some(), state.ready.take().is_some()];
+        state.frames_dropped += on_their_way.map(u64::from).iter().sum::<u64>();
         self.changed.notify_all();
         state.queries.drain(..).map(Active::ended).collect()
     }
 
-    /// Frames handed over, and frames replaced before anybody looked at them.
+    /// Frames handed over, and those of them that nobody looked at: replaced, left out, or on their way when the node stopped.
     pub(super) fn frames(&self) -> (u64, u64) {
         let state = self.lock();
         (state.next_number, state.frames_dropped)
