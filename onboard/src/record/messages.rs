@@ -281,7 +281,7 @@ impl Totals {
 pub struct Losses {
     /// Frames that were looked at and are not in the record.
     pub frames: u64,
-    /// Outcomes that are not in the record.
+    /// Outcomes that were given and are not in the record.
     pub outcomes: u64,
 }
 
@@ -297,7 +297,7 @@ pub struct End {
     pub refusals: u64,
     /// Frames that are not in it.
     pub lost_frames: u64,
-    /// Outcomes that are not in it.
+    /// Outcomes that were given and are not in it.
     pub lost_outcomes: u64,
     /// Why the record ends.
     pub why: String,
