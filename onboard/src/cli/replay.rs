@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 use super::{ModelArguments, choice, hinted};
 
+/// Most threads that are taken from a record: a stranger's may ask for any number.
+const MOST_THREADS: usize = 256;
+
 #[derive(Debug, Args)]
 pub(super) struct Replay {
     /// The record, written by `onboard run --record FILE`.
@@ -112,7 +115,7 @@ impl Replay {
     fn engine(&self, held: &Survey) -> EngineOptions {
         EngineOptions {
             choice: self.engine.unwrap_or(held.flight.engine),
-            threads: self.threads.unwrap_or(held.flight.threads),
+            threads: self.threads.unwrap_or(held.flight.threads.min(MOST_THREADS)),
             library: None,
             fetch: !self.offline,
             progress: !self.json && std::io::stderr().is_terminal(),
