@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor, Var};
+use kestrel_models::candle::overlap::{Drawn, Group, Member};
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::{Config, vision};
 use kestrel_models::ops::{Act, Conv, Ops as _};
@@ -71,4 +72,56 @@ fn the_vision_graph_is_that_of_the_cpu() {
     for (a, b) in seen(&Device::Cpu).iter().zip(&seen(&gpu)) {
         near(a, b, "vision");
     }
+}
+
+/// Masks, some with a vote and some with a target, beside silence with and without one. With these numbers no
+/// probability and no mean of votes comes nearer to a half than 4e-6, so that no rounding decides about a cell.
+fn compared(masks: usize, cells: usize) -> (Tensor, Group) {
+    let logits = numbers(&[masks, cells], cells).affine(9.0, 0.53).unwrap();
+    let member = |number: usize| Member {
+        mask: Some(number),
+        target: [Some(0), Some(1), None][number % 3],
+        votes: number % 4 != 3,
+    };
+    let silent = |votes: bool| Member { mask: None, target: Some(1), votes };
+    let members = (0..masks).map(member).chain([silent(true), silent(false)]).collect();
+    let every = |step: usize| (0..cells).map(|cell| cell % step == 0).collect();
+    (logits, Group { members, targets: vec![every(3), every(7)], leave_one_out: true })
+}
+
+#[test]
+fn what_masks_share_is_that_of_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    // One cell, less than a block and no whole number of warps, a mask of kestrel-s, more than all blocks at once.
+    for (masks, cells) in [(1, 1), (5, 77), (9, 16_384), (3, 300_001)] {
+        let (logits, group) = compared(masks, cells);
+        let (first, rest) = (logits.narrow(0, 0, 1).unwrap(), logits.narrow(0, 1, masks - 1).unwrap());
+        let on = |device: &Device| {
+            let parts = [&first, &rest].map(|part| part.to_device(device).unwrap());
+            Drawn::new(&parts).unwrap()
+        };
+        let (here, there) = (on(&Device::Cpu), on(&gpu));
+        for leave_one_out in [true, false] {
+            let group = Group { leave_one_out, ..group.clone() };
+            let (cpu, gpu) = (here.count(&group, cells).unwrap(), there.count(&group, cells).unwrap());
+            assert_eq!(cpu, gpu, "{masks} masks of {cells} cells");
+            assert_eq!(gpu, there.count(&group, cells).unwrap(), "a second run counts otherwise");
+            assert!(cells == 1 || cpu.iter().any(|c| c.on_consensus > 0 && c.on_consensus < c.drawn), "{cpu:?}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_mask_and_an_endless_group_are_told_on_a_gpu() {
+    let Some(gpu) = gpu() else { return };
+    let (logits, group) = compared(5, 77);
+    let mut values = host(&logits);
+    values[3 * 77 + 40] = f32::NAN;
+    let drawn = Drawn::new(&[Tensor::from_vec(values, (5, 77), &gpu).unwrap()]).unwrap();
+    let broken: Vec<u64> = drawn.count(&group, 77).unwrap().iter().map(|counts| counts.broken).collect();
+    assert_eq!(broken, [0, 0, 0, 1, 0, 0, 0]);
+    let endless = Group { members: vec![Member::default(); 513], ..Group::default() };
+    let error = drawn.count(&endless, 77).unwrap_err().to_string();
+    assert!(error.contains("up to 512 members"), "{error}");
+    assert!(drawn.count(&Group::default(), 77).unwrap().is_empty());
 }

@@ -17,6 +17,7 @@ pub mod health;
 pub mod node;
 pub mod pipeline;
 pub mod position;
+mod queue;
 pub mod record;
 pub mod registry;
 pub mod released;

@@ -14,7 +14,7 @@ use std::path::Path;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cache::{finish, written};
+use crate::cache::{finish, spoken, written};
 use crate::datasets::crop::{Region, cut_indexed};
 use crate::datasets::{DataError, Modality, Record, Result, Split, load};
 use crate::expressions::meaning::{Expression, Facts, ROAD, evaluate, target};
@@ -132,12 +132,14 @@ pub fn from_records(records: Vec<Record>, seed: u64, limit: Option<usize>) -> Sa
         let (picture, shown) = cut_indexed(&record, &record.image()?, &region(&record), SIZE)?;
         let words = written(&record, &picture, &shown, true);
         let general = general(&picture, &mut rng);
-        let mut sample = finish(picture, None, words, &options(), None, &mut rng)?;
+        let count = if record.spoken.is_empty() { options().count } else { 0 };
+        let mut sample = finish(picture, None, words, &Options { count, ..options() }, None, &mut rng)?;
         let said = |ask: &Ask, list: &[Ask]| list.iter().any(|a| a.text.eq_ignore_ascii_case(&ask.text));
         sample.asks.retain(|ask| ask.written || !said(ask, &general));
         let first = sample.asks.iter().take_while(|ask| ask.written).count();
         let general: Vec<Ask> = general.into_iter().filter(|ask| !said(ask, &sample.asks[..first])).collect();
         sample.asks.splice(first..first, general);
+        sample.spoken = spoken(&record, &mut rng);
         Ok(sample)
     }))
 }

@@ -13,12 +13,21 @@ use crate::sft::{Result, TrainError};
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
-    curves: &'static [Curve],
+    panels: Panels,
     points: Vec<Point>,
 }
 
-/// Name, colour and path within an entry of a curve; the first of a run's is drawn on a logarithmic axis.
+/// Name, colour and path within an entry of a curve.
 pub type Curve = (&'static str, &'static str, &'static [&'static str]);
+
+/// What is drawn of a run, in one panel or two.
+#[derive(Debug, Clone, Copy)]
+pub struct Panels {
+    /// The first on a logarithmic axis of its own, the others as shares from 0 to 1.
+    pub shares: &'static [Curve],
+    /// Values of any size, together over a range of their own in a panel below; without any there is no such panel.
+    pub values: &'static [Curve],
+}
 
 #[derive(Debug, Clone)]
 struct Point {
@@ -31,20 +40,20 @@ impl Log {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn open(folder: &Path, step: usize, curves: &'static [Curve]) -> Result<Self> {
+    pub fn open(folder: &Path, step: usize, panels: Panels) -> Result<Self> {
         let path = folder.join("log.jsonl");
         let text = if path.is_file() {
             std::fs::read_to_string(&path).map_err(TrainError::io("reading", &path))?
         } else {
             String::new()
         };
-        let mut log = Self { path, curves, points: Vec::new() };
+        let mut log = Self { path, panels, points: Vec::new() };
         let mut kept = String::new();
         for line in text.lines() {
             // A line cut by a kill is no JSON; it is dropped with the rest.
             let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { continue };
             if value["step"].as_u64().is_some_and(|s| s as usize <= step) {
-                log.points.push(point(&value, curves));
+                log.points.push(point(&value, &panels));
                 kept.push_str(line);
                 kept.push('\n');
             }
@@ -59,7 +68,7 @@ impl Log {
     /// When the disk refuses.
     pub fn push(&mut self, entry: &impl Serialize) -> Result<()> {
         let value = serde_json::to_value(entry).unwrap_or_default();
-        self.points.push(point(&value, self.curves));
+        self.points.push(point(&value, &self.panels));
         let mut file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -74,12 +83,14 @@ impl Log {
     /// When the disk refuses.
     pub fn plot(&self) -> Result<()> {
         let path = self.path.with_file_name("curves.svg");
-        std::fs::write(&path, svg(&self.points, self.curves)).map_err(TrainError::io("writing", &path))
+        std::fs::write(&path, svg(&self.points, &self.panels)).map_err(TrainError::io("writing", &path))
     }
 }
 
-fn point(value: &serde_json::Value, curves: &[Curve]) -> Point {
-    let values = curves.iter().map(|(_, _, keys)| keys.iter().fold(value, |v, key| &v[*key]).as_f64()).collect();
+/// The values of a step, those of the upper panel first.
+fn point(value: &serde_json::Value, panels: &Panels) -> Point {
+    let number = |(_, _, keys): &Curve| keys.iter().fold(value, |v, key| &v[*key]).as_f64();
+    let values = panels.shares.iter().chain(panels.values).map(number).collect();
     Point { step: value["step"].as_f64().unwrap_or_default(), values }
 }
 
@@ -90,59 +101,113 @@ const LEGEND: f64 = 170.0;
 /// Neighbouring steps averaged in a drawn curve of many points.
 const DRAWN: usize = 300;
 
-/// The first curve on a logarithmic left axis, shares on a right axis from 0 to 1.
-fn svg(points: &[Point], curves: &[Curve]) -> String {
+/// A run's panels, one below the other.
+fn svg(points: &[Point], panels: &Panels) -> String {
     let last = points.last().map_or(1.0, |p| p.step.max(1.0));
-    let losses: Vec<f64> =
-        points.iter().filter_map(|p| *p.values.first()?).filter(|v| *v > 0.0).map(f64::log10).collect();
-    let low = losses.iter().copied().fold(f64::INFINITY, f64::min).min(0.0).floor();
-    let high = losses.iter().copied().fold(f64::NEG_INFINITY, f64::max).max(low + 1.0).ceil();
-    let x = |step: f64| MARGIN + step / last * (WIDTH - 2.0 * MARGIN - LEGEND);
-    let y = |share: f64| HEIGHT - MARGIN - share * (HEIGHT - 2.0 * MARGIN);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-         font-size=\"11\"><rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>"
-    );
-    for tenth in 0..=10 {
-        let (share, at) = (f64::from(tenth) / 10.0, y(f64::from(tenth) / 10.0));
-        let loss = 10f64.powf(low + share * (high - low));
-        let (left, right) = (x(0.0), x(last));
-        let _ = write!(
-            out,
-            "<line x1=\"{left:.1}\" x2=\"{right:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{:.1}\" y=\"{at:.1}\" text-anchor=\"end\">{loss:.3}</text>\
-             <text x=\"{:.1}\" y=\"{at:.1}\">{share:.1}</text>",
-            left - 4.0,
-            right + 4.0,
-        );
+    let height = if panels.values.is_empty() { HEIGHT } else { 2.0 * HEIGHT };
+    let mut out = beginning(height);
+    Panel { top: 0.0, last }.shares(&mut out, points, panels.shares);
+    if !panels.values.is_empty() {
+        Panel { top: HEIGHT, last }.values(&mut out, points, panels);
     }
-    for (k, (name, colour, _)) in curves.iter().enumerate() {
-        let mut seen: Vec<(f64, f64)> =
-            points.iter().filter_map(|p| Some((p.step, p.values[k].filter(|v| v.is_finite())?))).collect();
-        if k == 0 {
-            seen.retain(|p| p.1 > 0.0);
-            seen.iter_mut().for_each(|p| p.1 = (p.1.log10() - low) / (high - low));
+    let (right, bottom) = (Panel { top: 0.0, last }.x(last), height - MARGIN / 2.0);
+    let _ = write!(out, "<text x=\"{right:.1}\" y=\"{bottom:.1}\" text-anchor=\"end\">step {last}</text></svg>");
+    out
+}
+
+fn beginning(height: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
+         font-size=\"11\"><rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>"
+    )
+}
+
+/// Steps and values of the curve of this number, without those that are no number.
+fn series(points: &[Point], number: usize) -> Vec<(f64, f64)> {
+    points.iter().filter_map(|p| Some((p.step, p.values[number].filter(|v| v.is_finite())?))).collect()
+}
+
+/// Where a panel lies: steps from 0 to `last` across, shares of its height from the bottom up.
+struct Panel {
+    top: f64,
+    last: f64,
+}
+
+impl Panel {
+    fn x(&self, step: f64) -> f64 {
+        MARGIN + step / self.last * (WIDTH - 2.0 * MARGIN - LEGEND)
+    }
+
+    /// What is beyond the panel is drawn on its edge.
+    fn y(&self, share: f64) -> f64 {
+        self.top + HEIGHT - MARGIN - share.clamp(0.0, 1.0) * (HEIGHT - 2.0 * MARGIN)
+    }
+
+    /// The first curve on a logarithmic left axis, shares on a right axis from 0 to 1.
+    fn shares(&self, out: &mut String, points: &[Point], curves: &[Curve]) {
+        let losses: Vec<f64> =
+            points.iter().filter_map(|p| *p.values.first()?).filter(|v| *v > 0.0).map(f64::log10).collect();
+        let low = losses.iter().copied().fold(f64::INFINITY, f64::min).min(0.0).floor();
+        let high = losses.iter().copied().fold(f64::NEG_INFINITY, f64::max).max(low + 1.0).ceil();
+        self.grid(out, |share| [format!("{:.3}", 10f64.powf(low + share * (high - low))), format!("{share:.1}")]);
+        for (k, curve) in curves.iter().enumerate() {
+            let mut seen = series(points, k);
+            if k == 0 {
+                seen.retain(|p| p.1 > 0.0);
+                seen.iter_mut().for_each(|p| p.1 = (p.1.log10() - low) / (high - low));
+            }
+            self.line(out, k, curve, &seen);
         }
+    }
+
+    /// Values over the range that they have together, which 0 is always part of.
+    fn values(&self, out: &mut String, points: &[Point], panels: &Panels) {
+        let first = panels.shares.len();
+        let mut lines: Vec<Vec<(f64, f64)>> = (0..panels.values.len()).map(|k| series(points, first + k)).collect();
+        let all = || lines.iter().flatten().map(|p| p.1);
+        let (low, high) = (all().fold(0.0, f64::min), all().fold(0.0, f64::max));
+        let high = if high > low { high } else { low + 1.0 };
+        self.grid(out, |share| [format!("{:.3}", low + share * (high - low)), String::new()]);
+        for (k, (curve, seen)) in panels.values.iter().zip(&mut lines).enumerate() {
+            seen.iter_mut().for_each(|p| p.1 = (p.1 - low) / (high - low));
+            self.line(out, k, curve, seen);
+        }
+    }
+
+    /// Eleven lines across, with what their share of the height means on the left and on the right.
+    fn grid(&self, out: &mut String, meaning: impl Fn(f64) -> [String; 2]) {
+        for tenth in 0..=10 {
+            let share = f64::from(tenth) / 10.0;
+            let ([before, behind], at) = (meaning(share), self.y(share));
+            let (left, right) = (self.x(0.0), self.x(self.last));
+            let _ = write!(
+                out,
+                "<line x1=\"{left:.1}\" x2=\"{right:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
+                 <text x=\"{:.1}\" y=\"{at:.1}\" text-anchor=\"end\">{before}</text>\
+                 <text x=\"{:.1}\" y=\"{at:.1}\">{behind}</text>",
+                left - 4.0,
+                right + 4.0,
+            );
+        }
+    }
+
+    /// A curve of steps and shares of the height, and its name in the legend.
+    fn line(&self, out: &mut String, number: usize, (name, colour, _): &Curve, seen: &[(f64, f64)]) {
         let chunk = seen.len().div_ceil(DRAWN).max(1);
         let mean = |c: &[(f64, f64)], f: fn(&(f64, f64)) -> f64| c.iter().map(f).sum::<f64>() / c.len() as f64;
-        let line: Vec<String> =
-            seen.chunks(chunk).map(|c| format!("{:.1},{:.1}", x(mean(c, |p| p.0)), y(mean(c, |p| p.1)))).collect();
-        let at = MARGIN + 16.0 * k as f64;
+        let drawn: Vec<String> = seen
+            .chunks(chunk)
+            .map(|c| format!("{:.1},{:.1}", self.x(mean(c, |p| p.0)), self.y(mean(c, |p| p.1))))
+            .collect();
         let _ = write!(
             out,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\
-             <text x=\"{:.1}\" y=\"{at:.1}\" fill=\"{colour}\">{name}</text>",
-            line.join(" "),
+             <text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>",
+            drawn.join(" "),
             WIDTH - LEGEND,
+            self.top + MARGIN + 16.0 * number as f64,
         );
     }
-    let _ = write!(
-        out,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">step {last}</text></svg>",
-        x(last),
-        HEIGHT - MARGIN / 2.0
-    );
-    out
 }
 
 /// Name, colour and points of a line in the unit square.
@@ -152,10 +217,7 @@ pub type Line<'a> = (&'a str, &'a str, Vec<(f64, f64)>);
 pub fn square(across: &str, lines: &[Line<'_>]) -> String {
     let x = |share: f64| MARGIN + share * (WIDTH - 2.0 * MARGIN - LEGEND);
     let y = |share: f64| HEIGHT - MARGIN - share * (HEIGHT - 2.0 * MARGIN);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-         font-size=\"11\"><rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>"
-    );
+    let mut out = beginning(HEIGHT);
     for tenth in 0..=10 {
         let share = f64::from(tenth) / 10.0;
         let _ = write!(
@@ -197,7 +259,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const CURVES: &[Curve] = &[("loss", "#444444", &["values", "total"])];
+    const CURVES: Panels = Panels { shares: &[("loss", "#444444", &["values", "total"])], values: &[] };
 
     fn entry(step: usize, total: f32) -> serde_json::Value {
         serde_json::json!({ "step": step, "values": { "total": total } })
@@ -218,6 +280,49 @@ mod tests {
         log.plot().unwrap();
         let svg = std::fs::read_to_string(folder.path().join("curves.svg")).unwrap();
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>") && svg.contains("polyline points=\"2"));
+    }
+
+    /// The points of every line of a picture.
+    fn drawn(svg: &str) -> Vec<Vec<(f64, f64)>> {
+        let lines = svg.split("<polyline points=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let number = |text: &str| text.parse::<f64>().unwrap();
+        let pair = |text: &str| text.split_once(',').map(|(x, y)| (number(x), number(y))).unwrap();
+        lines.map(|line| line.split_whitespace().map(pair).collect()).collect()
+    }
+
+    /// What would break: rewards below 0 and divergences above 1 would be drawn over the legend, or nowhere.
+    #[test]
+    fn values_of_any_size_have_a_panel_of_their_own_and_none_leaves_it() {
+        const BOTH: Panels = Panels {
+            shares: &[("loss", "#444444", &["loss"]), ("share", "#1f77b4", &["share"])],
+            values: &[
+                ("reward", "#2ca02c", &["reward"]),
+                ("KL", "#d62728", &["kl"]),
+                ("nothing", "#7f7f7f", &["none"]),
+            ],
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(folder.path(), 0, BOTH).unwrap();
+        for (step, share, reward, kl) in [(1, 0.5, -2.0, 0.0), (2, 1.7, 1.0, 38.0), (3, -0.4, 0.0, 3.0)] {
+            let entry = serde_json::json!({ "step": step, "loss": 0.1, "share": share, "reward": reward, "kl": kl });
+            log.push(&entry).unwrap();
+        }
+        log.plot().unwrap();
+        let svg = std::fs::read_to_string(folder.path().join("curves.svg")).unwrap();
+        for name in ["loss", "share", "reward", "KL", "nothing"] {
+            assert!(svg.contains(&format!(">{name}</text>")), "{name}");
+        }
+        let lines = drawn(&svg);
+        assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3, 3, 0]);
+        for (line, top) in lines.iter().zip([0.0, 0.0, HEIGHT, HEIGHT, HEIGHT]) {
+            let (left, right) = (MARGIN, WIDTH - MARGIN - LEGEND);
+            let inside =
+                |(x, y): &(f64, f64)| (left..=right).contains(x) && (top + MARGIN..=top + HEIGHT - MARGIN).contains(y);
+            assert!(line.iter().all(inside), "{line:?}");
+        }
+        // The least and the greatest of all values are the lower panel's edges, and its labels say so.
+        assert_eq!((lines[2][0].1, lines[3][1].1), (2.0 * HEIGHT - MARGIN, HEIGHT + MARGIN));
+        assert!(svg.contains(">-2.000</text>") && svg.contains(">38.000</text>"), "{svg}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use candle_core::Device;
 use kestrel_training::grpo::{self, Baker, Options, Progress, Recipe, record, train};
+use kestrel_training::rewards::TaskKind;
 use kestrel_training::rewards::views::Branch;
 use kestrel_training::sft::{self, Summary, TrainError, checkpoint};
 
@@ -81,13 +82,22 @@ fn a_killed_run_goes_on_to_the_same_parameters() {
     assert_eq!(rewards(&first.folder), rewards(&second.folder));
     assert_eq!(rewards(&first.folder).len(), 4);
 
+    // Every step says how long nobody played or learnt, and the run what share that was of what it did now.
+    for entry in log(&first.folder) {
+        let [waited, waiting, seconds] = ["waited", "waiting", "seconds"].map(|key| entry[key].as_f64().unwrap());
+        assert!(waited > 0.0 && waiting <= 1.0 && (waiting * seconds - waited).abs() < 1e-4, "{entry}");
+    }
+    assert!(first.waiting.is_some_and(|share| share > 0.0 && share <= 1.0));
+    assert_eq!(run(&killed, runs.path(), None, usize::MAX).unwrap().waiting, None, "nothing was left to do");
+
     // What flies has no adapters, and only what the patterns name has moved.
     let (was, is) = (read(&start.join(checkpoint::MODEL)), read(&first.folder.join(checkpoint::MODEL)));
     assert_eq!(was.len(), is.len());
     let moved = |name: &str| was[name] != is[name];
     assert!(moved("language.layers.0.mlp.up_proj.weight") && moved("seg.in.weight"));
     assert!(!moved("language.layers.0.self_attn.q_proj.bias") && !moved("trunk.blocks.1.depthwise.weight"));
-    assert!(std::fs::read_to_string(first.folder.join("curves.svg")).unwrap().contains("false refusals"));
+    let svg = std::fs::read_to_string(first.folder.join("curves.svg")).unwrap();
+    assert!(svg.contains("false refusals") && svg.contains("reward: consensus"), "{svg}");
 
     // A run is not begun anew by mistake, and goes on only as what it was.
     let error = run(&killed, runs.path(), Some(&start), 1).unwrap_err().to_string();
@@ -170,6 +180,65 @@ fn chains_are_taught_beside_supervision_on_kept_features() {
     assert!(with.iter().all(|entry| entry["norm"].as_f64().unwrap() > 0.0));
 }
 
+/// What asks for tasks only, about all of the scenes at each step: not every scene can be described.
+fn tasks_alone(name: &str, tasks: &str) -> Recipe {
+    smoke(&format!(
+        "name = \"{name}\"\nsteps = 2\nbatch = 12\nupdates = 1\n[data]\nviews = 0\n[data.pictures]\nscenes = 12\n\
+         [questions]\nhigh = 0\ndegraded = 0\nlow = 0\nabsent = 0\n[advantage]\nleast_deviation = 1e-6\n\
+         [objective]\nmask_overlong = false\nkl = 0.01\n[optimiser]\nweight_decay = 0.0\n[tasks]\n{tasks}"
+    ))
+}
+
+/// What would break: a policy improved by probabilities that it did not act by, or a run that goes on elsewhere.
+#[test]
+fn answers_to_tasks_are_improved_by_the_probabilities_they_were_sampled_with() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    // An untaught model earns by the boxes that it hits by chance; flat probabilities have it write some.
+    let tasks = "kinds = { grounding_description = 1 }\nrollouts = 32\ntemperature = 2.0";
+    let whole = run(&tasks_alone("whole", tasks), runs.path(), Some(&start), usize::MAX).unwrap();
+    let entries = log(&whole.folder);
+    let first = &entries[0]["measured"];
+    let told = &first["tasks"]["grounding_description"];
+    let rollouts = told["rollouts"].as_u64().unwrap();
+    assert!(rollouts > 0 && rollouts.is_multiple_of(32), "{first}");
+    assert_eq!(first["tasks"].as_object().map(serde_json::Map::len), Some(1), "{first}");
+    assert_eq!((first["rollouts"].as_u64(), first["clip_fraction"].as_f64()), (Some(0), Some(0.0)), "{first}");
+    assert!(first["kl"].as_f64().unwrap().abs() < 1e-6, "{first}");
+    let number = |key: &str| told[key].as_f64().unwrap();
+    assert!(number("unscorable") == 0.0 && number("tokens") > 4.0 && (0.0..=1.0).contains(&number("reward")), "{told}");
+    assert!(first["improved"]["actions"].as_f64().unwrap() > 0.0 && entries[0]["norm"].as_f64().unwrap() > 0.0);
+    let (was, is) = (read(&start.join(checkpoint::MODEL)), read(&whole.folder.join(checkpoint::MODEL)));
+    let moved = |name: &str| was[name].iter().zip(&is[name]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) > 1e-5;
+    assert!(moved("language.layers.0.mlp.up_proj.weight") && !moved("seg.in.weight"), "words draw no mask");
+
+    let killed = tasks_alone("killed", tasks);
+    assert!(!run(&killed, runs.path(), Some(&start), 1).unwrap().finished);
+    let resumed = run(&killed, runs.path(), None, usize::MAX).unwrap();
+    for file in [checkpoint::MODEL, checkpoint::STATE] {
+        assert!(read(&whole.folder.join(file)) == read(&resumed.folder.join(file)), "{file} differs");
+    }
+    let again: Vec<_> = log(&resumed.folder).iter().map(|entry| entry["measured"].clone()).collect();
+    assert_eq!(again, entries.iter().map(|entry| entry["measured"].clone()).collect::<Vec<_>>());
+}
+
+/// What would break: a model that is moved although nothing it did was better than anything else.
+#[test]
+fn answers_to_tasks_that_earn_alike_move_nothing() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    // No untaught model names a place: all earn nothing.
+    let recipe = tasks_alone("alike", "kinds = { classification = 1 }\nrequests = 2\nrollouts = 3");
+    let done = run(&recipe, runs.path(), Some(&start), usize::MAX).unwrap();
+    for entry in log(&done.folder) {
+        let told = &entry["measured"]["tasks"]["classification"];
+        assert_eq!(told["rollouts"].as_u64(), Some(12 * 2 * 3), "every scene shows a place: {entry}");
+        assert_eq!((told["reward"].as_f64(), told["silent_groups"].as_f64()), (Some(0.0), Some(1.0)), "{entry}");
+        assert_eq!((entry["norm"].as_f64(), entry["measured"]["improved"]["actions"].as_u64()), (Some(0.0), Some(0)));
+    }
+    assert!(read(&start.join(checkpoint::MODEL)) == read(&done.folder.join(checkpoint::MODEL)));
+}
+
 #[test]
 fn reinforcement_raises_the_reward() {
     let runs = tempfile::tempdir().unwrap();
@@ -218,6 +287,32 @@ fn a_hidden_target_is_asked_for_in_the_clean_view_too() {
     assert!(chains.iter().all(|count| *count > 0), "clear and degraded views have answers with reasons: {chains:?}");
 }
 
+/// What would break: episodes that are there already, made anew or without what is asked of them.
+#[test]
+fn episodes_with_tasks_are_the_same_but_for_them_and_kept_apart() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = grpo::load(&begun(runs.path()), checkpoint::MODEL).unwrap();
+    let baker = Baker {
+        params: &start.params,
+        config: &start.config,
+        runs: runs.path(),
+        data: None,
+        workers: 1,
+        progress: &|_, _| {},
+    };
+    let data = smoke("").data;
+    let (without, with) = (baker.training(&data).unwrap(), baker.with_tasks(&data).unwrap());
+    assert_eq!(without.len(), with.len());
+    for index in 0..with.len() {
+        let (a, b) = (without.get(index, &start.config).unwrap(), with.get(index, &start.config).unwrap());
+        assert!(a.sights.iter().all(|sight| sight.tasks.is_empty()));
+        let place = |known: &grpo::episode::Known| known.kind == TaskKind::Classification;
+        assert!(b.sights[0].tasks.iter().any(place), "the renderer knows every place");
+        assert!(b.sights[1..].iter().all(|sight| sight.tasks.is_empty()), "what a degraded view shows is not known");
+        assert!(a.sights.iter().zip(&b.sights).all(|(a, b)| a.asked == b.asked && a.things == b.things));
+    }
+}
+
 #[test]
 fn episodes_are_made_once_and_judge_a_model() {
     let runs = tempfile::tempdir().unwrap();
@@ -245,6 +340,19 @@ fn episodes_are_made_once_and_judge_a_model() {
     // Every kind of question keeps its right answer on the way through the file.
     let present = records.iter().filter(|r| r.present()).count();
     assert!(present > 0 && records.iter().all(|r| r.present() == (r.target > 0)));
+}
+
+/// What would break: hours of seeing pictures before the system ends the run.
+#[test]
+fn what_cannot_fit_is_refused_before_a_picture_is_seen() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    let error = run(&smoke("workers = 2000000"), runs.path(), Some(&start), 1).unwrap_err();
+    assert!(matches!(error, TrainError::Memory { .. }), "{error}");
+    assert!(error.to_string().contains("hint: fewer workers"), "{error}");
+    assert!(!runs.path().join("episodes").exists());
+    // What needs less goes on under the same name.
+    assert_eq!(run(&smoke(""), runs.path(), Some(&start), 1).unwrap().step, 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod table;
 
 pub(crate) use beside::{Arm, compared};
 
+use crate::device::Device;
 use crate::teller::Teller;
 use crate::train::{Folders, interrupted, with_environment};
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,7 @@ use kestrel_calibration::{Rules, fit_with};
 use kestrel_training::grpo::{self, Baker, Options, Progress, Recipe, Start, record};
 use kestrel_training::metrics::Record;
 use kestrel_training::sft::checkpoint::{MODEL, STATE};
+use kestrel_training::sft::recipe::Processor;
 use plan::{Cell, Plan, Set};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,12 @@ pub struct Arguments {
     from: PathBuf,
     #[command(flatten)]
     folders: Folders,
+    #[command(flatten)]
+    device: Device,
+    /// Run only these, with commas between: arms (`cot`) or single runs (`cot-1`). What else is finished stands in the table
+    /// beside them.
+    #[arg(long, value_name = "RUNS", value_delimiter = ',')]
+    only: Vec<String>,
     /// Make the table from the runs that are finished, without training.
     #[arg(long)]
     table_only: bool,
@@ -54,10 +62,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Experiment { plan: &plan, arguments, runs: &runs, teller: Teller::new(arguments.json), stop: &stop };
     let mut outcomes = vec![experiment.start()?];
     let mut whole = true;
-    for cell in plan.cells()? {
-        match experiment.cell(&cell)? {
+    for (cell, chosen) in plan.chosen(&arguments.only)? {
+        match experiment.cell(&cell, chosen && !arguments.table_only)? {
             Some(outcome) => outcomes.push(outcome),
-            None => whole = false,
+            None => whole = whole && !chosen,
         }
         if stop.load(Ordering::Relaxed) {
             whole = false;
@@ -97,11 +105,11 @@ impl Experiment<'_> {
         Ok(Outcome { arm: START.to_owned(), seed: 0, seconds: 0.0, records })
     }
 
-    /// Trains and judges one run; `None` while it is not finished.
-    fn cell(&self, cell: &Cell) -> Result<Option<Outcome>> {
+    /// Judges one run, which is trained where it `may` be; `None` while it is not finished.
+    fn cell(&self, cell: &Cell, may: bool) -> Result<Option<Outcome>> {
         let recipe = &cell.recipe;
         let folder = self.runs.join(&recipe.name);
-        if self.arguments.table_only && !folder.join(TEST).is_file() {
+        if !may && !folder.join(TEST).is_file() {
             return Ok(None);
         }
         self.claim(&folder, Some(recipe))?;
@@ -113,7 +121,9 @@ impl Experiment<'_> {
                 from: Some(self.arguments.from.clone()),
                 resume: folder.join(STATE).is_file(),
             };
-            let summary = grpo::train(recipe, &options, &|progress| {
+            // What the folder remembers is the plan's recipe: what computes makes no other run of it.
+            let recipe = Recipe { device: self.arguments.device.or(recipe.device), ..recipe.clone() };
+            let summary = grpo::train(&recipe, &options, &|progress| {
                 match progress {
                     Progress::Episodes(done, all) => self.teller.samples(done, all),
                     Progress::Doing(words) => self.teller.words(words),
@@ -155,9 +165,13 @@ impl Experiment<'_> {
         }
     }
 
-    /// Records of a model on the test sets with thresholds fitted on the tuning sets; kept in `folder`.
+    /// Records of a model on the test sets with thresholds fitted on the tuning sets; kept in `folder`. All models are judged
+    /// on one device.
     fn judge(&self, folder: &Path, model: &Path) -> Result<Vec<Record>> {
-        let start = grpo::load(model, MODEL)?;
+        // Records that are kept need no device, which may not be here.
+        let kept = [TUNE, TEST].iter().all(|name| folder.join(name).is_file());
+        let processor = if kept { Processor::Cpu } else { self.arguments.device.or(self.plan.device()?) };
+        let start = grpo::load_to(model, MODEL, &processor.device()?)?;
         let tune = self.records(&folder.join(TUNE), &start, &self.plan.tune)?;
         let test = self.records(&folder.join(TEST), &start, &self.plan.test)?;
         let rules = Rules {

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use kestrel_training::grpo::Recipe;
 use kestrel_training::grpo::recipe::merged;
+use kestrel_training::sft::recipe::Processor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -107,6 +108,36 @@ impl Plan {
         Ok(cells)
     }
 
+    /// As [`Plan::cells`], and whether each is among `only`: arms (`cot`) or single runs (`cot-1`); all of them where it is
+    /// empty.
+    pub(super) fn chosen(&self, only: &[String]) -> Result<Vec<(Cell, bool)>> {
+        let cells = self.cells()?;
+        let is =
+            |cell: &Cell, name: &String| *name == cell.arm || *name == format!("{}-{}", cell.arm, cell.recipe.seed);
+        if let Some(unknown) = only.iter().find(|name| !cells.iter().any(|cell| is(cell, name))) {
+            let arms: Vec<&str> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
+            bail!(
+                "--only: expected arms ({}), or runs such as `{}-1`, got `{unknown}`",
+                arms.join(", "),
+                self.reference
+            );
+        }
+        let chosen = |cell: &Cell| only.is_empty() || only.iter().any(|name| is(cell, name));
+        Ok(cells
+            .into_iter()
+            .map(|cell| {
+                let chosen = chosen(&cell);
+                (cell, chosen)
+            })
+            .collect())
+    }
+
+    /// What computes where no option says it: what the recipe that all arms share says.
+    pub(super) fn device(&self) -> Result<Processor> {
+        let said = self.base.get("device").cloned();
+        said.map_or(Ok(Processor::default()), |said| said.try_into().context("base.device"))
+    }
+
     fn cell(&self, arm: &Arm, seed: u64) -> Result<Cell> {
         let mut table = merged(self.base.clone(), &arm.change);
         table.insert("name".to_owned(), format!("{}-{}-{seed}", self.name, arm.name).into());
@@ -150,6 +181,27 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), cells.len());
+    }
+
+    #[test]
+    fn models_are_judged_where_the_shared_recipe_computes() {
+        assert_eq!(plan(|text| text).unwrap().device().unwrap(), Processor::Cpu);
+        let gpu = plan(|text| text.replacen("[base]", "[base]\ndevice = \"cuda\"", 1)).unwrap();
+        assert_eq!(gpu.device().unwrap(), Processor::Cuda);
+    }
+
+    #[test]
+    fn arms_and_single_runs_are_chosen_by_name() {
+        let plan = plan(|text| text).unwrap();
+        let chosen = |only: &[&str]| -> Result<Vec<String>> {
+            let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+            let cells = plan.chosen(&only)?.into_iter().filter(|(_, chosen)| *chosen);
+            Ok(cells.map(|(cell, _)| cell.recipe.name).collect())
+        };
+        assert_eq!(chosen(&[]).unwrap().len(), plan.cells().unwrap().len());
+        assert_eq!(chosen(&["cot", "balanced-2"]).unwrap(), ["ablation-balanced-2", "ablation-cot-1"]);
+        let error = chosen(&["cot", "balanced-9"]).unwrap_err().to_string();
+        assert!(error.contains("`balanced-9`") && error.contains("no-views"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod depthwise;
 mod linear;
 pub mod lora;
 mod norm;
+pub mod overlap;
 mod params;
 mod rounding;
 mod simd;

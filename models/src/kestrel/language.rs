@@ -61,6 +61,7 @@ fn answers<O: Ops>(
 
     let answer = ops.select(&hidden, &packed.index)?;
     let mut logits = scores(ops, config, &answer)?;
+    let mut looks = None;
     if let Some(places) = places {
         let whole = norm(ops, &x)?;
         let batch = ops.shape(&x)[0];
@@ -70,13 +71,15 @@ fn answers<O: Ops>(
         let pointing = point(ops, config, (&whole, &places), images, None, &mask)?;
         let locations = ops.select(&pointing.locations, &packed.index)?;
         logits = pointed(ops, &logits, &locations)?;
+        let all = pointing.looks(ops, config)?;
+        looks = Some(ops.select(&all, &packed.index)?);
     }
     // `[SEG]` stands right behind `<answer>`: the same index one row further.
     let behind = ops.narrow(&hidden, 1, 1, all - images - 1)?;
     let seg = ops.select(&behind, &packed.index)?;
     let seg = prompt(ops, config, &seg)?;
     let doubt = ops.linear(&hidden, "language.doubt", 1, true, Act::None)?;
-    Ok(Said { logits, seg, doubt })
+    Ok(Said { logits, seg, doubt, looks })
 }
 
 /// Integer ids `[B, T]` as rows that may stand beside image tokens, `[B, T, language_width]`.

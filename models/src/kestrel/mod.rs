@@ -202,6 +202,9 @@ pub struct Said<T> {
     pub seg: T,
     /// Logit that a text token belongs to a word without sense, `[B, P, 1]`.
     pub doubt: T,
+    /// Where the rows of `logits` look for a location, `[B, Q, L]`: logits of the L rows, image tokens, things and words;
+    /// `None` where the model was not told of things. Nothing but training asks for it.
+    pub looks: Option<T>,
 }
 
 /// Keys and values of the rows that one layer has read, `[B, L, kv_width]` each; keys are rotated to their positions.

@@ -115,6 +115,19 @@ pub(super) struct Pointing<T> {
     pub(super) locations: T,
     /// The rows' keys, and their places as values.
     pub(super) kept: KeyValue<T>,
+    /// What the rows that point are held against keys with, `[B, T, kv_width]`.
+    query: T,
+    /// The mask under which they look, with things before everything else.
+    mask: T,
+}
+
+impl<T> Pointing<T> {
+    /// Where rows look that point at nothing but each other, without a past: the logits of the rows, `[B, T, L]`.
+    pub(super) fn looks<O: Ops<T = T>>(&self, ops: &mut O, config: &Config) -> Result<T> {
+        let looks = ops.matmul_t(&self.query, &self.kept.keys)?;
+        let looks = ops.scale(&looks, (config.kv_width() as f32).sqrt().recip())?;
+        ops.add(&looks, &self.mask)
+    }
 }
 
 /// Points from the rows `hidden [B, T, language_width]`, but for the first `silent` of them, at things among those rows and
@@ -157,7 +170,7 @@ pub(super) fn point<O: Ops>(
     let found = ops.attention(&query, &all_keys, &all_values, 1, 1, Some(&mask))?;
     let found = ops.narrow(&found, 2, 0, EDGES)?;
     let locations = at_edge(ops, &found, &asking)?;
-    Ok(Pointing { locations, kept: KeyValue { keys, values } })
+    Ok(Pointing { locations, kept: KeyValue { keys, values }, query, mask })
 }
 
 /// The mask with things before everything else, given all rows' `places [B, L, …]`: `[B, T, L]`.

@@ -129,6 +129,35 @@ fn before_anything_is_learnt_all_things_are_pointed_at_alike_and_nothing_else() 
     }
 }
 
+/// What would break: a look that is taught beside the one that points.
+#[test]
+fn what_is_pointed_at_is_what_the_looks_mix() {
+    let (config, params) = (config(), Params::new(&Device::Cpu, 5));
+    let mut ops = Candle::evaluating(&params);
+    let tokens: Vec<f32> = (0..4 * 128).map(|i| ((i * 37) % 23) as f32 / 8.0 - 1.4).collect();
+    let tokens = Tensor::from_vec(tokens, (1, 4, 128), &Device::Cpu).unwrap();
+    let things = [[0.1, 0.2, 0.3, 0.4], [0.5, 0.2, 0.9, 0.3]].map(|edges| thing(&[], &edges));
+    let Told { rows, places } = told(&mut ops, &config, &tokens, Some(&rows_of(&[&things[0], &things[1]]))).unwrap();
+    let mask = Tensor::zeros((1, 5, 6), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let pointing = point(&mut ops, &config, (&rows, &places), 1, None, &mask).unwrap();
+    let looks = pointing.looks(&mut ops, &config).unwrap();
+    assert_eq!(looks.dims(), [1, 5, 6]);
+    let places = numbers(&places);
+    let mixed = |row: &[f32]| {
+        let sum: f32 = row.iter().map(|z| z.exp()).sum();
+        let mut mixed = vec![0.0; EDGES];
+        for (z, place) in row.iter().zip(places.chunks(PLACED)) {
+            mixed.iter_mut().zip(place).for_each(|(to, at)| *to += z.exp() / sum * at);
+        }
+        mixed
+    };
+    let found: Vec<f32> = numbers(&looks).chunks(6).flat_map(mixed).collect();
+    let found = Tensor::from_vec(found, (1, 5, EDGES), &Device::Cpu).unwrap();
+    let expected = numbers(&at_edge(&mut ops, &found, &rows.narrow(1, 1, 5).unwrap()).unwrap());
+    let got = numbers(&pointing.locations);
+    assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-3));
+}
+
 #[test]
 fn rows_of_fixed_shape_are_the_same_as_rows_of_their_kinds() {
     let (config, params) = (config(), Params::new(&Device::Cpu, 3));

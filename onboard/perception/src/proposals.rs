@@ -184,6 +184,13 @@ pub fn thing(names: &[f32], edges: &[f32; 4]) -> [f32; THING] {
     thing
 }
 
+/// The edges that a [`thing`] tells: left, top, right, bottom as fractions of the view; `None` for a row that is too short.
+#[must_use]
+pub fn told_edges(thing: &[f32]) -> Option<[f32; 4]> {
+    let plain: &[f32; 4] = thing.get(NAMES + 2..NAMES + 6)?.try_into().ok()?;
+    Some(plain.map(|v| f32::midpoint(v, 1.0)))
+}
+
 /// The first [`MOST`] proposals as [`thing`]s, row-major, from left to right by their centres: in the order in which a
 /// reasoned answer names them, where no cue asks for another one. Their names are those of their `spots`.
 ///

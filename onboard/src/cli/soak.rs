@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use kestrel_onboard::soak::{Length, Report, SoakOptions, soak};
+use kestrel_onboard::soak::{Faults, Length, MemoryJudgement, MemoryReport, Report, SoakOptions, soak};
 
 use super::{ModelArguments, hinted};
 
@@ -19,7 +19,7 @@ const STEPS: u64 = 1000;
 pub(super) struct Soak {
     #[command(flatten)]
     model: ModelArguments,
-    /// How long to fly, e.g. 0.5 or 60.
+    /// How long to fly, e.g. 1 or 60. Memory is judged from 0.75 minutes on.
     #[arg(long, default_value_t = 1.0, conflicts_with = "frames")]
     minutes: f64,
     /// How many frames to show, in place of --minutes.
@@ -31,7 +31,8 @@ pub(super) struct Soak {
     /// Make the engine take this much longer for each frame: 330 makes it see about three a second.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
     slower_millis: u64,
-    /// An outcome that takes longer is refused as too late; the engine is made to stall for up to ten times as long.
+    /// An outcome that takes longer is refused as too late; the engine is made to stall for up to ten times as long, in a
+    /// short flight for less.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     deadline_millis: u64,
     /// What to ask. By default what the bundle's first canary with a mask is asked; the camera sees its picture, or a drawn
@@ -41,7 +42,10 @@ pub(super) struct Soak {
     /// Let degraded pictures pass.
     #[arg(long)]
     no_gate: bool,
-    /// The same number makes the same faults.
+    /// What goes wrong: every kind of fault, for at most a third of the time, or nothing.
+    #[arg(long, value_enum, default_value_t = FaultsChoice::All)]
+    faults: FaultsChoice,
+    /// The same number makes the same faults in the same order.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// By how much memory may grow between the second third of the flight and the last one.
@@ -50,6 +54,21 @@ pub(super) struct Soak {
     /// Print one JSON object and nothing else.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FaultsChoice {
+    All,
+    None,
+}
+
+impl From<FaultsChoice> for Faults {
+    fn from(choice: FaultsChoice) -> Self {
+        match choice {
+            FaultsChoice::All => Self::All,
+            FaultsChoice::None => Self::None,
+        }
+    }
 }
 
 impl Soak {
@@ -76,9 +95,11 @@ impl Soak {
             print(&report);
         }
         if report.segmented == 0 {
-            eprintln!(
-                "warning: no outcome was a mask, so this says nothing of masks\nhint: --ask for what the camera sees"
-            );
+            let hint = match report.not_ready > 0.5 {
+                true => "--minutes for a longer flight: the engine was seldom there",
+                false => "--ask for what the camera sees",
+            };
+            eprintln!("warning: no outcome was a mask, so this says nothing of masks\nhint: {hint}");
         }
         Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -109,6 +130,7 @@ impl Soak {
             frames_per_second: self.frames_per_second,
             slower: Duration::from_millis(self.slower_millis),
             deadline: Duration::from_millis(self.deadline_millis),
+            faults: self.faults.into(),
             seed: self.seed,
             most_growth_bytes: self.growth_megabytes.saturating_mul(1_000_000),
         })
@@ -118,25 +140,44 @@ impl Soak {
 fn print(report: &Report) {
     let Report { frames, memory, .. } = report;
     println!("{} on {}, seed {}, {:.1} s", report.model, report.engine, report.seed, report.seconds);
+    let [under_fault, not_ready] = [report.under_fault, report.not_ready].map(|share| share * 100.0);
+    println!("time: {under_fault:.1} % under a fault by plan, {not_ready:.1} % in which the drone was not ready");
     println!(
         "frames: {} published, {} taken, {} replaced, {} lost, {} dropped by the node",
         frames.published, frames.taken, frames.replaced, frames.lost, frames.dropped
     );
     println!("outcomes: {} segmented, {} refused; {} single queries", report.segmented, report.refused, report.queries);
     for (name, count) in &report.heard {
-        println!("  heard {name:<24} {count:>8}");
+        let share = report.shares.get(name).copied().unwrap_or_default() * 100.0;
+        println!("  heard {name:<24} {count:>8} {share:>6.1} %");
     }
     for (name, count) in &report.faults {
         println!("  fault {name:<24} {count:>8}");
     }
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    println!(
-        "memory: {:.1} MB at most in the second third, {:.1} MB in the last",
-        megabytes(memory.middle_bytes),
-        megabytes(memory.last_bytes)
-    );
+    println!("{}", memory_told(memory));
     match &report.broken[..] {
         [] => println!("every promise held"),
         broken => broken.iter().for_each(|what| println!("BROKEN: {what}")),
+    }
+}
+
+/// What memory says of the flight.
+fn memory_told(memory: &MemoryReport) -> String {
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let most = megabytes(memory.most_bytes);
+    match memory.judgement {
+        MemoryJudgement::Held | MemoryJudgement::Grew => format!(
+            "memory: {:.1} MB at most in the second third, {:.1} MB in the last; {most:.1} MB while an engine was opened \
+             again included",
+            megabytes(memory.middle_bytes),
+            megabytes(memory.last_bytes)
+        ),
+        MemoryJudgement::TooShort => {
+            format!("memory: {most:.1} MB at most; too short to judge whether it grows: that takes 45 s")
+        }
+        MemoryJudgement::Unknown => format!(
+            "memory: {most:.1} MB at most; not judged: the system says nothing, or the drone was not ready for a third of \
+             the time"
+        ),
     }
 }

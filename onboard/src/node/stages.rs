@@ -11,7 +11,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use kestrel_link::Outcome;
@@ -21,9 +20,10 @@ use super::upkeep::PanicGuard;
 use super::worker::Said;
 use super::{Asker, Flying, Inner, NodeError, worker};
 use crate::pipeline::{Preparer, SegmenterOptions};
+use crate::queue::{Receiver, Sender, queue};
 use crate::record::{Model, Recorder};
 
-/// Outcomes that may wait to be sent.
+/// Outcomes that may wait to be sent, and sent ones whose memory may wait to be used again.
 const FINISHED: usize = 16;
 
 /// An outcome that is to be sent.
@@ -39,8 +39,8 @@ pub(super) struct Finished {
 
 /// Where outcomes go to be sent, and come back from when they have been.
 pub(super) struct Outgoing {
-    finished: SyncSender<Finished>,
-    sent: Receiver<Outcome>,
+    finished: Sender<Finished, FINISHED>,
+    sent: Receiver<Outcome, FINISHED>,
 }
 
 impl Outgoing {
@@ -48,13 +48,13 @@ impl Outgoing {
     pub(super) fn send(&self, inner: &Inner, finished: Finished) {
         // Nobody is left without an answer for a finishing thread that is no more.
         if let Err(lost) = self.finished.send(finished) {
-            worker::finish(inner, lost.0);
+            worker::finish(inner, lost);
         }
     }
 
     /// Outcomes that have been sent, for their memory.
     pub(super) fn sent(&self) -> impl Iterator<Item = Outcome> + '_ {
-        self.sent.try_iter()
+        std::iter::from_fn(|| self.sent.try_receive())
     }
 }
 
@@ -73,8 +73,8 @@ impl Stages {
         recorder: Option<Recorder>,
         options: &SegmenterOptions,
     ) -> Result<Self, NodeError> {
-        let (finished, waiting) = sync_channel(FINISHED);
-        let (giving_back, sent) = sync_channel(FINISHED);
+        let (finished, waiting) = queue();
+        let (giving_back, sent) = queue();
         let outgoing = Outgoing { finished, sent };
         let preparer = Preparer::new(options);
         let start = || {
@@ -121,12 +121,12 @@ fn prepare(inner: &Inner, mut preparer: Preparer) {
 }
 
 /// Sends outcomes until the perception thread has ended and none waits any more.
-fn finish(inner: &Inner, waiting: &Receiver<Finished>, giving_back: &SyncSender<Outcome>) {
+fn finish(inner: &Inner, waiting: &Receiver<Finished, FINISHED>, giving_back: &Sender<Outcome, FINISHED>) {
     let send = |finished| {
         // Only memory is lost with one that nobody takes back.
         let _ = giving_back.try_send(worker::finish(inner, finished));
     };
-    one_by_one(waiting, send, || inner.panicked("finishing"));
+    one_by_one(std::iter::from_fn(|| waiting.receive()), send, || inner.panicked("finishing"));
 }
 
 /// Does each; one on which that panics holds up none behind it.

@@ -5,7 +5,6 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,11 +19,12 @@ use super::writing::{Ended, write};
 use crate::camera::unix_nanos;
 use crate::node::Frame;
 use crate::pipeline::{Answer, Look};
+use crate::queue::{Sender, queue};
 
 /// Bytes of frames and outcomes that may wait to be written, unless a single frame has more.
 const MOST_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Frames and outcomes that may wait to be written.
-const MOST_QUEUED: usize = 256;
+pub(super) const MOST_QUEUED: usize = 256;
 /// What an event takes besides pictures and masks, about.
 const EVENT_BYTES: usize = 1024;
 
@@ -52,7 +52,7 @@ impl RecordOptions {
 ///
 /// Dropping it writes what waits and ends the file.
 pub struct Recorder {
-    events: Option<SyncSender<Waiting>>,
+    events: Option<Sender<Waiting, MOST_QUEUED>>,
     shared: Arc<RecordState>,
     writer: Option<JoinHandle<()>>,
     looks: u64,
@@ -99,7 +99,7 @@ impl Recorder {
         })?;
         let file = FlightFile::begin(BufWriter::new(file), flight)?;
         tracing::info!("recording into {}", path.display());
-        let (events, waiting) = sync_channel(MOST_QUEUED);
+        let (events, waiting) = queue();
         let shared = Arc::new(RecordState::default());
         let (writing, most_bytes) = (Arc::clone(&shared), options.most_bytes);
         let writer = std::thread::Builder::new()
@@ -121,7 +121,7 @@ impl Recorder {
         Ok(recorder)
     }
 
-    fn to(events: SyncSender<Waiting>, shared: Arc<RecordState>) -> Self {
+    fn to(events: Sender<Waiting, MOST_QUEUED>, shared: Arc<RecordState>) -> Self {
         Self { events: Some(events), shared, writer: None, looks: 0, current: None }
     }
 
@@ -307,7 +307,7 @@ mod tests {
     /// Promise: P5
     #[test]
     fn a_writer_that_does_not_come_along_loses_frames_and_counts_them() {
-        let (events, waiting) = sync_channel(MOST_QUEUED);
+        let (events, waiting) = queue();
         let mut recorder = Recorder::to(events, Arc::default());
         // 12 MiB each: five fit.
         for number in 0..20 {
@@ -319,13 +319,15 @@ mod tests {
         let recording = recorder.shared.recording();
         assert_eq!((recording.lost_frames, recording.lost_outcomes), (15, 15), "outcomes go with their frames");
         drop(recorder);
-        assert_eq!(waiting.iter().count(), 10);
+        assert_eq!(std::iter::from_fn(|| waiting.receive()).count(), 10);
     }
 
     /// What would break: books in which a refusal of the watchdog counts, and beside it the answer that came too late to be told.
     #[test]
     fn an_answer_that_nobody_was_told_is_no_lost_outcome() {
-        let (events, _waiting) = sync_channel(0);
+        let (events, waiting) = queue();
+        // Nobody writes, so nothing is kept.
+        drop(waiting);
         let mut recorder = Recorder::to(events, Arc::default());
         see(&mut recorder, &frame(0, 8));
         answer(&mut recorder, true);
@@ -337,7 +339,7 @@ mod tests {
     /// Promise: P5
     #[test]
     fn a_frame_larger_than_the_queue_waits_alone() {
-        let (events, _waiting) = sync_channel(MOST_QUEUED);
+        let (events, _waiting) = queue();
         let mut recorder = Recorder::to(events, Arc::default());
         let large = frame(0, 5000);
         see(&mut recorder, &large);

@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::error::RecordError;
 use super::messages::Losses;
-use super::recorder::Waiting;
+use super::recorder::{MOST_QUEUED, Waiting};
 use super::state::RecordState;
 use super::write::FlightFile;
 use crate::camera::unix_nanos;
+use crate::queue::{Received, Receiver};
 
 /// A chunk ends at this size, or after [`CHUNK_EVERY`].
 const CHUNK_BYTES: u64 = 1024 * 1024;
@@ -29,22 +29,22 @@ pub(super) enum Ended {
 
 /// Writes what comes until the flight ends or the record is large enough.
 pub(super) fn write(
-    events: &Receiver<Waiting>,
+    events: &Receiver<Waiting, MOST_QUEUED>,
     mut file: FlightFile<BufWriter<File>>,
     shared: &RecordState,
     most_bytes: u64,
 ) -> Result<Ended, RecordError> {
     let mut flushed = Instant::now();
     let ended = loop {
-        match events.recv_timeout(REFUSALS_EVERY) {
-            Ok(Waiting { event, weight }) => {
+        match events.receive_within(REFUSALS_EVERY) {
+            Received::Item(Waiting { event, weight }) => {
                 let written = file.take(&event);
                 drop(event);
                 shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
                 written?;
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break Ended::WithFlight,
+            Received::Nothing => {}
+            Received::Ended => break Ended::WithFlight,
         }
         take_refusals(&mut file, shared)?;
         if file.pending() >= CHUNK_BYTES || flushed.elapsed() >= CHUNK_EVERY {

@@ -11,6 +11,7 @@ use zenoh::qos::CongestionControl;
 
 use super::books::{Books, Counted};
 use super::picture::Ground;
+use super::schedule::LONGEST_STALL;
 use super::seeded::Seeded;
 use super::{SoakError, SoakOptions};
 use crate::camera::{Captured, Network, unix_nanos};
@@ -61,7 +62,7 @@ impl Operator {
             .await
             .map_err(SoakError::operator("listen to outcomes"))?;
         listened_to(&session, &drone.camera()).await?;
-        let patience = options.deadline * super::LONGEST_STALL * 4 + PATIENCE;
+        let patience = options.deadline * LONGEST_STALL * 4 + PATIENCE;
         let query = Query { id: STANDING.into(), text: options.text.clone(), hint: None, frames: 0, explain: false };
         let query = encode(&query).map_err(SoakError::operator("ask"))?;
         let standing = session.get(drone.query()).payload(query).timeout(patience).await;
@@ -144,10 +145,10 @@ impl Operator {
         }
     }
 
-    /// What does not balance by now.
-    pub(super) fn unbalanced(&self, node: &Node) -> Vec<String> {
+    /// What the drone and its camera have counted by now.
+    pub(super) fn counted(&self, node: &Node) -> Counted {
         let (health, camera) = (node.health(), node.camera_counts());
-        self.books().unbalanced(&Counted {
+        Counted {
             taken: camera.frames,
             lost: camera.lost,
             replaced: camera.replaced,
@@ -155,7 +156,12 @@ impl Operator {
             frames_dropped: health.frames_dropped,
             segmented: health.segmented,
             refused: health.refused,
-        })
+        }
+    }
+
+    /// What does not balance by now.
+    pub(super) fn unbalanced(&self, node: &Node) -> Vec<String> {
+        self.books().unbalanced(&self.counted(node))
     }
 
     /// Whether the drone is ready and answers within its deadline, asked again and again until then.
@@ -165,6 +171,11 @@ impl Operator {
         for number in 0.. {
             if Instant::now() >= end {
                 break;
+            }
+            // While its engine is opened again it refuses at once: asked then, it would be asked as fast as the network goes.
+            if node.health().readiness != Readiness::Ready {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
             }
             self.show(|ground| ground.frame(number), 0).await?;
             let answers = self.session.get(self.drone.query()).payload(query.clone()).timeout(self.patience).await;

@@ -1,89 +1,10 @@
-//! What goes wrong in a soak: a deck of faults, each of which comes once before any comes again.
+//! The engine of a soak: what was asked for, in a shell that fails and stalls when it is told to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::seeded::Seeded;
 use crate::engine::{self, Engine, EngineError, Graph, Input, Opener, Tensor};
-
-/// One kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
-    EngineFails,
-    EngineStalls,
-    PictureFreezes,
-    PictureTears,
-    PictureChangesSize,
-    CameraStops,
-    ClockJumps,
-    GarbageForTheCamera,
-    GarbageForAQuery,
-    GarbageForAPush,
-}
-
-impl Fault {
-    pub(super) const ALL: [Self; 10] = [
-        Self::EngineFails,
-        Self::EngineStalls,
-        Self::PictureFreezes,
-        Self::PictureTears,
-        Self::PictureChangesSize,
-        Self::CameraStops,
-        Self::ClockJumps,
-        Self::GarbageForTheCamera,
-        Self::GarbageForAQuery,
-        Self::GarbageForAPush,
-    ];
-
-    /// Its name in reports.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::EngineFails => "engine_fails",
-            Self::EngineStalls => "engine_stalls",
-            Self::PictureFreezes => "picture_freezes",
-            Self::PictureTears => "picture_tears",
-            Self::PictureChangesSize => "picture_changes_size",
-            Self::CameraStops => "camera_stops",
-            Self::ClockJumps => "clock_jumps",
-            Self::GarbageForTheCamera => "garbage_for_the_camera",
-            Self::GarbageForAQuery => "garbage_for_a_query",
-            Self::GarbageForAPush => "garbage_for_a_push",
-        }
-    }
-}
-
-/// The faults in an order that a seed names.
-#[derive(Debug)]
-pub(super) struct Deck {
-    left: Vec<Fault>,
-    drawn: BTreeMap<&'static str, u64>,
-}
-
-impl Deck {
-    pub(super) fn new() -> Self {
-        // Every kind is in the report, drawn or not.
-        Self { left: Vec::new(), drawn: Fault::ALL.iter().map(|fault| (fault.name(), 0)).collect() }
-    }
-
-    pub(super) fn draw(&mut self, numbers: &mut Seeded) -> Fault {
-        let fault = self.left.pop().unwrap_or_else(|| {
-            let mut all = Fault::ALL;
-            numbers.shuffle(&mut all);
-            let [first, rest @ ..] = all;
-            self.left = rest.to_vec();
-            first
-        });
-        *self.drawn.entry(fault.name()).or_default() += 1;
-        fault
-    }
-
-    /// How often each kind came.
-    pub(super) fn drawn(&self) -> &BTreeMap<&'static str, u64> {
-        &self.drawn
-    }
-}
 
 /// What the engine of a soak is told to do wrong; otherwise it does what the engine does that was asked for.
 #[derive(Debug)]
@@ -92,12 +13,23 @@ pub(super) struct Sabotage {
     slower: Duration,
     failing_runs: AtomicU32,
     stall_millis: AtomicU64,
+    /// How long the slowest opening took.
+    opening_millis: AtomicU64,
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Sabotage {
     /// Nothing goes wrong, but each frame takes this much longer to be seen.
     pub(super) fn new(slower: Duration) -> Self {
-        Self { slower, failing_runs: AtomicU32::new(0), stall_millis: AtomicU64::new(0) }
+        Self {
+            slower,
+            failing_runs: AtomicU32::new(0),
+            stall_millis: AtomicU64::new(0),
+            opening_millis: AtomicU64::new(0),
+        }
     }
 
     /// The next runs fail.
@@ -107,7 +39,7 @@ impl Sabotage {
 
     /// The next run takes this much longer.
     pub(super) fn stall(&self, time: Duration) {
-        self.stall_millis.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.stall_millis.store(millis(time), Ordering::Relaxed);
     }
 
     /// Nothing more goes wrong.
@@ -116,11 +48,18 @@ impl Sabotage {
         self.stall(Duration::ZERO);
     }
 
+    /// How long it took to open the engine, the longest time if it was opened more than once.
+    pub(super) fn opening(&self) -> Duration {
+        Duration::from_millis(self.opening_millis.load(Ordering::Relaxed))
+    }
+
     /// Opens engines that do as they are told.
     pub(super) fn opener(self: &Arc<Self>) -> Opener {
         let sabotage = Arc::clone(self);
         Opener::new(move |graphs, options| {
+            let begun = Instant::now();
             let inner = engine::open(graphs, options)?;
+            sabotage.opening_millis.fetch_max(millis(begun.elapsed()), Ordering::Relaxed);
             Ok(Box::new(Sabotaged { inner, sabotage: Arc::clone(&sabotage) }) as Box<dyn Engine>)
         })
     }
@@ -166,17 +105,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    /// What would break: a short soak that leaves a kind of fault out by chance.
-    #[test]
-    fn every_fault_comes_once_before_any_comes_again() {
-        let (mut deck, mut numbers) = (Deck::new(), Seeded::new(9));
-        for round in 1..=3 {
-            let mut drawn: Vec<Fault> = Fault::ALL.iter().map(|_| deck.draw(&mut numbers)).collect();
-            drawn.sort_unstable();
-            assert_eq!(drawn, Fault::ALL);
-            assert!(deck.drawn().values().all(|&count| count == round));
-        }
-    }
     struct Several;
 
     impl Engine for Several {

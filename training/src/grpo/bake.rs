@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use super::episode::{self, Episode, Posed, Sight};
+use super::episode::{self, Episode, Known, Posed, Sight};
 use super::recipe::Data;
 use crate::benchmark;
 use crate::cache::{Sources, Spec, make, through};
@@ -24,6 +24,7 @@ use crate::sft::example::{Goal, normalised, things};
 use crate::sft::pass::image;
 use crate::sft::recipe::VISION;
 use crate::sft::{Result, TrainError};
+use crate::tasks::{TAUGHT, right};
 use crate::threads::Threads;
 use crate::views::{View, unseeable};
 
@@ -53,6 +54,17 @@ impl Episodes {
         self.count == 0
     }
 
+    /// Where they lie.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The first `count` of a folder.
+    #[cfg(test)]
+    pub(super) fn of(folder: PathBuf, count: usize) -> Self {
+        Self { folder, count }
+    }
+
     /// Reads one.
     ///
     /// # Errors
@@ -62,7 +74,8 @@ impl Episodes {
     }
 }
 
-fn path(folder: &Path, index: usize) -> PathBuf {
+/// The file of one of a folder's episodes.
+pub(super) fn path(folder: &Path, index: usize) -> PathBuf {
     folder.join(format!("{index:05}.safetensors"))
 }
 
@@ -88,7 +101,23 @@ impl Baker<'_> {
     /// # Errors
     /// The first failure of any thread; finished episodes stay.
     pub fn training(&self, data: &Data) -> Result<Episodes> {
-        let folder = self.folder(&format!("{data:?}"))?;
+        self.pictures(data, self.folder(&format!("{data:?}"))?, |_| Vec::new())
+    }
+
+    /// The same with the tasks about each clean picture, kept apart from those without.
+    ///
+    /// # Errors
+    /// As [`Baker::training`].
+    pub fn with_tasks(&self, data: &Data) -> Result<Episodes> {
+        self.pictures(data, self.folder(&format!("{data:?} {TAUGHT:?}"))?, known)
+    }
+
+    fn pictures(
+        &self,
+        data: &Data,
+        folder: PathBuf,
+        tasks: impl Fn(&Picture) -> Vec<Known> + Sync,
+    ) -> Result<Episodes> {
         let spec = Spec { degraded_share: 0.0, later_share: 0.0, ..data.pictures.clone() };
         let plan = spec.plan();
         let episodes = Episodes { folder, count: plan.len() };
@@ -98,7 +127,11 @@ impl Baker<'_> {
                 let (kind, seed) = plan[index];
                 let picture = make(&spec, &sources, kind, seed)?.picture;
                 let mut rng = ChaCha8Rng::seed_from_u64(seed ^ VIEWS ^ (kind.stream() << 40));
-                self.hybrid(&picture, data, &mut rng)
+                let mut episode = self.hybrid(&picture, data, &mut rng)?;
+                if let Some(clean) = episode.sights.first_mut() {
+                    clean.tasks = tasks(&picture);
+                }
+                Ok(episode)
             })?;
         }
         Ok(episodes)
@@ -240,7 +273,7 @@ impl Baker<'_> {
             goal => Some(Posed { ask, clean, goal, chain }),
         };
         let asked = asked.into_iter().filter_map(posed).collect();
-        Ok(Sight { degradation, asked, things: things(picture), seen })
+        Ok(Sight { degradation, asked, things: things(picture), tasks: Vec::new(), seen })
     }
 }
 
@@ -248,6 +281,13 @@ impl Episodes {
     fn complete(&self) -> bool {
         (0..self.count).all(|index| path(&self.folder, index).is_file())
     }
+}
+
+/// The tasks that the labels of a picture tell the right answer to.
+fn known(picture: &Picture) -> Vec<Known> {
+    let facts = Facts::of(picture);
+    let one = |kind| right(&facts, kind).map(|(_, truth)| Known { kind, truth });
+    TAUGHT.into_iter().filter_map(one).collect()
 }
 
 /// Whether a parameter is of the part whose outputs are kept.

@@ -15,6 +15,7 @@ use crate::datasets::{DataError, Result};
 use crate::losses::proposals::Thing;
 use crate::reasoning::Settled;
 use crate::rewards::views::Branch;
+use crate::rewards::{TaskKind, Truth};
 use crate::sample::{Ask, Origin, Target};
 use crate::sft::example::Goal;
 
@@ -51,8 +52,19 @@ pub struct Sight {
     pub asked: Vec<Posed>,
     /// The labelled things, in the order of the picture's instances.
     pub things: Vec<Thing>,
+    /// The tasks that the labels tell the right answer to, where episodes are made for tasks and nothing is degraded.
+    pub tasks: Vec<Known>,
     /// What the vision graph gives, `[1, …]`, f32.
     pub seen: Seen<Tensor>,
+}
+
+/// A task about a view; its request is drawn when it is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// The task.
+    pub kind: TaskKind,
+    /// What answers are scored against.
+    pub truth: Truth,
 }
 
 /// A question about a view.
@@ -106,6 +118,9 @@ struct SightMeta {
     degradation: Option<(String, f32)>,
     asked: Vec<(Ask, Option<usize>, Option<Settled>)>,
     things: Vec<Thing>,
+    /// Episodes that are not made for tasks are written as they always were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tasks: Vec<Known>,
 }
 
 /// Which layout of the file this is; part of the name of the folder that episodes are kept in.
@@ -140,6 +155,7 @@ pub fn write(path: &Path, episode: &Episode) -> Result<()> {
         degradation: sight.degradation.clone(),
         asked: sight.asked.iter().map(|posed| (posed.ask.clone(), posed.clean, posed.chain.clone())).collect(),
         things: sight.things.clone(),
+        tasks: sight.tasks.clone(),
     });
     let meta = Meta { origin: episode.origin.clone(), sights: sights.collect() };
     let json = serde_json::to_string(&meta).map_err(|e| broken(e.to_string()))?;
@@ -168,6 +184,7 @@ pub fn read(path: &Path, config: &Config) -> Result<Episode> {
     let cells = config.mask_side().pow(2);
     let mut sights = Vec::with_capacity(meta.sights.len());
     for (k, sight) in meta.sights.into_iter().enumerate() {
+        let SightMeta { degradation, asked: posed, things, tasks } = sight;
         let [tokens, embed, fine, spots] = PARTS.map(|part| features(path, &tensors, &format!("{k}.{part}")));
         let seen = Seen { tokens: tokens?, embed: embed?, fine: fine?, spots: spots? };
         if seen.fine.dims() != [1, cells, config.fine_width] {
@@ -176,8 +193,8 @@ pub fn read(path: &Path, config: &Config) -> Result<Episode> {
         }
         let targets = tensors.tensor(&format!("{k}.targets")).map_err(|e| damaged(e.to_string()))?;
         let mut targets = targets.data().chunks_exact(cells);
-        let mut asked = Vec::with_capacity(sight.asked.len());
-        for (ask, clean, chain) in sight.asked {
+        let mut asked = Vec::with_capacity(posed.len());
+        for (ask, clean, chain) in posed {
             let mut drawn = || -> Result<Vec<f32>> {
                 let target = targets.next().ok_or_else(|| damaged("fewer targets than questions".into()))?;
                 Ok(target.iter().map(|t| f32::from(*t) / 255.0).collect())
@@ -189,7 +206,7 @@ pub fn read(path: &Path, config: &Config) -> Result<Episode> {
             };
             asked.push(Posed { ask, clean, goal, chain });
         }
-        sights.push(Sight { degradation: sight.degradation, asked, things: sight.things, seen });
+        sights.push(Sight { degradation, asked, things, tasks, seen });
     }
     Ok(Episode { origin: meta.origin, sights })
 }
@@ -213,6 +230,7 @@ fn refuse(path: &Path, expected: &str, got: String) -> DataError {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::rewards::position::Extent;
     use crate::sample::{Category, Stratum};
 
     fn episode(config: &Config) -> Episode {
@@ -247,7 +265,10 @@ mod tests {
         let either = posed(Target::Ambiguous(vec![0, 1]), None, Goal::Candidates(target));
         let hidden = posed(Target::Unseeable, Some(0), Goal::Empty);
         let thing = Thing { category: Category::Car, colour: None, edges: [0.1, 0.2, 0.3, 0.4] };
-        let sight = |degradation, asked, at| Sight { degradation, asked, things: vec![thing], seen: seen(at) };
+        let sight = |degradation, asked, at| {
+            let (things, tasks) = (vec![thing], vec![]);
+            Sight { degradation, asked, things, tasks, seen: seen(at) }
+        };
         let origin = Origin { dataset: "scenes".into(), scene: "1".into(), frame: "0".into() };
         let sights = vec![sight(None, vec![there, either], 0.0), sight(Some(("noise".into(), 0.9)), vec![hidden], 1.0)];
         Episode { origin, sights }
@@ -268,6 +289,25 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the partial file stayed");
         let other = read(&path, &Config { fine_width: 8, ..config }).unwrap_err().to_string();
         assert!(other.contains("width 8"), "{other}");
+    }
+
+    /// What would break: episodes that are there already, which would be made anew.
+    #[test]
+    fn tasks_are_kept_where_there_are_any_and_change_nothing_where_not() {
+        let (config, folder) = (Config::tiny(), tempfile::tempdir().unwrap());
+        let path = folder.path().join("0.safetensors");
+        let mut was = episode(&config);
+        write(&path, &was).unwrap();
+        assert!(!String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains("tasks"));
+        assert!(read(&path, &config).unwrap().sights.iter().all(|sight| sight.tasks.is_empty()));
+        let (labels, boxes) = (vec!["park".to_owned()], Some(vec![[0.1, 0.2, 0.3, 0.7]]));
+        let size = Some(Extent::try_from([640u32, 480]).unwrap());
+        let known = Known { kind: TaskKind::Classification, truth: Truth { labels, boxes, size, texts: vec![] } };
+        was.sights[0].tasks = vec![known];
+        write(&path, &was).unwrap();
+        let is = read(&path, &config).unwrap();
+        assert_eq!(is.sights[0].tasks, was.sights[0].tasks);
+        assert!(is.sights[1].tasks.is_empty() && is.sights[0].asked == was.sights[0].asked);
     }
 
     #[test]

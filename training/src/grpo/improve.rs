@@ -10,6 +10,7 @@ use super::objective::{Action, Turn, categorical, gaussian, surrogate};
 use super::reasoned::{self, Written};
 use super::recipe::Recipe;
 use super::rollout::{Actor, Asked, Heard, Played, Taken, answers, hear};
+use super::spoken::{self, Spoken};
 use crate::losses::mask::{self as masks, Parts};
 use crate::losses::proposals::owners;
 use crate::losses::{answer, attach};
@@ -78,7 +79,8 @@ pub struct Batch {
 /// The turns of a played picture as the surrogate counts them, under the policy that played.
 pub fn turns(played: &Played) -> Vec<Turn> {
     let fast = played.taken.iter().filter_map(|taken| Some(turn(taken, taken.advantage?, None)));
-    fast.chain(played.written.iter().filter_map(Written::turn)).collect()
+    let written = played.written.iter().filter_map(Written::turn);
+    fast.chain(written).chain(played.spoken.iter().filter_map(Spoken::turn)).collect()
 }
 
 /// A rollout as a turn; `new` are log-probabilities of its answer and its state, where they changed.
@@ -154,6 +156,7 @@ pub fn improve(
     }
     if recipe.terms.policy > 0.0 {
         stores.extend(reasoned::improve(actor, reference, recipe, played, batch, &mut sum)?);
+        stores.extend(spoken::improve(actor, reference, recipe, played, batch, &mut sum)?);
     }
     if recipe.terms.supervised > 0.0 {
         stores.extend(reasoned::teach(actor, recipe, played, batch, &mut sum)?);

@@ -192,6 +192,7 @@ pub fn deviation(state: &[f32], sigma: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::losses::check;
     use proptest::prelude::*;
@@ -267,6 +268,29 @@ mod tests {
         let (_, slope) = gaussian(&sample, &mean, 0.4);
         check::differences(&mean, &slope, |x| gaussian(&sample, x, 0.4).0);
         assert!((deviation(&[3.0, 4.0, 0.0, 0.0], 0.1) - 0.25).abs() < 1e-6);
+    }
+
+    /// What would break: the arm `published` would explore by other noise than the source's, which adds `ε·0.1·‖e‖` to each
+    /// dimension; by the unit of recipes, a share of the whole length, that is 0.1·√d.
+    #[test]
+    fn published_noise_is_per_dimension() {
+        let shares = |width: usize, sigma: f32| {
+            let state: Vec<f32> = (0..width).map(|i| (i % 7) as f32 - 2.5).collect();
+            let length = state.iter().map(|e| e * e).sum::<f32>().sqrt();
+            let each = deviation(&state, sigma);
+            (each / length, each * (width as f32).sqrt() / length)
+        };
+        for width in [128, 256] {
+            let (each, _) = shares(width, 0.1 * (width as f32).sqrt());
+            assert!((each - 0.1).abs() < 1e-5, "{width}: {each}");
+        }
+        // At the source's 256 dimensions the noise is longer than the state.
+        assert!((shares(256, 1.6).1 - 1.6).abs() < 1e-4);
+        let plan: toml::Table = include_str!("../../recipes/ablation.toml").parse().unwrap();
+        let published = plan["arms"].as_array().unwrap().iter().find(|arm| arm["name"].as_str() == Some("published"));
+        let sigma = published.unwrap()["change"]["policy"]["latent_deviation"].as_float().unwrap();
+        // kestrel-s has states of 128 dimensions.
+        assert!((shares(128, sigma as f32).0 - 0.1).abs() < 1e-3, "{sigma}");
     }
 
     proptest! {

@@ -6,8 +6,9 @@ use kestrel_models::candle::lora::Lora;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use super::{advantage, objective, reasoned};
+use super::{advantage, objective, reasoned, spoken};
 use crate::cache::Spec;
+use crate::datasets::formats::Format;
 use crate::rewards::position::Coherence;
 use crate::rewards::views::{self, Branch};
 use crate::sft::recipe::{Optimiser, Processor, VISION, Weights};
@@ -66,6 +67,9 @@ pub struct Recipe {
     /// Reasoned answers among the rollouts.
     #[serde(default, skip_serializing_if = "reasoned::Settings::off")]
     pub reasoning: reasoned::Settings,
+    /// Answers to tasks among the rollouts.
+    #[serde(default, skip_serializing_if = "spoken::Settings::off")]
+    pub tasks: spoken::Settings,
     /// The optimiser.
     #[serde(default)]
     pub optimiser: Optimiser,
@@ -279,6 +283,10 @@ impl Recipe {
         if let Err((setting, expected, got)) = self.data.pictures.check() {
             return wrong(&format!("data.pictures.{setting}"), &expected, got);
         }
+        if let Some(number) = self.data.pictures.sets.iter().position(|set| set.format == Format::Spoken) {
+            let setting = format!("data.pictures.sets[{number}].format");
+            return wrong(&setting, "one whose labels tell what is right", "spoken, which labels nothing".into());
+        }
         if self.policy.rollouts < 2 {
             return wrong(
                 "policy.rollouts",
@@ -319,6 +327,9 @@ impl Recipe {
         if self.questions.chains > 0 && !teaches {
             let got = format!("{} and {}", self.terms.supervised, self.loss.chain);
             return wrong("questions.chains", "0, or terms.supervised and loss.chain above 0", got);
+        }
+        if let Some((setting, expected, got)) = self.tasks.senseless(self.terms.policy) {
+            return wrong(&setting, &expected, got);
         }
         if self.questions.low > 0 && self.data.views == 0 {
             return wrong("data.views", "at least 1 where questions.low is asked", "0".into());

@@ -41,6 +41,11 @@ fn unknown_keys_and_senseless_settings_are_refused() {
         ("name =", "preset = \"mine\"\nname =", "preset"),
         ("[policy]", "[questions]\nchains = 2\n[policy]", "questions.chains"),
         ("[policy]", "[reasoning]\nquestions = 1\nthought_tokens = 0\n[policy]", "reasoning.thought_tokens"),
+        ("[policy]", "[tasks]\nrequests = 2\n[policy]", "tasks.kinds"),
+        ("[policy]", "[tasks]\nkinds = { caption = 1 }\n[policy]", "tasks.kinds.caption"),
+        ("[policy]", "[tasks]\nkinds = { multi_label = 0 }\n[policy]", "tasks.kinds.multi_label"),
+        ("[policy]", "[tasks]\nkinds = { multi_label = 1 }\nrollouts = 1\n[policy]", "tasks.rollouts"),
+        ("[policy]", "[tasks]\nkinds = { multi_label = 1 }\n[terms]\npolicy = 0.0\n[policy]", "terms.policy"),
     ] {
         assert!(SMOKE.contains(from), "{from}");
         let error = recipe(&SMOKE.replacen(from, to, 1)).unwrap_err();
@@ -50,9 +55,10 @@ fn unknown_keys_and_senseless_settings_are_refused() {
 
 /// What would break: experiments that know their records by the recipe as it was written.
 #[test]
-fn a_recipe_without_reasoned_answers_is_written_as_before() {
+fn a_recipe_without_reasoned_answers_or_tasks_is_written_as_before() {
     let written = |text: &str| serde_json::to_string(&recipe(text).unwrap()).unwrap();
-    assert!(!written(SMOKE).contains("reasoning") && !written(SMOKE).contains("chain"));
+    assert!(!["reasoning", "chain", "tasks"].iter().any(|setting| written(SMOKE).contains(setting)));
+    assert!(written(&format!("{SMOKE}\n[tasks]\nkinds = {{ classification = 1 }}")).contains("tasks"));
     assert!(written(&format!("{SMOKE}\n[reasoning]\nquestions = 2")).contains("reasoning"));
 }
 

@@ -1,6 +1,7 @@
 //! Acting: questions chosen, answers and `[SEG]` states sampled from the policy, masks drawn and judged.
 
 use candle_core::Tensor;
+use kestrel_models::candle::overlap::Drawn;
 use kestrel_models::candle::{Candle, Params};
 use kestrel_models::kestrel::pack::{Packed, pack};
 use kestrel_models::kestrel::{Config, Said, Seen, compare, decode, language};
@@ -14,7 +15,7 @@ use super::episode::Episode;
 use super::objective::{categorical, deviation, gaussian};
 use super::reasoned::{Taught, Written};
 use super::recipe::{Questions, Recipe};
-use crate::losses::sigmoid;
+use super::spoken::Spoken;
 use crate::rewards::position::{self, Coherence, Extent};
 use crate::rewards::views::{self, Branch, PARTS, Rollout, Scored};
 use crate::sft::example::{Goal, Question, Words};
@@ -22,7 +23,7 @@ use crate::sft::pass::host;
 use crate::sft::{Result, propose};
 
 /// Masks that are drawn at once: what they need together stays under half a gigabyte.
-const AT_ONCE: usize = 24;
+pub(super) const AT_ONCE: usize = 24;
 
 /// A model with what reading and answering need.
 #[derive(Debug, Clone, Copy)]
@@ -104,8 +105,12 @@ pub struct Played {
     pub written: Vec<Written>,
     /// Chains that are taught beside.
     pub chains: Vec<Taught>,
+    /// Answers to tasks, those to a request one after the other.
+    pub spoken: Vec<Spoken>,
     /// Entropy of the answer to every question that was asked, in nats.
     pub entropies: Vec<f32>,
+    /// Mean ω of every group whose advantages were scaled by how far its masks agree.
+    pub coherence: Vec<f32>,
 }
 
 /// Chooses the questions of a step about an episode; `tokens` turns one into ids and the doubt about its words.
@@ -193,7 +198,7 @@ pub fn play(
     rng: &mut ChaCha8Rng,
 ) -> Result<Played> {
     let (mut taken, mut entropies) = (Vec::new(), Vec::new());
-    let mut masks: Vec<Option<Vec<f32>>> = Vec::new();
+    let mut masks: Vec<Tensor> = Vec::new();
     // Supervision alone learns from no rollout.
     let rollouts = if recipe.terms.needs_rollouts() { recipe.policy.rollouts } else { 0 };
     for (s, sight) in episode.sights.iter().enumerate() {
@@ -214,8 +219,9 @@ pub fn play(
         }
         masks.extend(draw(actor, &sight.seen, &taken[from..])?);
     }
-    judge(recipe, &asked, &mut taken, &masks, progress);
-    Ok(Played { episode, asked, taken, written: Vec::new(), chains: Vec::new(), entropies })
+    let coherence = judge(recipe, &asked, &mut taken, &Drawn::new(&masks)?, progress)?;
+    let (written, chains, spoken) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(Played { episode, asked, taken, written, chains, spoken, entropies, coherence })
 }
 
 /// Samples one answer, and a state where it is a mask.
@@ -260,98 +266,81 @@ fn normal(rng: &mut ChaCha8Rng) -> f32 {
     ((-2.0 * unit().ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32
 }
 
-/// Probabilities of the masks of those rollouts that answered with one.
-fn draw(actor: &Actor<'_>, seen: &Seen<Tensor>, taken: &[Taken]) -> Result<Vec<Option<Vec<f32>>>> {
+/// Logits `[n, cells]` of the masks of those rollouts that answered with one, in their order; they stay where they are.
+fn draw(actor: &Actor<'_>, seen: &Seen<Tensor>, taken: &[Taken]) -> Result<Vec<Tensor>> {
     let config = actor.config;
     let states: Vec<&State> = taken.iter().filter_map(|t| t.state.as_ref()).collect();
     if states.is_empty() {
-        return Ok(vec![None; taken.len()]);
+        return Ok(Vec::new());
     }
     let mut ops = Candle::evaluating(actor.params);
     let picked = propose::found(seen, config)?;
     let proposals = propose::tensors(&mut ops, config, seen, &picked)?;
-    let mut drawn = Vec::with_capacity(states.len());
+    let mut drawn = Vec::with_capacity(states.len().div_ceil(AT_ONCE));
     for some in states.chunks(AT_ONCE) {
         let flat: Vec<f32> = some.iter().flat_map(|s| s.sample.iter().copied()).collect();
         let seg = Tensor::from_vec(flat, (some.len(), 1, config.mask_width), actor.params.device())?;
         let compared = compare(&mut ops, config, &proposals, &seg, some.len())?;
         let shown = decode(&mut ops, config, seen, &proposals, &compared, &seg, some.len())?;
-        let logits = host(&shown.mask)?;
-        let cells = logits.len() / some.len();
-        drawn.extend(logits.chunks_exact(cells).map(|z| z.iter().map(|z| sigmoid(*z)).collect::<Vec<f32>>()));
+        let cells = shown.mask.elem_count() / some.len();
+        drawn.push(shown.mask.reshape((some.len(), cells))?.detach());
     }
-    let mut drawn = drawn.into_iter();
-    Ok(taken.iter().map(|t| t.state.as_ref().and_then(|_| drawn.next())).collect())
+    Ok(drawn)
 }
 
-/// Rewards and advantages of every group.
-fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], masks: &[Option<Vec<f32>>], progress: f32) {
+/// Rewards and advantages of every group, and the mean ω of those that were scaled; `drawn` are the masks of those rollouts
+/// that have a state, in their order.
+fn judge(recipe: &Recipe, asked: &[Asked], taken: &mut [Taken], drawn: &Drawn, progress: f32) -> Result<Vec<f32>> {
+    let mut weights = Vec::new();
+    let mut numbers = 0..drawn.len();
+    let masks: Vec<Option<usize>> = taken.iter().map(|t| t.state.as_ref().and_then(|_| numbers.next())).collect();
     let groups = asked.iter().map(|a| a.group + 1).max().unwrap_or(0);
     for group in 0..groups {
         let members: Vec<usize> = (0..taken.len()).filter(|&i| asked[taken[i].asked].group == group).collect();
-        let rollouts: Vec<Rollout<'_>> = members
+        let rollouts: Vec<Rollout<'_, usize>> = members
             .iter()
             .map(|&i| {
-                let of = &asked[taken[i].asked];
-                let mask = masks[i].as_deref();
+                let (of, mask) = (&asked[taken[i].asked], masks[i]);
                 Rollout { branch: of.branch, answer: taken[i].answer, right: of.right(), mask, target: of.target() }
             })
             .collect();
-        let scored = views::score(&rollouts, &recipe.reward, progress);
+        let scored = views::score_drawn(drawn, &rollouts, &recipe.reward, progress)?;
         let parts: Vec<Option<[f32; PARTS]>> = scored.iter().map(|s| s.map(|s| s.parts)).collect();
         let branches: Vec<Branch> = rollouts.iter().map(|r| recipe.reward.judged_as(r.branch, r.target)).collect();
-        let mut advantages = advantages(&parts, &branches, &recipe.advantage);
+        let mut advantages = advantages(&parts, &recipe.reward.weights(progress), &branches, &recipe.advantage);
         if let Some(coherence) = &recipe.coherence {
-            damp(coherence, &rollouts, &branches, &scored, &mut advantages);
+            weights.extend(damp(coherence, &branches, &scored, &mut advantages));
         }
         for ((&i, scored), advantage) in members.iter().zip(scored).zip(advantages) {
             (taken[i].scored, taken[i].advantage) = (scored, advantage);
         }
     }
+    Ok(weights)
 }
 
-/// Advantages of a group that sees its target, scaled by how far its masks agree on where it is.
+/// Advantages of a group that sees its target, scaled by how far its masks agree on where it is; the mean ω, if there is
+/// such a group.
 fn damp(
     coherence: &Coherence,
-    rollouts: &[Rollout<'_>],
     branches: &[Branch],
     scored: &[Option<Scored>],
     advantages: &mut [Option<f32>],
-) {
-    let seeing: Vec<(usize, position::Rollout)> = (0..rollouts.len())
+) -> Option<f32> {
+    let seeing: Vec<(usize, position::Rollout)> = (0..scored.len())
         .filter(|&i| branches[i] == Branch::High)
         .filter_map(|i| {
-            let (iou, advantage) = (f64::from(scored[i]?.iou), f64::from(advantages[i]?));
-            let edges = rollouts[i].mask.and_then(|mask| position::centre_of_mass(mask, 0.5));
-            Some((i, position::Rollout { edges, iou, advantage }))
+            let (scored, advantage) = (scored[i]?, f64::from(advantages[i]?));
+            Some((i, position::Rollout { edges: scored.centre, iou: f64::from(scored.iou), advantage }))
         })
         .collect();
     let group: Vec<position::Rollout> = seeing.iter().map(|(_, rollout)| *rollout).collect();
-    let (scaled, _) = coherence.scale(&group, Extent::SQUARE);
+    let (scaled, mean) = coherence.scale(&group, Extent::SQUARE);
     for ((i, _), advantage) in seeing.iter().zip(scaled) {
         advantages[*i] = Some(advantage as f32);
     }
+    (!group.is_empty()).then_some(mean as f32)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use rand::SeedableRng;
-
-    /// What would break: hidden targets would go on pulling at the presence that tells what is absent.
-    #[test]
-    fn where_the_answer_alone_counts_no_state_is_an_action() {
-        let table = include_str!("../../recipes/grpo/smoke.toml").parse().unwrap();
-        let mut recipe = Recipe::of(table).unwrap();
-        let logits = [30.0, 0.0, 0.0, 0.0, 0.0];
-        let logs = |recipe: &Recipe, branch| {
-            let taken = act(recipe, 0, branch, &logits, &[0.5; 4], &mut ChaCha8Rng::seed_from_u64(1));
-            (taken.answer_log.is_some(), taken.state.unwrap().log.is_some())
-        };
-        assert_eq!(logs(&recipe, Branch::Low), (true, true));
-        recipe.policy.hidden_by_answer = true;
-        assert_eq!(logs(&recipe, Branch::Low), (true, false));
-        assert_eq!(logs(&recipe, Branch::Absent), (true, true));
-    }
-}
+#[path = "rollout_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Scores answers against what is right: the reward table of GeoVLM-R1 and the positional rewards of RSGround-R1.
 //!
-//! Pure functions, apart from the sentence model's weights.
+//! Pure functions, apart from the sentence model's weights and from masks on a GPU, which are counted there.
 //! The way of the data: [`answer`] finds the answer and its boxes in a model's text, [`score`] compares them with the
 //! [`Truth`] by the task's measures ([`text`], [`lexical`], [`sbert`], [`boxes`]), and [`mod@format`] judges the form.
 //! The form is kept apart, so that whoever sums rewards decides what it is worth.
@@ -36,7 +36,7 @@ use lexical::Lexical;
 use position::Extent;
 
 /// What is right. A task reads what it needs and leaves the rest.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Truth {
     /// Labels.

@@ -3,6 +3,7 @@
 //! RSGround-R1 (arXiv 2601.21634) has a continuous reward of distance, and scales its updates by the coherence of the
 //! rollouts' places. Its equations are not public: every formula and number here is derived, none is the paper's.
 
+use kestrel_models::candle::overlap::side;
 use serde::{Deserialize, Serialize};
 
 use super::Unscorable;
@@ -16,8 +17,8 @@ const LEAST_REACH: f64 = 0.05;
 const RIGHT: f64 = 0.5;
 
 /// A picture's width and height in pixels: without them a distance in fractions has no direction-free length.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "[u32; 2]")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "[u32; 2]", into = "[u32; 2]")]
 pub struct Extent {
     width: f64,
     height: f64,
@@ -31,6 +32,13 @@ impl TryFrom<[u32; 2]> for Extent {
             return Err(Unscorable::NoPicture { width, height });
         }
         Ok(Self { width: f64::from(width), height: f64::from(height) })
+    }
+}
+
+impl From<Extent> for [u32; 2] {
+    fn from(Extent { width, height }: Extent) -> Self {
+        // Both were whole numbers of 32 bits.
+        [width as u32, height as u32]
     }
 }
 
@@ -81,15 +89,21 @@ pub fn positional(predicted: Option<&Edges>, truth: &Edges, extent: Extent, reac
 /// Where a mask is: the centre of its cells over a threshold, as a box without extent in fractions of a square grid of
 /// rows; none where no cell is over it.
 pub fn centre_of_mass(cells: &[f32], threshold: f32) -> Option<Edges> {
-    let side = cells.len().isqrt().max(1);
-    let (mut x, mut y, mut n) = (0.0, 0.0, 0.0);
+    let side = side(cells.len());
+    let (mut columns, mut rows, mut count) = (0, 0, 0);
     for (cell, _) in cells.iter().enumerate().filter(|(_, value)| **value > threshold) {
-        x += (cell % side) as f64 + 0.5;
-        y += (cell / side) as f64 + 0.5;
-        n += 1.0;
+        columns += (cell % side) as u64;
+        rows += (cell / side) as u64;
+        count += 1;
     }
-    let [x, y] = [x, y].map(|sum: f64| (sum / n / side as f64) as f32);
-    (n > 0.0).then_some([x, y, x, y])
+    centre([columns, rows], count, cells.len())
+}
+
+/// The same from the sums of the columns and rows of `count` cells, in a grid of `cells`.
+pub fn centre(sums: [u64; 2], count: u64, cells: usize) -> Option<Edges> {
+    let (n, side) = (count as f64, side(cells) as f64);
+    let [x, y] = sums.map(|sum| ((sum as f64 + 0.5 * n) / n / side) as f32);
+    (count > 0).then_some([x, y, x, y])
 }
 
 fn distance([ax, ay]: [f64; 2], [bx, by]: [f64; 2]) -> f64 {
@@ -117,11 +131,16 @@ impl Default for Weights {
 }
 
 impl Weights {
-    /// The rewards' weighted sum when a share `progress` of training is done; the position's weight moves on a line.
-    pub fn total(&self, format: f64, iou: f64, position: f64, progress: f64) -> f64 {
+    /// Those of format, IoU and position when a share `progress` of training is done; the position's moves on a line.
+    pub fn at(&self, progress: f64) -> [f64; 3] {
         let done = if progress.is_nan() { 0.0 } else { progress.clamp(0.0, 1.0) };
-        let weight = self.position + (self.position_end - self.position) * done;
-        self.format * format + self.iou * iou + weight * position
+        [self.format, self.iou, self.position + (self.position_end - self.position) * done]
+    }
+
+    /// The rewards' weighted sum when a share `progress` of training is done.
+    pub fn total(&self, format: f64, iou: f64, position: f64, progress: f64) -> f64 {
+        let [of_format, of_iou, of_position] = self.at(progress);
+        of_format * format + of_iou * iou + of_position * position
     }
 }
 

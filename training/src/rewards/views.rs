@@ -2,9 +2,16 @@
 //!
 //! [`Settings::published`] is what the authors' public source computes, [`Settings::default`] is derived: it repairs what
 //! the tests of this module show to go wrong there.
+//!
+//! What masks share is counted by [`overlap`], in memory ([`score`]) or where they were drawn ([`score_drawn`]); who
+//! votes, what is right and what a count is worth is decided here alone.
 
+use std::convert::Infallible;
+
+use kestrel_models::candle::overlap::{self, Drawn, Group, Member, Overlap};
 use serde::{Deserialize, Serialize};
 
+use super::boxes::Edges;
 use super::position::{self, Extent, Reach};
 
 /// What a rollout looks at, and so what is right.
@@ -97,6 +104,13 @@ impl Settings {
         }
     }
 
+    /// What each part of a reward is multiplied with when a share `progress` of training is done, in the order of
+    /// [`PART_NAMES`]. Silence and its opposite are one part: the larger of the two is its weight.
+    pub fn weights(&self, progress: f32) -> [f32; PARTS] {
+        let position = self.position + (self.position_end - self.position) * progress.clamp(0.0, 1.0);
+        [1.0, self.consensus, self.refusal.max(self.hallucination), self.reason, position]
+    }
+
     /// The branch under which a rollout is judged; `target` is the share of each cell that the target covers.
     pub fn judged_as(&self, branch: Branch, target: &[f32]) -> Branch {
         let area = target.iter().sum::<f32>() / target.len().max(1) as f32;
@@ -104,19 +118,27 @@ impl Settings {
     }
 }
 
-/// One rollout of a group.
+/// One rollout of a group; `M` is its mask, as probabilities or as the number of one that lies elsewhere.
 #[derive(Debug, Clone, Copy)]
-pub struct Rollout<'a> {
+pub struct Rollout<'a, M = &'a [f32]> {
     /// What it looks at.
     pub branch: Branch,
     /// Its answer among `[SEG]` (0), absent, ambiguous, not understood, unseeable.
     pub answer: usize,
     /// The right answer.
     pub right: usize,
-    /// Probability of every cell, where it answered with a mask.
-    pub mask: Option<&'a [f32]>,
+    /// Its mask, where it answered with one: the probability of every cell, or its number in [`Drawn`].
+    pub mask: Option<M>,
     /// Share of every cell that the target covers; empty where nothing should be drawn.
     pub target: &'a [f32],
+}
+
+impl<'a, M> Rollout<'a, M> {
+    /// The same with its mask told otherwise.
+    fn with<N>(&self, mask: Option<N>) -> Rollout<'a, N> {
+        let Self { branch, answer, right, target, .. } = *self;
+        Rollout { branch, answer, right, mask, target }
+    }
 }
 
 /// How many parts a reward has.
@@ -133,6 +155,8 @@ pub struct Scored {
     pub iou: f32,
     /// Share of the picture that is drawn.
     pub area: f32,
+    /// Where the mask is, see [`position::centre`]; none where nothing is drawn.
+    pub centre: Option<Edges>,
 }
 
 impl Scored {
@@ -145,78 +169,94 @@ impl Scored {
 /// Judges a group of rollouts of one question when a share `progress` of training is done; `None` for one that cannot be
 /// scored, which is left out and never counts 0.
 pub fn score(rollouts: &[Rollout<'_>], settings: &Settings, progress: f32) -> Vec<Option<Scored>> {
-    let counts = count(rollouts, settings);
-    let weight = settings.position + (settings.position_end - settings.position) * progress.clamp(0.0, 1.0);
-    let one = |(rollout, counts): (&Rollout<'_>, Option<Counts>)| {
-        let mut scored = judge(rollout, &counts?, settings);
+    let masks: Vec<&[f32]> = rollouts.iter().map(|r| r.mask.unwrap_or_default()).collect();
+    let numbered: Vec<_> = rollouts.iter().enumerate().map(|(i, r)| r.with(r.mask.map(|_| i))).collect();
+    let cells = cells(&numbered, masks.iter().map(|mask| mask.len()).max().unwrap_or(0));
+    let fits = |number: usize| masks[number].len() == cells;
+    let count = |group: &Group| Ok::<_, Infallible>(overlap::count(&masks, group, cells));
+    let Ok(scored) = counted(&numbered, cells, fits, count, settings, progress);
+    scored
+}
+
+/// The same of masks that stay on the device where they were drawn: a GPU counts them there.
+///
+/// # Errors
+/// When a rollout's mask does not exist or the device fails.
+pub fn score_drawn(
+    drawn: &Drawn,
+    rollouts: &[Rollout<'_, usize>],
+    settings: &Settings,
+    progress: f32,
+) -> kestrel_models::error::Result<Vec<Option<Scored>>> {
+    let cells = cells(rollouts, drawn.cells());
+    counted(rollouts, cells, |_| drawn.cells() == cells, |group| drawn.count(group, cells), settings, progress)
+}
+
+/// The target's grid decides; where nothing should be drawn, that of the masks.
+fn cells(rollouts: &[Rollout<'_, usize>], of_masks: usize) -> usize {
+    rollouts.iter().map(|r| r.target.len()).max().filter(|cells| *cells > 0).unwrap_or(of_masks)
+}
+
+/// Counts what can be scored, and judges it.
+fn counted<E>(
+    rollouts: &[Rollout<'_, usize>],
+    cells: usize,
+    fits: impl Fn(usize) -> bool,
+    count: impl Fn(&Group) -> Result<Vec<Overlap>, E>,
+    settings: &Settings,
+    progress: f32,
+) -> Result<Vec<Option<Scored>>, E> {
+    let known = |target: &[f32]| target.is_empty() || target.len() == cells && target.iter().all(|t| t.is_finite());
+    let mut usable: Vec<bool> = rollouts.iter().map(|r| r.mask.is_none_or(&fits) && known(r.target)).collect();
+    let mut counts = count(&group(rollouts, &usable, settings))?;
+    if counts.iter().any(|counts| counts.broken > 0) {
+        // Only now it is known which masks hold what is no number; those must not have voted.
+        usable.iter_mut().zip(&counts).for_each(|(usable, counts)| *usable &= counts.broken == 0);
+        counts = count(&group(rollouts, &usable, settings))?;
+    }
+    let [.., weight] = settings.weights(progress);
+    let one = |(rollout, (counts, usable)): (&Rollout<'_, usize>, (&Overlap, bool))| {
+        let mut scored = usable.then(|| judge(rollout, counts, cells, settings))?;
         if weight > 0.0 && settings.judged_as(rollout.branch, rollout.target) == Branch::High {
-            scored.parts[4] = weight * place(rollout)?;
+            scored.parts[4] = weight * place(rollout.target, scored.centre.as_ref())?;
         }
         Some(scored)
     };
-    rollouts.iter().zip(counts).map(one).collect()
+    Ok(rollouts.iter().zip(counts.iter().zip(usable)).map(one).collect())
+}
+
+/// Who votes and what each should have drawn; what is not usable has neither mask nor vote.
+fn group(rollouts: &[Rollout<'_, usize>], usable: &[bool], settings: &Settings) -> Group {
+    let everyone = settings.consensus_of == Consensus::Everyone;
+    let mut targets: Vec<&[f32]> = Vec::new();
+    let mut members = Vec::with_capacity(rollouts.len());
+    for (rollout, usable) in rollouts.iter().zip(usable) {
+        if !usable {
+            members.push(Member::default());
+            continue;
+        }
+        let votes = everyone || settings.judged_as(rollout.branch, rollout.target) == Branch::High;
+        // Rollouts of one question have one target, which is told once.
+        let target = (!rollout.target.is_empty()).then(|| {
+            targets.iter().position(|known| std::ptr::eq(*known, rollout.target)).unwrap_or_else(|| {
+                targets.push(rollout.target);
+                targets.len() - 1
+            })
+        });
+        members.push(Member { mask: rollout.mask, target, votes });
+    }
+    let drawn = |target: &&[f32]| {
+        let threshold = threshold(target);
+        target.iter().map(|share| *share > threshold).collect::<Vec<bool>>()
+    };
+    Group { members, targets: targets.iter().map(drawn).collect(), leave_one_out: !everyone }
 }
 
 /// How near the mask's centre of mass is to the target's, in 0..=1; 0 where nothing is drawn.
-fn place(rollout: &Rollout<'_>) -> Option<f32> {
-    let truth = position::centre_of_mass(rollout.target, threshold(rollout.target))?;
-    let drawn = rollout.mask.and_then(|mask| position::centre_of_mass(mask, 0.5));
-    let reward = position::positional(drawn.as_ref(), &truth, Extent::SQUARE, Reach::Diagonal);
+fn place(target: &[f32], drawn: Option<&Edges>) -> Option<f32> {
+    let truth = position::centre_of_mass(target, threshold(target))?;
+    let reward = position::positional(drawn, &truth, Extent::SQUARE, Reach::Diagonal);
     reward.ok().map(|reward| reward as f32)
-}
-
-/// Cells of one rollout's mask, of its target, of its consensus, and what they share.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Counts {
-    cells: f32,
-    drawn: f32,
-    target: f32,
-    on_target: f32,
-    consensus: f32,
-    on_consensus: f32,
-}
-
-/// One pass over the cells for all rollouts.
-fn count(rollouts: &[Rollout<'_>], settings: &Settings) -> Vec<Option<Counts>> {
-    // The target's grid decides; where nothing should be drawn, that of the masks.
-    let of_targets = rollouts.iter().map(|r| r.target.len()).max().filter(|cells| *cells > 0);
-    let of_masks = || rollouts.iter().filter_map(|r| r.mask).map(<[f32]>::len).max().unwrap_or(0);
-    let cells = of_targets.unwrap_or_else(of_masks);
-    let usable: Vec<bool> = rollouts.iter().map(|r| scorable(r, cells)).collect();
-    let everyone = settings.consensus_of == Consensus::Everyone;
-    let votes: Vec<bool> = rollouts
-        .iter()
-        .zip(&usable)
-        .map(|(r, usable)| *usable && (everyone || settings.judged_as(r.branch, r.target) == Branch::High))
-        .collect();
-    let voters = votes.iter().filter(|v| **v).count() as f32;
-    let thresholds: Vec<f32> = rollouts.iter().map(|r| threshold(r.target)).collect();
-    let mut counts = vec![Counts { cells: cells as f32, ..Counts::default() }; rollouts.len()];
-    for cell in 0..cells {
-        let sum: f32 = rollouts.iter().zip(&votes).filter(|(_, v)| **v).map(|(r, _)| probability(r, cell)).sum();
-        for (i, (rollout, counts)) in rollouts.iter().zip(&mut counts).enumerate() {
-            let p = probability(rollout, cell);
-            let (others, of) = if everyone || !votes[i] { (sum, voters) } else { (sum - p, voters - 1.0) };
-            let agreed = of > 0.0 && others / of > 0.5;
-            let drawn = p > 0.5;
-            let wanted = rollout.target.get(cell).is_some_and(|t| *t > thresholds[i]);
-            counts.drawn += f32::from(drawn);
-            counts.target += f32::from(wanted);
-            counts.on_target += f32::from(drawn && wanted);
-            counts.consensus += f32::from(agreed);
-            counts.on_consensus += f32::from(drawn && agreed);
-        }
-    }
-    counts.into_iter().zip(usable).map(|(counts, usable)| usable.then_some(counts)).collect()
-}
-
-fn probability(rollout: &Rollout<'_>, cell: usize) -> f32 {
-    rollout.mask.and_then(|mask| mask.get(cell)).copied().unwrap_or(0.0)
-}
-
-fn scorable(rollout: &Rollout<'_>, cells: usize) -> bool {
-    let finite = |values: &[f32]| values.len() == cells && values.iter().all(|v| v.is_finite());
-    rollout.mask.is_none_or(finite) && (rollout.target.is_empty() || finite(rollout.target))
 }
 
 /// A target too thin to cover half of any cell counts where it covers most.
@@ -225,13 +265,15 @@ fn threshold(target: &[f32]) -> f32 {
     if most > 0.5 { 0.5 } else { most * 0.75 }
 }
 
-fn judge(rollout: &Rollout<'_>, counts: &Counts, settings: &Settings) -> Scored {
-    let area = counts.drawn / counts.cells.max(1.0);
-    let iou = overlap(counts.on_target, counts.drawn + counts.target - counts.on_target, settings);
+fn judge(rollout: &Rollout<'_, usize>, counts: &Overlap, cells: usize, settings: &Settings) -> Scored {
+    let [drawn, target, on_target] = [counts.drawn, counts.target, counts.on_target].map(|cells| cells as f32);
+    let [consensus, on_consensus] = [counts.consensus, counts.on_consensus].map(|cells| cells as f32);
+    let area = drawn / cells.max(1) as f32;
+    let iou = intersection_over_union(on_target, drawn + target - on_target, settings);
     let parts = match settings.judged_as(rollout.branch, rollout.target) {
         Branch::High => {
-            let union = counts.drawn + counts.consensus - counts.on_consensus;
-            [iou, settings.consensus * overlap(counts.on_consensus, union, settings), 0.0, 0.0, 0.0]
+            let agreement = intersection_over_union(on_consensus, drawn + consensus - on_consensus, settings);
+            [iou, settings.consensus * agreement, 0.0, 0.0, 0.0]
         }
         Branch::Low | Branch::Absent => {
             let silent = area <= settings.tolerated_area;
@@ -241,12 +283,13 @@ fn judge(rollout: &Rollout<'_>, counts: &Counts, settings: &Settings) -> Scored 
             [0.0, 0.0, refusal, reason, 0.0]
         }
     };
-    Scored { parts, iou, area }
+    let centre = position::centre([counts.columns, counts.rows], counts.drawn, cells);
+    Scored { parts, iou, area, centre }
 }
 
 /// IoU; of nothing with nothing it is 1 with the authors' smoothing, and 0 in ours, where silence about a target that is
 /// there earns nothing.
-fn overlap(both: f32, either: f32, settings: &Settings) -> f32 {
+fn intersection_over_union(both: f32, either: f32, settings: &Settings) -> f32 {
     match settings.consensus_of {
         Consensus::Everyone => (both + SMOOTHING) / (either + SMOOTHING),
         Consensus::LeaveOneOut => both / either.max(1.0),

@@ -4,6 +4,8 @@
 
 use super::*;
 use crate::grpo::advantage::{self, advantages};
+use crate::losses::sigmoid;
+use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
 const SIDE: usize = 32;
@@ -36,7 +38,7 @@ fn totals(rollouts: &[Rollout<'_>], settings: &Settings) -> Vec<f32> {
 fn of(rollouts: &[Rollout<'_>], settings: &Settings, options: &advantage::Options) -> Vec<Option<f32>> {
     let parts: Vec<_> = score(rollouts, settings, 0.0).into_iter().map(|s| s.map(|s| s.parts)).collect();
     let branches: Vec<Branch> = rollouts.iter().map(|r| settings.judged_as(r.branch, r.target)).collect();
-    advantages(&parts, &branches, options)
+    advantages(&parts, &settings.weights(0.0), &branches, options)
 }
 
 #[test]
@@ -93,10 +95,11 @@ fn published_normalisation_amplifies_noise() {
     let group = [high(&a, &target), high(&b, &target)];
     let parts: Vec<_> = group.iter().map(|r| score(&[*r], &Settings::default(), 0.0)[0].map(|s| s.parts)).collect();
     let branches = [Branch::High; 2];
-    let published = advantages(&parts, &branches, &advantage::Options::published());
+    let weights = Settings::default().weights(0.0);
+    let published = advantages(&parts, &weights, &branches, &advantage::Options::published());
     assert!(published.iter().all(|a| a.unwrap().abs() > 0.6), "{published:?}");
     let options = advantage::Options { least_deviation: 0.01, ..advantage::Options::default() };
-    assert_eq!(advantages(&parts, &branches, &options), [None, None]);
+    assert_eq!(advantages(&parts, &weights, &branches, &options), [None, None]);
 }
 
 #[test]
@@ -126,6 +129,21 @@ fn a_near_miss_is_worth_more_than_a_far_one_until_training_ends() {
     assert_eq!(position(Some(&near), 1.0), 0.0);
 }
 
+/// What would break: parts normalised for themselves would count by other weights than they were rewarded with.
+#[test]
+fn the_whole_of_each_part_is_its_weight() {
+    let (mask, target, all) = (square(12), truth(12), square(28));
+    let settings = Settings { position: 0.4, position_end: 0.2, hallucination: 0.8, ..Settings::default() };
+    assert_eq!(settings.weights(0.0), [1.0, 0.5, 1.0, 0.25, 0.4]);
+    assert_eq!(Settings::published().weights(0.0), [1.0, 2.0, 2.0, 0.0, 0.0]);
+    for progress in [0.0, 1.0] {
+        let group = [high(&mask, &target), high(&mask, &target), low(None), low(Some(&all))];
+        let scored = score(&group, &settings, progress);
+        let most = |k: usize| scored.iter().map(|s| s.unwrap().parts[k].abs()).fold(0.0, f32::max);
+        assert_eq!([0, 1, 2, 3, 4].map(most), settings.weights(progress), "after {progress}");
+    }
+}
+
 #[test]
 fn the_wrong_reason_is_still_silence() {
     let right = low(None);
@@ -145,6 +163,39 @@ fn an_unscorable_rollout_is_left_out_and_does_not_vote() {
     assert_eq!(scored[3], None);
     assert_eq!(scored[..2], score(&with[..2], &Settings::default(), 0.0)[..]);
     assert!(score(&[], &Settings::default(), 0.0).is_empty());
+}
+
+/// What would break: where masks are counted would decide what they are worth.
+#[test]
+fn masks_that_stay_where_they_were_drawn_score_the_same() {
+    use Branch::{High, Low};
+    let row = |seed: usize| {
+        let z = |i: usize| ((i * 7919 + seed * 573) % 2003) as f32 / 250.0 - 4.0;
+        (0..SIDE * SIDE).map(z).collect::<Vec<f32>>()
+    };
+    let mut logits = [1, 2, 3, 4, 5].map(row);
+    logits[2][5] = f32::NAN;
+    let drawn = Drawn::new(&[Tensor::from_vec(logits.concat(), (5, SIDE * SIDE), &Device::Cpu).unwrap()]).unwrap();
+    let masks = logits.map(|row| row.into_iter().map(sigmoid).collect::<Vec<f32>>());
+    let target = truth(12);
+    let numbers = [(High, Some(0)), (High, Some(4)), (High, Some(1)), (High, Some(2)), (High, None), (Low, Some(3))];
+    let there = numbers.map(|(branch, mask)| {
+        let target: &[f32] = if branch == High { &target } else { &[] };
+        Rollout { branch, answer: 0, right: 0, mask, target }
+    });
+    let here = there.map(|rollout| rollout.with(rollout.mask.map(|number: usize| masks[number].as_slice())));
+    for settings in [
+        Settings::default(),
+        Settings::published(),
+        Settings { position: 0.5, position_end: 0.5, ..Settings::default() },
+    ] {
+        let scored = score_drawn(&drawn, &there, &settings, 0.0).unwrap();
+        assert_eq!(scored, score(&here, &settings, 0.0));
+        assert!(scored[3].is_none() && scored.iter().flatten().count() == 5, "{scored:?}");
+        let (first, silent) = (scored[0].unwrap(), scored[4].unwrap());
+        assert!(first.parts[0] > 0.0 && first.parts[1] > 0.0 && first.centre.is_some(), "{first:?}");
+        assert!(silent.centre.is_none() && silent.iou < 1e-6, "{silent:?}");
+    }
 }
 
 fn any_mask() -> impl Strategy<Value = Option<Vec<f32>>> {

@@ -20,9 +20,10 @@ use super::measured::Values;
 use super::pass::{Setup, host};
 use super::recipe::Weights;
 use super::teach::{Scene, Sought, found};
-use super::{Result, distil};
+use super::{Result, aim, distil};
 use crate::losses::token::{Learnt, cross_entropy, shares, softened};
 use crate::losses::{attach, relative};
+use crate::reasoning::Bins;
 use crate::tasks::TextGrammar;
 
 /// The rules of what is written behind a prompt: how far it has come, and what may come next.
@@ -68,6 +69,8 @@ pub struct Open<G = Grammar> {
     pub id: u32,
     /// What was allowed instead: the grammar right before it.
     pub grammar: G,
+    /// The box that it is a location of.
+    pub part_of: Option<Bins>,
     /// Row among what the model says.
     row: usize,
 }
@@ -87,6 +90,13 @@ impl<G> Open<G> {
 /// Whether a grammar leaves more than one token open.
 pub fn leaves_open(grammar: &impl Rules, vocabulary: usize) -> bool {
     (0..vocabulary as u32).filter(|id| grammar.allows(*id)).nth(1).is_some()
+}
+
+/// The box that the token at `at` is a location of: the four locations in a row that it is among.
+fn box_around(ids: &[u32], at: usize) -> Option<Bins> {
+    let bin = |at: usize| ids.get(at)?.checked_sub(FIRST_LOCATION).filter(|bin| *bin < LOCATIONS);
+    let first = (0..=at).rev().take_while(|&at| bin(at).is_some()).last()?;
+    Some([bin(first)?, bin(first + 1)?, bin(first + 2)?, bin(first + 3)?])
 }
 
 /// What answers about a picture are written behind.
@@ -135,7 +145,7 @@ impl<G: Rules> Laid<G> {
                 let row = index.len();
                 let free = leaves_open(&grammar, config.vocabulary);
                 if free {
-                    open.push(Open { chain: number, id, grammar, row });
+                    open.push(Open { chain: number, id, grammar, part_of: box_around(&chain.ids, at), row });
                 }
                 if id == seg {
                     segs.push(row as u32);
@@ -185,24 +195,25 @@ pub(super) struct Beside<'a> {
 }
 
 /// Chains as they were laid out, and what the model says of them.
-struct Read {
+struct Read<'a> {
     laid: Laid,
     said: Said<Tensor>,
+    before: Before<'a>,
 }
 
-impl Read {
+impl<'a> Read<'a> {
     fn of(
         ops: &mut Candle<'_>,
         setup: &Setup<'_>,
         chains: &[Chain],
-        scene: &Scene<'_>,
-        things: Option<&Tensor>,
+        scene: &Scene<'a>,
+        things: Option<&'a Tensor>,
     ) -> Result<Self> {
         let [seg, ..] = setup.answers;
         let before = Before { tokens: &scene.seen.tokens, things };
         let laid = Laid::of(chains, setup.config, &before, seg, setup.pad)?;
         let said = laid.say(ops, setup.config, &before)?;
-        Ok(Self { laid, said })
+        Ok(Self { laid, said, before })
     }
 }
 
@@ -251,11 +262,14 @@ fn learnt(
     setup: &Setup<'_>,
     (chains, masks): (&[Chain], usize),
     scene: &Scene<'_>,
-    Read { laid, said }: &Read,
+    Read { laid, said, before }: &Read<'_>,
     values: &mut Values,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let weights = vec![setup.weights.chain / laid.open.len().max(1) as f32; chains.len()];
-    let (tokens, told) = tokens(setup, laid, &weights, said)?;
+    let (mut tokens, told) = tokens(setup, laid, &weights, said)?;
+    if let Some(aims) = aim::aims(setup, laid, said, before, values)? {
+        tokens = (tokens + aims)?;
+    }
     for told in told {
         values.chains.loss += told.loss;
         values.chains.right += told.share();

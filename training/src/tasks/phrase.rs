@@ -59,7 +59,7 @@ pub(super) fn requests(kind: TaskKind, phrasing: Phrasing) -> &'static [&'static
     }
 }
 
-/// One of them.
-pub(super) fn request(kind: TaskKind, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Option<&'static str> {
+/// The words of a request, one of the ways to ask; `None` for tasks that are not taught.
+pub fn request(kind: TaskKind, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Option<&'static str> {
     requests(kind, phrasing).choose(rng).copied()
 }

@@ -19,16 +19,17 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::advantage::advantages;
+use super::advantage::{self, advantages};
 use super::episode::{Episode, Posed};
-use super::objective::{Action, Turn};
+use super::objective::Turn;
 use super::recipe::Recipe;
 use super::rollout::Actor;
+use super::tokens::{Line, choices};
 use crate::reasoning::{Reasoner, chain, pieces, reasoned_ids};
 use crate::rewards::boxes::{self, Edges};
 use crate::rewards::position::{self, Coherence, Extent, Reach, Weights};
+use crate::rewards::views::Branch;
 use crate::sample::Target;
-use crate::sft::chain::leaves_open;
 use crate::sft::example::{Chain, class, ids};
 use crate::sft::{Result, propose};
 
@@ -86,11 +87,15 @@ pub struct Written {
 }
 
 impl Written {
+    /// What it teaches by, where it teaches anything.
+    fn line(&self) -> Option<Line<'_, Grammar>> {
+        let Self { chain, logs, overlong, advantage, .. } = self;
+        Some(Line { chain, logs, advantage: (*advantage)?, overlong: *overlong })
+    }
+
     /// As the surrogate counts it, under the policy that wrote it.
     pub(super) fn turn(&self) -> Option<Turn> {
-        let action = |log: &f32| Action { new: *log, old: *log, reference: *log };
-        let actions = self.logs.iter().map(action).collect();
-        Some(Turn { actions, advantage: self.advantage?, overlong: self.overlong })
+        Some(self.line()?.turn())
     }
 }
 
@@ -135,7 +140,7 @@ pub fn play(
             (rollout.sight, rollout.group) = (sight, group);
             rollout.scored = judge(tokenizer, settings, posed, rollout, progress)?;
         }
-        compare(recipe, posed, &mut rollouts)?;
+        compare(recipe, posed.branch(), progress, &mut rollouts);
         written.extend(rollouts);
     }
     Ok(written)
@@ -171,30 +176,14 @@ fn sample(
     let asked = Prompt { tokens: &seen.tokens, things: things.as_ref(), ids: &prompt };
     let drawn = generate(actor.params, actor.config, &asked, &mut grammars, sampling, rng)?;
     let write = |rollout: kestrel_models::kestrel::generate::Rollout| {
-        let (logs, overlong) = choices(&rollout.ids, &rollout.log_probabilities, grammar, actor);
+        let (vocabulary, end) = (actor.config.vocabulary, actor.special.think_end);
+        let (logs, overlong) = choices(&rollout.ids, &rollout.log_probabilities, grammar, vocabulary, end);
         let ids = [&prompt[..], &rollout.ids].concat();
         let chain = Chain { ids, prompt: prompt.len(), grammar, shown: Vec::new() };
         let (scored, advantage, weight) = (None, None, 1.0);
         Written { sight: 0, group: 0, chain, logs, overlong, scored, advantage, weight }
     };
     Ok(drawn.into_iter().map(write).collect())
-}
-
-/// Log-probabilities of the open tokens, and whether the thought's end was forced.
-fn choices(ids: &[u32], logs: &[f32], mut grammar: Grammar, actor: &Actor<'_>) -> (Vec<f32>, bool) {
-    let (mut chosen, mut cut) = (Vec::with_capacity(ids.len()), false);
-    for (&id, &log) in ids.iter().zip(logs) {
-        let open = leaves_open(&grammar, actor.config.vocabulary);
-        if open {
-            chosen.push(log);
-        }
-        cut |= id == actor.special.think_end && !open;
-        // What was sampled under this grammar is not refused by it.
-        if grammar.push(id).is_err() {
-            break;
-        }
-    }
-    (chosen, cut)
 }
 
 /// What one rollout is worth; `None` where that cannot be told.
@@ -229,11 +218,9 @@ fn judge(
 }
 
 /// Advantages within one question's rollouts, scaled by the coherence of their places.
-fn compare(recipe: &Recipe, posed: &Posed, rollouts: &mut [Written]) -> Result<()> {
-    let parts: Vec<_> =
-        rollouts.iter().map(|r| r.scored.map(|scored| [scored.reward as f32, 0.0, 0.0, 0.0, 0.0])).collect();
-    let branches = vec![posed.branch(); rollouts.len()];
-    let advantages = advantages(&parts, &branches, &recipe.advantage);
+fn compare(recipe: &Recipe, branch: Branch, progress: f64, rollouts: &mut [Written]) {
+    let scored: Vec<Option<Scored>> = rollouts.iter().map(|rollout| rollout.scored).collect();
+    let advantages = unscaled(&scored, branch, recipe.reasoning.reward.at(progress), &recipe.advantage);
     let group: Vec<position::Rollout> = rollouts
         .iter()
         .zip(&advantages)
@@ -250,7 +237,21 @@ fn compare(recipe: &Recipe, posed: &Posed, rollouts: &mut [Written]) -> Result<(
         rollout.weight = weight as f32;
         rollout.advantage = advantage.map(|advantage| advantage * rollout.weight);
     }
-    Ok(())
+}
+
+/// Advantages of one question's rollouts by their form, IoU and position, each with its weight.
+fn unscaled(
+    scored: &[Option<Scored>],
+    branch: Branch,
+    weights: [f64; 3],
+    options: &advantage::Options,
+) -> Vec<Option<f32>> {
+    let [of_format, of_iou, of_position] = weights;
+    let weighted = |Scored { format, iou, position, .. }: Scored| {
+        [of_format * format, of_iou * iou, of_position * position].map(|part| part as f32)
+    };
+    let parts: Vec<Option<[f32; 3]>> = scored.iter().map(|scored| scored.map(weighted)).collect();
+    advantages(&parts, &weights.map(|weight| weight as f32), &vec![branch; scored.len()], options)
 }
 
 /// The box around a mask of shares of `side²` cells, in fractions of the view: an edge lies within the outermost cell by
@@ -290,5 +291,23 @@ mod tests {
         cells.fill(0.0);
         cells[63] = 0.1;
         assert_eq!(bounds(&cells).unwrap().map(|v| v * 8.0), [7.0, 7.0, 8.0, 8.0]);
+    }
+
+    /// What would break: parts packed into one are never normalised for themselves, whatever the recipe asks.
+    #[test]
+    fn form_counts_by_its_weight_where_parts_are_normalised_for_themselves() {
+        let of = |format: f64, iou: f64| Some(Scored { format, iou, ..Scored::default() });
+        let weights = Weights::default().at(0.0);
+        let apart = advantage::Options { per_reward: true, ..advantage::Options::default() };
+        let near = |got: Option<f32>, wanted: f32| (got.unwrap() - wanted).abs() < 1e-3;
+        // Places alike, forms not: ±0.707 of two rollouts, times the form's weight of a half.
+        let form = [of(1.0, 0.8), of(0.0, 0.8), None];
+        let got = unscaled(&form, Branch::High, weights, &apart);
+        assert!(near(got[0], 0.3536) && near(got[1], -0.3536) && got[2].is_none(), "{got:?}");
+        assert!(near(unscaled(&form, Branch::High, weights, &advantage::Options::default())[0], 0.7071));
+        // The better form, and a place that is worse by little: the place weighs twice as much.
+        let both = [of(1.0, 0.7), of(0.0, 0.8)];
+        assert!(near(unscaled(&both, Branch::High, weights, &apart)[0], -0.3536));
+        assert!(near(unscaled(&both, Branch::High, weights, &advantage::Options::default())[0], 0.7071));
     }
 }

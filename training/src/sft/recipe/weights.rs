@@ -46,6 +46,10 @@ pub struct Weights {
     /// only the location itself is right.
     #[serde(skip_serializing_if = "nothing")]
     pub location_spread: f32,
+    /// What it weighs, beside a chain's tokens, that a location is written by looking at the thing whose box it is part of;
+    /// for models that are told of things.
+    #[serde(skip_serializing_if = "nothing")]
+    pub aim: f32,
     /// How much the `[SEG]` state of a reasoned answer that shows one thing must be that of the fast answer.
     #[serde(skip_serializing_if = "nothing")]
     pub agreement: f32,
@@ -81,6 +85,7 @@ impl Default for Weights {
             chain: 0.0,
             location: 1.0,
             location_spread: 0.0,
+            aim: 0.0,
             agreement: 0.0,
         }
     }
