@@ -135,7 +135,7 @@ async fn start(arguments: &Arguments) -> anyhow::Result<(Node, DroneId, Session)
 }
 
 fn query(id: &str, text: &str, frames: u32) -> Query {
-    Query { id: id.to_owned(), text: text.to_owned(), hint: None, frames, explain: false }
+    Query { frames, ..Query::new(id, text) }
 }
 
 type Replies = zenoh::handlers::FifoChannelHandler<zenoh::query::Reply>;

@@ -286,6 +286,7 @@ mod tests {
             capture_unix_nanos: 1_000_000_000,
             capture_doubt: None,
             latency_micros: 30_000,
+            frame_age_micros: None,
             model: "m".into(),
             engine: "tract".into(),
             outcome: Outcome::Refused(Refusal { verdict, evidence: Vec::new(), advice: String::new() }),

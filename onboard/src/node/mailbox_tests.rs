@@ -5,7 +5,7 @@ use super::*;
 type Meeting = Mailbox<&'static str, &'static str>;
 
 fn query(id: &str, frames: u32) -> Query {
-    Query { id: id.into(), text: "the car".into(), hint: None, frames, explain: false }
+    Query { frames, ..Query::new(id, "the car") }
 }
 
 fn limits() -> Limits {

@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn ask(recorder: &mut Recorder) {
-        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
+        let query = Query::new("q", "the car");
         let masks = Outcome::Segmented { masks: Vec::new() };
         let told =
             Told { latency: Duration::from_millis(3), late: false, untold: false, pose: Err(Unplaced::PoseUnknown) };

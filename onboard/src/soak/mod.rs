@@ -256,7 +256,8 @@ fn config(options: &SoakOptions, endpoint: &str, sabotage: &Arc<Sabotage>) -> Re
         engine: options.engine.clone(),
         segmenter,
         link: LinkOptions { listen: vec![endpoint.to_owned()], ..LinkOptions::default() },
-        limits: Limits { deadline, frame_timeout: deadline * 2, ..config.node.limits },
+        // The query that the books are about stands for as long as the soak.
+        limits: Limits { deadline, frame_timeout: deadline * 2, standing: Duration::MAX, ..config.node.limits },
         upkeep,
         ..config.node
     };
