@@ -205,3 +205,7 @@ impl<A> Active<A> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "active_tests.rs"]
+mod tests;
