@@ -85,7 +85,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("kestrel");
         let metrics = &mut registry;
         let outcomes = "Outcomes by kind, refusals by reason";
-        let latency = "Seconds from admission of the frame to the outcome";
+        let latency = "Seconds from when frame and query were there to the outcome";
         let age = "Seconds from capture of the frame to the outcome, by the camera's and the drone's wall clocks";
         Self {
             outcomes: add(metrics, "outcomes", outcomes, Family::default()),

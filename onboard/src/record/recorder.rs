@@ -68,7 +68,7 @@ pub(super) struct Waiting {
 
 /// What became of an answer besides what it says.
 pub(crate) struct Told {
-    /// From admission of the frame to the outcome.
+    /// From when both frame and query were there to the outcome.
     pub(crate) latency: Duration,
     /// Whether that was too late, so that the asker got a refusal in its place.
     pub(crate) late: bool,
