@@ -229,8 +229,7 @@ fn judge(
         };
         let mut look = segmenter.look_still(&sample.picture.image)?;
         for ask in &sample.asks {
-            let query =
-                Query { id: "eval".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1, explain: false };
+            let query = Query { hint: ask.hint, ..Query::new("eval", &ask.text) };
             let mut answer = look.ask(&query).with_context(|| format!("asking “{}”", ask.text))?;
             if arguments.salient {
                 crate::salient::replace(&mut answer, &sample.picture.image)?;

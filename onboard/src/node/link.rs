@@ -213,6 +213,7 @@ mod tests {
             capture_unix_nanos: 0,
             capture_doubt: None,
             latency_micros: 0,
+            frame_age_micros: None,
             model: "m@1".into(),
             engine: "tract".into(),
             outcome: Outcome::Segmented { masks: vec![segment] },

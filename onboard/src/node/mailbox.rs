@@ -11,10 +11,13 @@ use image::RgbImage;
 use kestrel_link::{CaptureDoubt, Query};
 use kestrel_perception::Pose;
 
+use super::active::{Active, AtWork};
 use super::rhythm::Rhythm;
 use crate::camera::Captured;
 use crate::camera::stamps::Judgement;
 use crate::pipeline::Prepared;
+
+pub(super) use super::active::{Job, Overdue};
 
 /// Buffers of prepared frames that are kept: one is being filled, one is ready, one is being handed over.
 const SPARE: usize = 3;
@@ -43,12 +46,14 @@ pub struct Frame {
 pub struct Limits {
     /// Queries answered at the same time.
     pub active_queries: usize,
-    /// An outcome that takes longer is refused as too late.
+    /// An outcome that takes longer is refused as too late; a query may want its own sooner, and not later.
     pub deadline: Duration,
     /// A query that arrives between two frames is answered from the last one when that is not older.
     pub reuse_frame: Duration,
     /// A query that sees no frame for this long is refused as too late.
     pub frame_timeout: Duration,
+    /// A query that stands and names no time to live ends after this.
+    pub standing: Duration,
 }
 
 impl Default for Limits {
@@ -58,21 +63,9 @@ impl Default for Limits {
             deadline: Duration::from_secs(10),
             reuse_frame: Duration::from_secs(1),
             frame_timeout: Duration::from_secs(5),
+            standing: Duration::from_secs(600),
         }
     }
-}
-
-/// One query to be answered about one frame.
-pub(super) struct Job<A> {
-    pub(super) query: Query,
-    /// Who waits for the first answer.
-    pub(super) asker: Option<A>,
-    /// From when on both frame and query were there.
-    pub(super) start: Instant,
-    /// Whether it is the first about this query.
-    pub(super) begins: bool,
-    /// Whether it is the last about this query.
-    pub(super) ends: bool,
 }
 
 /// What the perception thread shall do next.
@@ -87,33 +80,6 @@ pub(super) enum Wake<M> {
     Mended(M),
     /// End.
     Stop,
-}
-
-struct Active<A> {
-    query: Query,
-    asker: Option<A>,
-    arrived: Instant,
-    /// Since when it has had no outcome.
-    waiting_since: Instant,
-    /// Whether it is being answered; whoever does that is watched by others.
-    in_hand: bool,
-    /// The last frame it was answered about.
-    answered: Option<u64>,
-    /// Frames still to answer; `None` until replaced.
-    left: Option<u32>,
-}
-
-impl<A> Active<A> {
-    /// What is left of it when it is answered no more.
-    fn ended(self) -> Job<A> {
-        Job {
-            begins: self.answered.is_none(),
-            ends: true,
-            query: self.query,
-            asker: self.asker,
-            start: self.waiting_since,
-        }
-    }
 }
 
 /// A frame that is to be prepared.
@@ -266,26 +232,23 @@ impl<A, M> Mailbox<A, M> {
         }
     }
 
-    /// Takes in a query; one with the id of an active one replaces it, and what is left of that is given: nobody answers it any
-    /// more. Gives the asker back when there are too many.
+    /// Takes in a query; one with the id of an active one renews it or replaces it, and what is left of that is given: nobody
+    /// answers it any more. Gives the asker back when there are too many.
     pub(super) fn ask(&self, query: Query, asker: A) -> Result<Option<Job<A>>, A> {
         let mut state = self.lock();
-        let replaced = state.queries.iter().position(|active| active.query.id == query.id);
-        let replaced = replaced.map(|index| state.queries.remove(index).ended());
+        let now = Instant::now();
+        let before = state.queries.iter().position(|active| active.id() == query.id);
+        if let Some(index) = before
+            && state.queries[index].goes_on_as(&query)
+        {
+            let left = state.queries[index].renewed(Active::new(query, asker, &self.limits, now));
+            return Ok(Some(left));
+        }
+        let replaced = before.map(|index| state.queries.remove(index).ended());
         if state.stopped || state.queries.len() >= self.limits.active_queries {
             return Err(asker);
         }
-        let now = Instant::now();
-        let left = (query.frames > 0).then_some(query.frames);
-        state.queries.push(Active {
-            query,
-            asker: Some(asker),
-            arrived: now,
-            waiting_since: now,
-            in_hand: false,
-            answered: None,
-            left,
-        });
+        state.queries.push(Active::new(query, asker, &self.limits, now));
         self.changed.notify_all();
         Ok(replaced)
     }
@@ -313,7 +276,8 @@ impl<A, M> Mailbox<A, M> {
                 state.rhythm.busy(Instant::now());
                 return Wake::Frame(frame, prepared);
             }
-            let is_due = |frame: &Frame| state.queries.iter().any(|active| self.due(active, frame));
+            let now = Instant::now();
+            let is_due = |frame: &Frame| state.queries.iter().any(|active| active.is_due(frame, &self.limits, now));
             let fit = at_hand.filter(|frame| state.unfit != Some(frame.number));
             if !state.preparing && state.incoming.is_none() && fit.is_some_and(is_due) {
                 state.rhythm.busy(Instant::now());
@@ -327,18 +291,10 @@ impl<A, M> Mailbox<A, M> {
     /// [told](Self::told).
     pub(super) fn take(&self, frame: &Frame) -> Option<Job<A>> {
         let mut state = self.lock();
-        let index = state.queries.iter().position(|active| self.due(active, frame))?;
-        let active = &mut state.queries[index];
-        let begins = active.answered.is_none();
-        active.answered = Some(frame.number);
-        active.in_hand = true;
-        if let Some(left) = &mut active.left {
-            *left -= 1;
-        }
-        let ends = active.left == Some(0);
-        let start = frame.admitted.max(active.arrived);
-        let job = Job { query: active.query.clone(), asker: active.asker.take(), start, begins, ends };
-        if ends {
+        let now = Instant::now();
+        let index = state.queries.iter().position(|active| active.is_due(frame, &self.limits, now))?;
+        let job = state.queries[index].take(frame);
+        if job.ends {
             state.queries.remove(index);
         }
         Some(job)
@@ -347,34 +303,24 @@ impl<A, M> Mailbox<A, M> {
     /// The query that was taken has its outcome: from now on it waits for the next frame.
     pub(super) fn told(&self, query_id: &str) {
         let mut state = self.lock();
-        if let Some(active) = state.queries.iter_mut().find(|active| active.query.id == query_id) {
-            (active.in_hand, active.waiting_since) = (false, Instant::now());
+        if let Some(active) = state.queries.iter_mut().find(|active| active.id() == query_id) {
+            active.told(Instant::now());
         }
     }
 
-    fn due(&self, active: &Active<A>, frame: &Frame) -> bool {
-        let fresh = active.arrived <= frame.admitted
-            || active.arrived.saturating_duration_since(frame.admitted) < self.limits.reuse_frame;
-        active.answered != Some(frame.number) && fresh
-    }
-
-    /// Queries that have waited for `patience` or longer: single ones are taken out, standing ones begin to wait anew.
-    pub(super) fn expire(&self, patience: Duration) -> Vec<Job<A>> {
+    /// Queries that are to be refused `now`, and why; those that end with it are taken out, others begin to wait anew.
+    /// `looked_at` are number and admission of the frame that the engine is at work on.
+    pub(super) fn expire(&self, now: Instant, looked_at: Option<(u64, Instant)>) -> Vec<(Job<A>, Overdue)> {
         let mut state = self.lock();
-        let now = Instant::now();
+        let newer = state.preparing || state.incoming.is_some() || state.ready.is_some();
+        let at_work = looked_at.map(|(frame, admitted)| AtWork { frame, admitted, newer });
         let mut late = Vec::new();
         for active in &mut state.queries {
-            if !active.in_hand && now.saturating_duration_since(active.waiting_since) >= patience {
-                let (asker, start) = (active.asker.take(), active.waiting_since);
-                active.waiting_since = now;
-                if active.left.is_some() {
-                    active.left = Some(0);
-                }
-                let (begins, ends) = (active.answered.is_none(), active.left.is_some());
-                late.push(Job { query: active.query.clone(), asker, start, begins, ends });
+            if let Some(why) = active.overdue(now, at_work, &self.limits) {
+                late.push((active.refused(now, why), why));
             }
         }
-        state.queries.retain(|active| active.left != Some(0));
+        state.queries.retain(|active| !active.is_over());
         late
     }
 

@@ -4,6 +4,7 @@
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
 //! While the engine looks at one frame, the next is prepared and the outcomes of the last are sent.
 
+mod active;
 mod error;
 mod explaining;
 mod feeding;
@@ -46,7 +47,7 @@ pub use upkeep::{Fault, UpkeepOptions, Vitals};
 use explaining::Explaining;
 use flying::Flying;
 use link::Publisher;
-use mailbox::Mailbox;
+use mailbox::{Mailbox, Overdue};
 use poses::PoseKeeper;
 use push::Slots;
 use stages::Stages;
@@ -55,6 +56,7 @@ use upkeep::{Threads, Upkeep};
 /// Requests that may wait for this node before zenoh holds the network back.
 const WAITING_REQUESTS: usize = 16;
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
+/// The tick of lateness: what is late, or whose life is over, is refused within this.
 const EXPIRY_EVERY: Duration = Duration::from_millis(100);
 /// An explainer whose engine hangs is left behind after this long.
 const EXPLAINER_STOPS_WITHIN: Duration = Duration::from_secs(2);
@@ -297,10 +299,11 @@ impl Node {
             // What expired a moment ago is told before the record ends and the network is left.
             let _expiring = inner.expiring.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((job, seen)) = inner.upkeep.running.abandon() {
-                worker::expire(&inner, &job, Some(seen));
+                let why = Overdue::Answer { frame: seen.number, start: job.start };
+                worker::expire(&inner, &job, why, Some(seen));
             }
             for job in &waiting {
-                worker::expire(&inner, job, None);
+                worker::expire(&inner, job, Overdue::Frame, None);
             }
             if let Some(recording) = &inner.recording {
                 recording.conclude(inner.totals());
@@ -355,10 +358,8 @@ async fn take_query(inner: &Arc<Inner>, asker: Asker) {
             Err(asker) if inner.stopping() => (asker, "the drone is shutting down; hint: ask another one".to_owned()),
             Err(asker) => {
                 let most = inner.mailbox.limits().active_queries;
-                (
-                    asker,
-                    format!("busy: {most} queries are active; hint: wait for their answers, or ask for fewer frames"),
-                )
+                let hint = "wait for their answers, ask for fewer frames, or withdraw one";
+                (asker, format!("busy: {most} queries are active; hint: {hint}"))
             }
         },
         Err(error) => (asker, format!("{error}; hint: {}", error.hint())),
@@ -396,7 +397,7 @@ async fn publish_health(inner: Arc<Inner>) {
     }
 }
 
-/// Refuses queries that no frame comes for, or whose answer does not come.
+/// Refuses queries that no frame comes for, whose answer does not come, or whose life is over.
 async fn expire_queries(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(EXPIRY_EVERY);
     loop {
@@ -409,8 +410,8 @@ async fn expire_queries(inner: Arc<Inner>) {
 fn expire(inner: &Inner) {
     let _expiring = inner.expiring.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
-    for (job, seen) in upkeep::late(inner, now) {
-        worker::expire(inner, &job, seen);
+    for (job, why, seen) in upkeep::late(inner, now) {
+        worker::expire(inner, &job, why, seen);
     }
     if let Some(part) = explaining::late(inner, now) {
         inner.publisher.explanation(&part);

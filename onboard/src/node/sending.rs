@@ -95,6 +95,7 @@ mod tests {
             capture_unix_nanos: 0,
             capture_doubt: None,
             latency_micros: 5,
+            frame_age_micros: None,
             model: "m@1".into(),
             engine: "ö".repeat(90),
             outcome: Outcome::Segmented { masks: Vec::new() },

@@ -55,7 +55,7 @@ pub struct Flight {
     pub engine: EngineChoice,
     /// Threads within one operation; 0 means one per processor core.
     pub threads: usize,
-    /// An outcome that took longer was refused as too late, in milliseconds.
+    /// An outcome that took longer was refused as too late, in milliseconds, unless its query was due earlier.
     pub deadline_millis: u64,
     /// The processor, see [`processor`].
     pub processor: String,
@@ -203,7 +203,7 @@ pub struct Answered {
     pub query_id: String,
     /// Whether the answer came after the deadline, so that the asker got a refusal in its place.
     pub late: bool,
-    /// From admission of the frame to the outcome, in microseconds on the drone's monotonic clock.
+    /// From when both frame and query were there to the outcome, in microseconds on the drone's monotonic clock.
     pub latency_micros: u64,
     /// Masks or a refusal, placed on the earth, before the deadline was looked at and before masks were made coarser for the
     /// link.

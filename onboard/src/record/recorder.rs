@@ -68,7 +68,7 @@ pub(super) struct Waiting {
 
 /// What became of an answer besides what it says.
 pub(crate) struct Told {
-    /// From admission of the frame to the outcome.
+    /// From when both frame and query were there to the outcome.
     pub(crate) latency: Duration,
     /// Whether that was too late, so that the asker got a refusal in its place.
     pub(crate) late: bool,
@@ -295,7 +295,7 @@ mod tests {
     }
 
     fn answer(recorder: &mut Recorder, untold: bool) {
-        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
+        let query = Query::new("q", "the car");
         let masks = Outcome::Segmented { masks: Vec::new() };
         let latency = Duration::from_millis(3);
         let told = Told { latency, late: untold, untold, pose: Err(Unplaced::PoseUnknown) };

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use kestrel_link::{Outcome, Query, Reply, Verdict, decode, encode};
 use kestrel_onboard::engine::{self, Engine, EngineError, Graph, Input, Opener, Tensor};
-use kestrel_onboard::health::watchdog::WatchdogLimits;
 use kestrel_onboard::node::{Limits, ModelSource, UpkeepOptions};
 use kestrel_onboard::pipeline::StandingOptions;
 use kestrel_onboard::record::Agreement;
@@ -129,14 +128,12 @@ async fn about(outcomes: &Subscriber<FifoChannelHandler<Sample>>, frame: u64) ->
 async fn what_is_lost_while_the_engine_is_silent_is_told_with_the_next_answer() {
     let (_folder, source) = folder();
     let faults = Arc::new(Faults::default());
-    let limits = Limits { deadline: PATIENCE, reuse_frame: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() };
+    // Long enough for a slow machine to answer well within it.
+    let deadline = Duration::from_secs(2);
+    let limits = Limits { deadline, reuse_frame: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() };
     let pair = Pair::with(source, limits, |config| {
         config.engine = faulty::options();
-        config.upkeep = UpkeepOptions {
-            opener: faulty::opener(&faults),
-            watchdog: WatchdogLimits { late: Duration::from_millis(300), hung: PATIENCE },
-            ..UpkeepOptions::of(PATIENCE)
-        };
+        config.upkeep = UpkeepOptions { opener: faulty::opener(&faults), ..UpkeepOptions::of(PATIENCE) };
         config.segmenter.standing =
             StandingOptions { verify_frames: 30, track: TrackOptions { keep_frames: 0, keep_millis: 60_000 } };
     })

@@ -134,6 +134,7 @@ fn weigh(
         capture_unix_nanos: nanos,
         capture_doubt: None,
         latency_micros: 0,
+        frame_age_micros: Some(0),
         model: "red@1".into(),
         engine: "tract".into(),
         outcome: answer.outcome,

@@ -20,7 +20,7 @@ const fn promise(id: &'static str, what: &'static str, open: &'static str) -> Pr
 
 const PROMISES: [Promise; 14] = [
     promise("P1", "One outcome per query and admitted frame; every dropped frame is counted", ""),
-    promise("P2", "Deadlines hold", "a deadline of each query is not in the contract: one holds for all"),
+    promise("P2", "Deadlines hold", ""),
     promise("P3", "No silent fallback", ""),
     promise("P4", "Degraded frames are refused, clean ones are not", "a bound with confidence"),
     promise("P5", "Memory is bounded", "a soak of hours on the hardware that flies"),

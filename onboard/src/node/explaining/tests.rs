@@ -7,7 +7,7 @@ use image::RgbImage;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn query(id: &str) -> Query {
-    Query { id: id.into(), text: "the car".into(), hint: None, frames: 1, explain: true }
+    Query { explain: true, ..Query::new(id, "the car") }
 }
 
 fn frame() -> Arc<Frame> {
