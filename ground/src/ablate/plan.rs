@@ -176,6 +176,16 @@ mod tests {
         assert_eq!(names.len(), cells.len());
     }
 
+    /// What would break: refusals of unseeable views that only drawn scenes test, or a set that no benchmark has.
+    #[test]
+    fn the_shipped_experiment_tests_on_degraded_photographs_too() {
+        let plan = plan(|text| text).unwrap();
+        let last = plan.test.last().unwrap();
+        assert_eq!((last.set.as_str(), last.seed, last.pictures), ("nwpu-degraded", 0, 60));
+        let known = |set: &Set| kestrel_training::benchmark::NAMES.contains(&set.set.as_str());
+        assert!(plan.tune.iter().chain(&plan.test).all(known));
+    }
+
     #[test]
     fn arms_and_single_runs_are_chosen_by_name() {
         let plan = plan(|text| text).unwrap();
