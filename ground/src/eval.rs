@@ -179,6 +179,12 @@ impl Subject {
     }
 
     fn own(arguments: &Arguments, format: Format, folder: &Path) -> Result<Self> {
+        if format == Format::Spoken {
+            bail!(
+                "a set in the format {format} asks for answers in words, and a bundle gives masks\n\
+                 hint: `ground score` scores answers in words"
+            );
+        }
         let set = Folder {
             annotations: arguments.annotations.clone(),
             split: arguments.split.clone(),

@@ -15,7 +15,7 @@ use std::path::Path;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cache::{asked, finish, looked, written};
+use crate::cache::{asked, finish, looked, spoken, written};
 use crate::datasets::crop::{Region, cut_indexed};
 use crate::datasets::{DataError, Modality, Record, Result, Split, load};
 use crate::expressions::meaning::{Expression, Facts, ROAD, evaluate, target};
@@ -144,7 +144,8 @@ fn seen(records: Vec<Record>, seed: u64, limit: Option<usize>, families: Vec<Fam
         let (picture, shown) = cut_indexed(&record, &record.image()?, &region(&record), SIZE)?;
         let words = written(&record, &picture, &shown, true);
         let general = general(&picture, &mut rng);
-        let mut proposed = asked(&picture, words, &options(), &mut rng);
+        let count = if record.spoken.is_empty() { options().count } else { 0 };
+        let mut proposed = asked(&picture, words, &Options { count, ..options() }, &mut rng);
         let said = |one: &Proposed, list: &[Proposed]| {
             list.iter().any(|other| other.ask.text.eq_ignore_ascii_case(&one.ask.text))
         };
@@ -154,7 +155,7 @@ fn seen(records: Vec<Record>, seed: u64, limit: Option<usize>, families: Vec<Fam
         proposed.splice(first..first, general);
         // A generator of its own, so that a picture is asked the same with and without a view.
         let view = turn(&families, n, &mut ChaCha8Rng::seed_from_u64(drawn ^ VIEWS));
-        looked(picture, None, proposed, view)
+        Ok(Sample { spoken: spoken(&record, &mut rng), ..looked(picture, None, proposed, view)? })
     }))
 }
 

@@ -14,6 +14,7 @@ mod table_tests;
 pub(crate) use beside::{Arm, compared};
 pub(crate) use cost::Cost;
 
+use crate::device::Device;
 use crate::teller::Teller;
 use crate::train::{Folders, interrupted, with_environment};
 use anyhow::{Context, Result, bail};
@@ -24,6 +25,7 @@ use kestrel_training::grpo::{self, Baker, Options, Progress, Recipe, Start, reco
 use kestrel_training::metrics::Record;
 use kestrel_training::resident;
 use kestrel_training::sft::checkpoint::{MODEL, STATE};
+use kestrel_training::sft::recipe::Processor;
 use plan::{Cell, Plan, Set};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -42,6 +44,8 @@ pub struct Arguments {
     from: PathBuf,
     #[command(flatten)]
     folders: Folders,
+    #[command(flatten)]
+    device: Device,
     /// Run only these, with commas between: arms (`cot`) or single runs (`cot-1`). What else is finished stands in the table
     /// beside them.
     #[arg(long, value_name = "RUNS", value_delimiter = ',')]
@@ -128,7 +132,9 @@ impl Experiment<'_> {
                 from: Some(self.arguments.from.clone()),
                 resume: folder.join(STATE).is_file(),
             };
-            let summary = grpo::train(recipe, &options, &|progress| {
+            // What the folder remembers is the plan's recipe: what computes makes no other run of it.
+            let recipe = Recipe { device: self.arguments.device.or(recipe.device), ..recipe.clone() };
+            let summary = grpo::train(&recipe, &options, &|progress| {
                 match progress {
                     Progress::Episodes(done, all) => self.teller.samples(done, all),
                     Progress::Doing(words) => self.teller.words(words),
@@ -172,9 +178,13 @@ impl Experiment<'_> {
         }
     }
 
-    /// Records of a model on the test sets with thresholds fitted on the tuning sets; kept in `folder`.
+    /// Records of a model on the test sets with thresholds fitted on the tuning sets; kept in `folder`. All models are judged
+    /// on one device.
     fn judge(&self, folder: &Path, model: &Path) -> Result<Vec<Record>> {
-        let start = grpo::load(model, MODEL)?;
+        // Records that are kept need no device, which may not be here.
+        let kept = [TUNE, TEST].iter().all(|name| folder.join(name).is_file());
+        let processor = if kept { Processor::Cpu } else { self.arguments.device.or(self.plan.device()?) };
+        let start = grpo::load_to(model, MODEL, &processor.device()?)?;
         let tune = self.records(&folder.join(TUNE), &start, &self.plan.tune)?;
         let test = self.records(&folder.join(TEST), &start, &self.plan.test)?;
         let rules = Rules {

@@ -240,7 +240,7 @@ mod tests {
             exhaustive: vec![],
             origin: Origin { dataset: "test".into(), scene: "7".into(), frame: "0".into() },
         };
-        Sample { picture, asks: vec![], degradation: None, later: None }
+        Sample { picture, asks: vec![], degradation: None, later: None, spoken: vec![] }
     }
 
     fn ask(target: Target) -> Ask {

@@ -1,6 +1,7 @@
 //! The camera's thread: runs a source, opens it again when it fails, judges its stamps and hands its frames on.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
@@ -89,7 +90,9 @@ where
         let mut pauses = Pauses::new(self.options.restart_first, self.options.restart_most);
         loop {
             let opened = Instant::now();
-            let error = match self.once(opened) {
+            // A decoder that panics on a picture is a source that fails, and no end of the camera.
+            let run = catch_unwind(AssertUnwindSafe(|| self.once(opened)));
+            let error = match run.unwrap_or_else(|_| End::Failed(self.panicked())) {
                 End::Stopped => return self.watch.stopped(),
                 End::Ended => {
                     tracing::warn!("the camera has ended");
@@ -105,6 +108,11 @@ where
             }
             self.watch.restarted(Instant::now());
         }
+    }
+
+    fn panicked(&self) -> CameraError {
+        let source_name = self.options.origin.to_string();
+        CameraError::Ended { source_name, why: "the thread that runs it panicked".into() }
     }
 
     /// Opens the source and runs it to its end.

@@ -18,6 +18,7 @@ enum Act {
     Show(u64),
     Lose,
     Fail,
+    Panic,
     End,
     Hang(Duration),
 }
@@ -35,6 +36,7 @@ impl Source for Scripted {
             }
             Some(Act::Lose) => Ok(Next::Lost(error())),
             Some(Act::Fail) => Err(error()),
+            Some(Act::Panic) => panic!("told to panic"),
             Some(Act::End) => Ok(Next::Ended),
             Some(Act::Hang(time)) => {
                 std::thread::sleep(time);
@@ -84,6 +86,19 @@ fn a_source_that_fails_is_opened_again_and_counted() {
     let counts = run.watch.counts();
     assert_eq!((counts.frames, counts.failures, counts.restarts, counts.lost), (3, 2, 2, 1));
     assert!(run.watch.told(Instant::now())[0].starts_with("the camera was started again 2 times"));
+}
+
+/// What would break: a drone that sees nothing any more because a decoder panicked on one picture.
+#[test]
+fn a_source_that_panics_is_opened_again_too() {
+    let now = unix_nanos();
+    let run = run(vec![Act::Show(now), Act::Panic, Act::Show(now + 1)]);
+    for number in 0..2 {
+        assert_eq!(run.frames.recv_timeout(SOON), Ok((now + number, None)));
+    }
+    let counts = run.watch.counts();
+    assert_eq!((counts.frames, counts.failures, counts.restarts), (2, 1, 1));
+    assert!(run.watch.told(Instant::now())[0].contains("panicked"));
 }
 
 #[test]

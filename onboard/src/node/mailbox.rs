@@ -12,6 +12,8 @@ use kestrel_link::{CaptureDoubt, Query};
 use kestrel_perception::Pose;
 
 use super::rhythm::Rhythm;
+use crate::camera::Captured;
+use crate::camera::stamps::Judgement;
 use crate::pipeline::Prepared;
 
 /// Buffers of prepared frames that are kept: one is being filled, one is ready, one is being handed over.
@@ -28,6 +30,8 @@ pub struct Frame {
     pub capture_unix_nanos: u64,
     /// Why that time is not to be given to anybody; `None` when it is believed.
     pub doubt: Option<CaptureDoubt>,
+    /// Its time by a clock that nobody sets, see [`Judgement::steady_nanos`]: things are followed by it from frame to frame.
+    pub steady_nanos: u64,
     /// Where the camera was and where it looked, if that is known.
     pub pose: Option<Pose>,
     /// When it was handed over.
@@ -174,26 +178,25 @@ impl<A, M> Mailbox<A, M> {
         Self { state: Mutex::new(state), changed: Condvar::new(), limits }
     }
 
-    /// Puts a frame in place of the last one; gives its number, or `None` when the node has stopped.
+    /// Puts a frame in place of the last one, whose capture time is believed; gives its number, or `None` when the node has
+    /// stopped.
     pub(super) fn put(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
-        self.put_judged(image, capture_unix_nanos, None, pose)
+        let judgement = Judgement { steady_nanos: capture_unix_nanos, ..Judgement::default() };
+        self.put_judged(Captured { image, capture_unix_nanos, pose }, &judgement)
     }
 
     /// As [`Mailbox::put`], with what is thought of the capture time.
-    pub(super) fn put_judged(
-        &self,
-        image: RgbImage,
-        capture_unix_nanos: u64,
-        doubt: Option<CaptureDoubt>,
-        pose: Option<Pose>,
-    ) -> Option<u64> {
+    pub(super) fn put_judged(&self, captured: Captured, judgement: &Judgement) -> Option<u64> {
+        let Captured { image, capture_unix_nanos, pose } = captured;
+        let &Judgement { doubt, steady_nanos, .. } = judgement;
         let mut state = self.lock();
         if state.stopped {
             return None;
         }
         let number = state.next_number;
         state.next_number += 1;
-        let frame = Arc::new(Frame { number, image, capture_unix_nanos, doubt, pose, admitted: Instant::now() });
+        let admitted = Instant::now();
+        let frame = Arc::new(Frame { number, image, capture_unix_nanos, doubt, steady_nanos, pose, admitted });
         state.frames_dropped += u64::from(state.incoming.replace(frame).is_some());
         self.changed.notify_all();
         Some(number)
@@ -226,6 +229,10 @@ impl<A, M> Mailbox<A, M> {
     pub(super) fn ready(&self, frame: Arc<Frame>, prepared: Box<Prepared>) {
         let mut state = self.lock();
         state.preparing = false;
+        if state.stopped {
+            state.frames_dropped += 1;
+            return;
+        }
         state.rhythm.prepared(prepared.time());
         if let Some((_, replaced)) = state.ready.replace((frame, prepared)) {
             state.frames_dropped += 1;
@@ -388,15 +395,18 @@ impl<A, M> Mailbox<A, M> {
         self.changed.notify_all();
     }
 
-    /// Ends the perception thread; those who still wait get nothing more from it and are given back.
+    /// Ends the perception thread; those who still wait get nothing more from it and are given back. Frames on their way are
+    /// dropped.
     pub(super) fn stop(&self) -> Vec<Job<A>> {
         let mut state = self.lock();
         state.stopped = true;
+        let on_their_way = [state.incoming.take().is_some(), state.ready.take().is_some()];
+        state.frames_dropped += on_their_way.map(u64::from).iter().sum::<u64>();
         self.changed.notify_all();
         state.queries.drain(..).map(Active::ended).collect()
     }
 
-    /// Frames handed over, and frames replaced before anybody looked at them.
+    /// Frames handed over, and those of them that nobody looked at: replaced, left out, or on their way when the node stopped.
     pub(super) fn frames(&self) -> (u64, u64) {
         let state = self.lock();
         (state.next_number, state.frames_dropped)

@@ -55,6 +55,28 @@ fn frames_on_their_way_are_replaced_and_counted() {
     assert_eq!(mailbox.frames(), (5, 2));
 }
 
+/// What would break: the books of a flight that ends: frames in = looked at + dropped.
+#[test]
+fn frames_on_their_way_at_the_stop_are_dropped_and_counted() {
+    let mailbox = Meeting::new(limits());
+    let put = || mailbox.put(RgbImage::new(1, 1), 0, None);
+    put();
+    let looked_at = frame(&mailbox, None);
+    put();
+    prepare(&mailbox);
+    put();
+    let being_prepared = mailbox.incoming().unwrap();
+    put();
+    assert_eq!(mailbox.frames(), (4, 0), "one is looked at, ready, being prepared and coming in each");
+    mailbox.stop();
+    assert_eq!(mailbox.frames(), (4, 2));
+    mailbox.ready(being_prepared.frame, being_prepared.prepared);
+    assert!(matches!(mailbox.wait(Some(&looked_at)), Wake::Stop));
+    assert_eq!((put(), mailbox.skip()), (None, None));
+    mailbox.stop();
+    assert_eq!(mailbox.frames(), (4, 3), "each counted once");
+}
+
 /// What would break: an operator who asks about what is seen now, and is answered from the frame before.
 #[test]
 fn a_query_waits_for_the_frame_that_is_on_its_way() {

@@ -14,6 +14,7 @@ mod owed;
 mod poses;
 mod push;
 mod rhythm;
+mod sending;
 mod stages;
 mod twin;
 mod upkeep;
@@ -23,14 +24,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kestrel_link::{DroneId, Health, Readiness, Reply, Unexplained, decode};
+use kestrel_link::{DroneId, Health, Readiness, Unexplained, decode};
 use kestrel_perception::Georeferencer;
 use kestrel_perception::geo::PosesOptions;
 use tokio::sync::Notify;
 use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
 
-use crate::camera::unix_nanos;
 use crate::engine::EngineOptions;
 use crate::pipeline::SegmenterOptions;
 use crate::record::{Model, RecordOptions, RecordState, Totals};
@@ -110,12 +110,6 @@ struct Inner {
 }
 
 impl Inner {
-    /// Publishes a reply and gives it to who asked; its masks are coarser afterwards where they were too long.
-    fn send(&self, reply: &mut Reply, asker: Option<&Asker>) {
-        self.upkeep.metrics.outcome(reply, unix_nanos());
-        self.publisher.deliver(reply, asker);
-    }
-
     /// Says that another model flies from now on.
     fn announce(&self, about: Arc<Model>) {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = about;

@@ -4,7 +4,6 @@
 //! same model's engine is opened anew.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Unexplained, Verdict};
@@ -194,14 +193,8 @@ fn answer(
         craft.owed.forget(&query.id);
     }
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
-    let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
-    let job = inner.upkeep.running.end();
-    inner.mailbox.told(&query.id);
-    if ends {
-        craft.standing.forget(&query.id);
-    }
-    let latency = start.elapsed();
-    let late = job.is_none() || latency > inner.mailbox.limits().deadline;
+    // Whoever is being answered is told though this panics: it stands in others' hands until the answer is whole.
+    let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.steady_nanos);
     inner.upkeep.metrics.runs(&answer.timings);
     let pose = inner.poses.of(frame);
     if let Some(georeferencer) = &inner.georeferencer
@@ -210,6 +203,13 @@ fn answer(
         // The mask was made here a moment ago; it goes out without a position.
         tracing::error!("query {}: {error}", query.id);
     }
+    let job = inner.upkeep.running.end();
+    inner.mailbox.told(&query.id);
+    if ends {
+        craft.standing.forget(&query.id);
+    }
+    let latency = start.elapsed();
+    let late = job.is_none() || latency > inner.mailbox.limits().deadline;
     if answer.failure.is_none() {
         // A frame that the gate refused says nothing of the engine.
         if answer.whole.is_some() {
@@ -245,20 +245,14 @@ fn answer(
 }
 
 /// Asks once, or goes on with a query that stands; gives how often that was answered before, too.
-fn ask(
-    look: &mut Look<'_>,
-    standing: &mut StandingQueries,
-    query: &Query,
-    begins: bool,
-    capture_unix_nanos: u64,
-) -> (Answer, u32) {
+fn ask(look: &mut Look<'_>, standing: &mut StandingQueries, query: &Query, begins: bool, nanos: u64) -> (Answer, u32) {
     if !query.stands() {
         standing.forget(&query.id);
         return (look.answer_to(query), 0);
     }
     let kept = standing.of(query, begins);
     let turn = kept.turn();
-    (look.answer_standing(kept, capture_unix_nanos), turn)
+    (look.answer_standing(kept, nanos), turn)
 }
 
 /// What there is to say about a frame.
@@ -298,7 +292,10 @@ pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
     if !perceived || instead {
         record(inner, &job, Some(frame.number), &reply, instead);
     }
-    inner.send(&mut reply, job.asker.as_ref());
+    // What was made in time and could not be sent as it is, was told as a refusal too.
+    if inner.send(&mut reply, job.asker.as_ref()) && perceived && in_time && !instead {
+        record(inner, &job, Some(frame.number), &reply, true);
+    }
     let is_seen = explainable && latency <= deadline;
     explaining::give(inner, &job, if is_seen { Ok(&frame) } else { Err((Unexplained::Unseen, Some(seen))) });
     reply.outcome
@@ -342,11 +339,6 @@ fn place(reply: &mut Reply, seen: Seen) {
 }
 
 fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> Reply {
-    let counter = match outcome {
-        Outcome::Segmented { .. } => &inner.segmented,
-        Outcome::Refused(_) => &inner.refused,
-    };
-    counter.fetch_add(1, Ordering::Relaxed);
     Reply {
         drone: inner.publisher.drone.to_string(),
         query_id: query.id.clone(),

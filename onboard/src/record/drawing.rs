@@ -179,6 +179,8 @@ mod tests {
             history_after: history,
             refusal,
             most_views: None,
+            steady: None,
+            capture_doubt: None,
         }
     }
 

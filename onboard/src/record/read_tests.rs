@@ -27,6 +27,7 @@ fn frame(number: u64) -> Arc<Frame> {
         image,
         capture_unix_nanos: 1_000_000_000 + number,
         doubt: None,
+        steady_nanos: 1_000_000_000 + number,
         pose: None,
         admitted: Instant::now(),
     })
@@ -52,6 +53,8 @@ fn look(number: u64) -> Event {
         history_after: history,
         refusal: None,
         most_views: Some(9),
+        steady: Some(Time::of(1_000_000_000 + number)),
+        capture_doubt: None,
     };
     Event::Look { seen: Box::new(seen), frame: frame(number), model: model(), at: 2_000_000_000 + number }
 }

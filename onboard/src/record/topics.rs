@@ -210,6 +210,11 @@ fn look() -> Value {
             "type": ["integer", "null"],
             "description": "How many views one answer might use, or null where the tiling has no budget.",
         },
+        "steady": {
+            "type": ["object", "null"],
+            "description": "The frame's time by a clock that nobody sets, by which things are followed, or null.",
+        },
+        "capture_doubt": { "type": ["string", "null"], "description": "Why the capture time is not believed, or null." },
     }))
 }
 

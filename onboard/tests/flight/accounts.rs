@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kestrel_link::{Outcome, Query, Reply, Verdict, decode, encode};
+use kestrel_onboard::engine::{self, Engine, EngineError, Graph, Input, Opener, Tensor};
 use kestrel_onboard::health::watchdog::WatchdogLimits;
 use kestrel_onboard::node::{Limits, ModelSource, UpkeepOptions};
 use kestrel_onboard::pipeline::StandingOptions;
@@ -57,6 +58,57 @@ async fn the_record_has_as_many_outcomes_as_were_given() {
     assert!(survey.refusals >= 3, "early, failed, waiting: {}", survey.refusals);
     let report = replayed(&file, &bundle, Agreement::Loose { least_iou: 0.99 });
     assert_eq!(report.different, 0, "refusals of others are not compared: {:?}", report.first);
+}
+
+/// tract, under a name that leaves no room in a message.
+struct Wordy {
+    inner: Box<dyn Engine>,
+    name: String,
+}
+
+impl Engine for Wordy {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn input_shapes(&self, graph: Graph) -> Result<Vec<Vec<usize>>, EngineError> {
+        self.inner.input_shapes(graph)
+    }
+
+    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
+        self.inner.run(graph, inputs, outputs)
+    }
+}
+
+/// Fault: an outcome cannot be encoded. Expected: who asked is refused in its place, and that is counted and recorded once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_sent_is_refused_and_counted_once() {
+    let root = tempfile::tempdir().unwrap();
+    let bundle = red::write(&root.path().join("bundle"), "1", None);
+    let file = root.path().join("flight.mcap");
+    let opener = Opener::new(|graphs, options| {
+        let (inner, name) = (engine::open(graphs, options)?, "long ".repeat(20_000));
+        Ok(Box::new(Wordy { inner, name }) as Box<dyn Engine>)
+    });
+    let limits = Limits { reuse_frame: PATIENCE, ..Limits::default() };
+    let pair = Pair::with(ModelSource::Folder(bundle.dir.clone()), limits, |config| {
+        config.record = options(&file);
+        config.upkeep.opener = opener;
+    })
+    .await;
+    pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
+    let reply = pair.ask(&query("a", "red square")).await.unwrap();
+    assert_eq!(verdict(&reply), &Verdict::EngineDegraded);
+    let Outcome::Refused(refusal) = &reply.outcome else { panic!("{reply:?}") };
+    assert_eq!(refusal.evidence, [("outcomes_not_sent".to_owned(), 1.0)]);
+    assert_eq!((reply.frame, reply.frame_width), (0, 320));
+    let health = pair.node.health();
+    assert_eq!((health.segmented, health.refused), (0, 1));
+    pair.stop().await;
+    let survey = held(&file);
+    let totals = survey.end.as_ref().unwrap().totals.unwrap();
+    assert_eq!((survey.outcomes, survey.refusals, survey.instead), (1, 1, 1));
+    assert_eq!((survey.given(), totals.outcomes(), totals.frames_dropped), (1, 1, 0));
 }
 
 /// The reply about a frame, from those that are published.

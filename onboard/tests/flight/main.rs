@@ -23,6 +23,7 @@ mod heat;
 #[cfg(unix)]
 mod killed;
 mod ledger;
+mod lossy;
 mod lost_link;
 mod network;
 mod peer;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use image::RgbImage;
 use kestrel_link::{Mask, Query, Verdict};
 use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::engine::Opener;
 use kestrel_onboard::node::{Limits, ModelSource};
 use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions};
 use kestrel_onboard::record::{
@@ -15,7 +16,7 @@ use kestrel_onboard::record::{
     survey,
 };
 use kestrel_perception::{GateThresholds, Tiling};
-use mcap::records::Record;
+use mcap::records::{Metadata, Record};
 use serde_json::{Value, json};
 
 use crate::command_line::{Bench, assert_clear};
@@ -68,7 +69,7 @@ fn pictures() -> Vec<RgbImage> {
 }
 
 /// Flies those pictures with the model `red@1` and records that.
-async fn recorded(root: &Path) -> (Bundle, PathBuf) {
+pub(crate) async fn recorded(root: &Path) -> (Bundle, PathBuf) {
     let bundle = red::write(&root.join("bundle"), "1", None);
     let file = root.join("flight.mcap");
     let limits = Limits { reuse_frame: PATIENCE, ..Limits::default() };
@@ -87,24 +88,37 @@ pub(crate) fn held(file: &Path) -> Survey {
 }
 
 pub(crate) fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
+    replayed_on(&Opener::default(), file, bundle, agreement)
+}
+
+/// Replays on an engine of the opener.
+pub(crate) fn replayed_on(opener: &Opener, file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
     let Flight { tiling, tiles, gate, standing, georeferencing, .. } = flight;
     let options = SegmenterOptions { tiling, tiles, gate, standing, ..SegmenterOptions::default() };
-    let mut segmenter = Segmenter::open(bundle, &red::tract(), options).unwrap();
+    let mut segmenter = Segmenter::open_with(bundle, opener, &red::tract(), options).unwrap();
     let mut records = Records::open(BufReader::new(File::open(file).unwrap()), true).unwrap();
     let georeferencer = georeferencing.map(|with| with.georeferencer().unwrap());
     let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash, georeferencer };
     replay(&mut records, &mut segmenter, &terms, |_| {}).unwrap()
 }
 
-/// Copies a record; `change` may change a message of a topic, or have it left out by `false`.
+/// Copies a record; `change` may change a message of a topic, or metadata of a name, or have it left out by `false`.
 pub(crate) fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) -> bool) {
     let bytes = std::fs::read(from).unwrap();
     let mut out = mcap::Writer::new(BufWriter::new(File::create(to).unwrap())).unwrap();
     let mut topics = std::collections::BTreeMap::new();
     for record in mcap::read::ChunkFlattener::new(&bytes).unwrap() {
         match record.unwrap() {
-            Record::Metadata(metadata) => out.write_metadata(&metadata).unwrap(),
+            Record::Metadata(Metadata { name, metadata }) => {
+                let read = |(key, text): (String, String)| (key, serde_json::from_str(&text).unwrap());
+                let mut fields = Value::Object(metadata.into_iter().map(read).collect());
+                if change(&name, &mut fields) {
+                    let fields = fields.as_object().unwrap().iter();
+                    let metadata = fields.map(|(key, value)| (key.clone(), value.to_string())).collect();
+                    out.write_metadata(&Metadata { name, metadata }).unwrap();
+                }
+            }
             Record::Schema { header, data } => {
                 out.add_schema_with_id(header.id, &header.name, &header.encoding, &data).unwrap();
             }

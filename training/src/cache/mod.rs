@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use make::{Sources, make};
 pub(crate) use make::{asked, finish, looked, through};
-pub(crate) use sets::written;
 pub use sets::{Own, Wrong};
+pub(crate) use sets::{spoken, written};
 pub use spec::{Kind, Spec};
 
 use crate::datasets::{DataError, Result};

@@ -30,6 +30,10 @@ pub struct Entry {
     pub play_seconds: f32,
     /// Wall seconds of the step.
     pub seconds: f32,
+    /// Of these, in which no worker played or learnt: episodes were read, questions chosen, gradients added up.
+    pub waited: f32,
+    /// The same as a share of `seconds`.
+    pub waiting: f32,
 }
 
 /// What was measured in one step. A mean over nothing is not a number, `null` in the log.

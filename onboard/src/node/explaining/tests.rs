@@ -11,8 +11,9 @@ fn query(id: &str) -> Query {
 }
 
 fn frame() -> Arc<Frame> {
-    let admitted = Instant::now();
-    Arc::new(Frame { number: 7, image: RgbImage::new(4, 3), capture_unix_nanos: 5, doubt: None, pose: None, admitted })
+    let (image, admitted, capture_unix_nanos) = (RgbImage::new(4, 3), Instant::now(), 5);
+    let steady_nanos = capture_unix_nanos;
+    Arc::new(Frame { number: 7, image, capture_unix_nanos, doubt: None, steady_nanos, pose: None, admitted })
 }
 
 /// A meeting place for a bundle that can explain, as its manifest says.
