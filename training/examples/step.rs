@@ -25,6 +25,7 @@ use kestrel_models::tokenizer::QueryTokenizer;
 use kestrel_models::weights::checkpoint;
 use kestrel_training::cache::{Cache, Spec};
 use kestrel_training::losses::proposals::owners;
+use kestrel_training::resident;
 use kestrel_training::sample::{Category, Colour};
 use kestrel_training::sft::example::{Example, Goal, Maker, Question};
 use kestrel_training::sft::optimiser::AdamW;
@@ -97,8 +98,9 @@ fn main() -> Result<(), Failure> {
     let maker = || Maker::new(&config, &phase, &tokenizer);
     let mut workers: Vec<Worker<'_>> =
         (0..asked.threads).map(|_| Worker::new(maker(), adam.sums(&phase.frozen))).collect();
-    forget_peak();
-    tell(&json!({ "ready": true, "resident_mib": memory("VmRSS:") }))?;
+    // The peak that is told is the steps' own.
+    resident::forget_peak();
+    tell(&json!({ "ready": true, "resident_mib": resident::mebibytes() }))?;
     for line in std::io::stdin().lock().lines() {
         line?;
         let clock = Instant::now();
@@ -112,7 +114,7 @@ fn main() -> Result<(), Failure> {
             "norm": norm,
             "values": values.mean(),
             "thread_millis": times,
-            "peak_mib": memory("VmHWM:"),
+            "peak_mib": resident::peak_mebibytes(),
         }))?;
     }
     Ok(())
@@ -237,17 +239,4 @@ fn question(question: &Question) -> Result<Value, Failure> {
         "related": pointers.anchor.map(|of| of.into_iter().collect::<Vec<_>>()),
         "alike": pointers.alike,
     }))
-}
-
-/// Starts the peak anew, so that it is the steps' own.
-fn forget_peak() {
-    // Where the kernel does not know this, the peak is the whole program's.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// A line of `/proc/self/status` in MiB; nothing where there is no such file.
-fn memory(name: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }

@@ -183,6 +183,16 @@ mod tests {
         assert_eq!(names.len(), cells.len());
     }
 
+    /// What would break: refusals of unseeable views that only drawn scenes test, or a set that no benchmark has.
+    #[test]
+    fn the_shipped_experiment_tests_on_degraded_photographs_too() {
+        let plan = plan(|text| text).unwrap();
+        let last = plan.test.last().unwrap();
+        assert_eq!((last.set.as_str(), last.seed, last.pictures), ("nwpu-degraded", 0, 60));
+        let known = |set: &Set| kestrel_training::benchmark::NAMES.contains(&set.set.as_str());
+        assert!(plan.tune.iter().chain(&plan.test).all(known));
+    }
+
     #[test]
     fn models_are_judged_where_the_shared_recipe_computes() {
         assert_eq!(plan(|text| text).unwrap().device().unwrap(), Processor::Cpu);

@@ -103,17 +103,35 @@ pub fn make(spec: &Spec, sources: &Sources, kind: Kind, seed: u64) -> Result<Sam
 /// # Errors
 /// When a mask does not decode.
 pub(crate) fn finish(
-    mut picture: Picture,
+    picture: Picture,
     later: Option<Picture>,
     said: Vec<Proposed>,
     options: &Options,
     view: Option<View>,
     rng: &mut ChaCha8Rng,
 ) -> Result<Sample> {
+    let proposed = asked(&picture, said, options, rng);
+    looked(picture, later, proposed, view)
+}
+
+/// The questions of [`finish`], with their answers in the clean picture.
+pub(crate) fn asked(picture: &Picture, said: Vec<Proposed>, options: &Options, rng: &mut ChaCha8Rng) -> Vec<Proposed> {
     let count = options.count.saturating_sub(said.len()).max(options.count.div_ceil(4));
-    let mut ours = expressions::generate(&picture, &Options { count, ..options.clone() }, rng);
+    let mut ours = expressions::generate(picture, &Options { count, ..options.clone() }, rng);
     ours.retain(|p| !said.iter().any(|s| s.ask.text.eq_ignore_ascii_case(&p.ask.text)));
-    let proposed: Vec<Proposed> = said.into_iter().chain(ours).collect();
+    said.into_iter().chain(ours).collect()
+}
+
+/// A picture through a view, with the questions that can still be told there.
+///
+/// # Errors
+/// When a mask does not decode.
+pub(crate) fn looked(
+    mut picture: Picture,
+    later: Option<Picture>,
+    proposed: Vec<Proposed>,
+    view: Option<View>,
+) -> Result<Sample> {
     let Some(view) = view else {
         let asks = proposed.into_iter().map(|p| p.ask).collect();
         return Ok(Sample { picture, asks, degradation: None, later, spoken: Vec::new() });
