@@ -93,7 +93,7 @@ where
             let opened = Instant::now();
             // A panic would end the thread without a word in health. What it leaves half done is the source's, and goes with it.
             let ran = catch_unwind(AssertUnwindSafe(|| self.once(opened)));
-            let error = match ran.unwrap_or_else(|panic| self.panicked(&*panic)) {
+            let error = match ran.unwrap_or_else(|panic| self.panicked(panic.as_ref())) {
                 End::Stopped => return self.watch.stopped(),
                 End::Ended => {
                     tracing::warn!("the camera has ended");
