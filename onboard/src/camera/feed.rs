@@ -1,5 +1,6 @@
 //! The camera's thread: runs a source, opens it again when it fails, judges its stamps and hands its frames on.
 
+use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -90,9 +91,9 @@ where
         let mut pauses = Pauses::new(self.options.restart_first, self.options.restart_most);
         loop {
             let opened = Instant::now();
-            // A decoder that panics on a picture is a source that fails, and no end of the camera.
-            let run = catch_unwind(AssertUnwindSafe(|| self.once(opened)));
-            let error = match run.unwrap_or_else(|_| End::Failed(self.panicked())) {
+            // A panic would end the thread without a word in health. What it leaves half done is the source's, and goes with it.
+            let ran = catch_unwind(AssertUnwindSafe(|| self.once(opened)));
+            let error = match ran.unwrap_or_else(|panic| self.panicked(panic.as_ref())) {
                 End::Stopped => return self.watch.stopped(),
                 End::Ended => {
                     tracing::warn!("the camera has ended");
@@ -110,9 +111,12 @@ where
         }
     }
 
-    fn panicked(&self) -> CameraError {
-        let source_name = self.options.origin.to_string();
-        CameraError::Ended { source_name, why: "the thread that runs it panicked".into() }
+    /// What a panic is to whoever runs the source: a failure like any other.
+    fn panicked(&self, panic: &(dyn Any + Send)) -> End {
+        let text = panic.downcast_ref::<&str>().copied();
+        let said = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let why = said.unwrap_or("without a word").to_owned();
+        End::Failed(CameraError::Panicked { source_name: self.options.origin.to_string(), why })
     }
 
     /// Opens the source and runs it to its end.

@@ -343,6 +343,11 @@ impl Drop for Node {
 async fn take_query(inner: &Arc<Inner>, asker: Asker) {
     let payload = asker.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
     let (asker, why) = match decode::<kestrel_link::Query>(&payload) {
+        // The other one would answer too: one question would have two outcomes.
+        Ok(_) if inner.upkeep.twin.told(Instant::now()).is_some() => {
+            let name = &inner.publisher.drone;
+            (asker, format!("two drones are called {name}; hint: give each a name of its own with `drone`"))
+        }
         Ok(query) => match inner.mailbox.ask(query, asker) {
             Ok(None) => return,
             Ok(Some(mut replaced)) => {

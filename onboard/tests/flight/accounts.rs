@@ -18,8 +18,12 @@ use crate::network::{PATIENCE, Pair, first, folder, verdict};
 use crate::record::{held, options, replayed};
 use crate::red::{self, RED, picture, query};
 
-/// Setup: a query before the first frame, one that is answered, one about a frame on which the engine fails, and one that
-/// waits when the flight ends. Expected: each outcome is in the record once, and as many as the drone counted.
+/// Setup: a recorded flight with a query before the first frame, one that is answered, and one that waits when the
+/// flight ends. Fault: no frame comes for the first, and the engine fails under another.
+/// Expected: each outcome is in the record once, and as many as the drone counted.
+/// Invariant: outcomes given = outcomes recorded, whoever gave them.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_record_has_as_many_outcomes_as_were_given() {
     let root = tempfile::tempdir().unwrap();
@@ -124,6 +128,8 @@ async fn about(outcomes: &Subscriber<FifoChannelHandler<Sample>>, frame: u64) ->
 /// Setup: a thing that is followed and given up at once when it is gone. Fault: the engine is silent on the very frame on
 /// which it is gone, so that its answer is told to nobody. Expected: the next answer tells that it is lost.
 /// Invariant: each lost id is told once.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_lost_while_the_engine_is_silent_is_told_with_the_next_answer() {
     let (_folder, source) = folder();

@@ -89,6 +89,12 @@ impl Booked {
         self.heard.lock().unwrap().iter().filter(about_frames).cloned().collect()
     }
 
+    /// Refusals of the query that stands that are about no frame, as they were heard.
+    pub(crate) fn about_no_frame(&self) -> Vec<Reply> {
+        let about_none = |reply: &&Reply| reply.frame_width == 0;
+        self.heard.lock().unwrap().iter().filter(about_none).cloned().collect()
+    }
+
     /// The outcome about one frame.
     pub(crate) async fn outcome(&self, frame: u64) -> Reply {
         let found = || self.heard().into_iter().find(|reply| reply.frame == frame);
@@ -98,7 +104,7 @@ impl Booked {
 
     /// Outcomes about frames of the query that stands.
     pub(crate) fn outcomes(&self) -> u64 {
-        let about_none = self.heard.lock().unwrap().iter().filter(|reply| reply.frame_width == 0).count() as u64;
+        let about_none = self.about_no_frame().len() as u64;
         let health = self.pair.node.health();
         // What was counted a moment ago may not have been heard yet: then it is too many for a moment.
         (health.segmented + health.refused).saturating_sub(self.singles + about_none)

@@ -37,6 +37,8 @@ mod push;
 mod reasons;
 mod record;
 mod red;
+#[cfg(target_os = "linux")]
+mod rtsp;
 mod scrape;
 #[cfg(unix)]
 mod service;

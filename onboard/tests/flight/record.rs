@@ -171,7 +171,9 @@ async fn a_recorded_flight_replays_bit_by_bit() {
     }
 }
 
-/// Fault: one thing in the record is another. Expected: the first difference is named with its place.
+/// Setup: a recorded flight. Fault: one thing in the record is another: a mask, a number, a reason, what the gate
+/// remembered. Expected: the first difference is named with its place. Invariant: no part of an outcome is left
+/// uncompared.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,8 +216,9 @@ async fn whatever_is_changed_is_named() {
     }
 }
 
-/// Fault: a frame with its outcomes is not in the record. Expected: the rest replays, the gate goes on from where it
-/// stood in flight, and what is missing is said.
+/// Setup: a recorded flight. Fault: a frame with its outcomes is not in the record; or no picture in it can be read.
+/// Expected: the rest replays, the gate goes on from where it stood in flight, and what is missing is said.
+/// Invariant: what is not there is never told to be alike or different.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -241,7 +244,8 @@ async fn a_record_with_gaps_replays_what_it_has() {
     assert_eq!(report.unasked_outcomes, held(&file).outcomes);
 }
 
-/// Fault: the recording is killed, so that its file ends anywhere. Expected: what is left replays alike.
+/// Setup: a recorded flight. Fault: its file ends in the middle of the data. Expected: that is said, and what is left
+/// replays alike. Invariant: every look that can be read is replayed. (A real kill -9 stands in `killed.rs`.)
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -284,7 +288,8 @@ async fn another_model_or_engine_replays_only_loosely() {
     assert!(engine_fits(flown, "ort/cpu", loosely).is_ok());
 }
 
-/// Setup: a model is pushed in flight. Expected: each model replays its own looks, from the gate's beginning.
+/// Setup: a recorded flight. Fault: another model is pushed in its middle.
+/// Expected: each model replays its own looks, from the gate's beginning. Invariant: no model answers for another.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,8 +317,9 @@ async fn each_model_of_a_flight_replays_its_own_frames() {
     }
 }
 
-/// Fault: the engine fails at a frame, is opened anew, and looks at the same frame again. Expected: the gate of the replay has
-/// forgotten what the one in flight had, so that the frame is no repeated one; another engine leaves the looks out.
+/// Setup: a recorded flight with a gate that knows repeated frames. Fault: the engine fails at a frame, is opened anew,
+/// and looks at the same frame again. Expected: the gate of the replay has forgotten what the one in flight had, so that
+/// the frame is no repeated one. Invariant: another engine's looks are left out, and not told to differ.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -360,6 +366,10 @@ async fn a_missed_deadline_is_no_difference() {
     assert!(report.outcomes >= 3);
 }
 
+/// Setup: a recorded flight and `onboard replay`. Fault: one outcome in the record is another; the bundle is of another
+/// model; the file is no record. Expected: the first difference with its place, or what does not fit, and exit code 1.
+/// Invariant: exit code 0 only where every outcome is the same to the last bit, or loosely where that was asked for.
+///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_says_alike_or_what_differs() {
@@ -398,7 +408,8 @@ async fn the_command_says_alike_or_what_differs() {
     assert_clear(&bench.onboard(&["replay", "none.mcap", "--bundle", &bundle]), 1, "none.mcap");
 }
 
-/// Setup: a record of that name is there. Expected: the drone does not start, and the old record stays.
+/// Setup: a record of that name is there. Fault: a flight is to be recorded under it. Expected: the drone does not start,
+/// and says why. Invariant: the old record stays.
 #[test]
 fn a_flight_does_not_start_over_an_old_record() {
     let bench = Bench::new();
@@ -412,8 +423,9 @@ fn a_flight_does_not_start_over_an_old_record() {
     assert_eq!(std::fs::read(bench.path("old.mcap")).unwrap(), b"an old flight");
 }
 
-/// Standing queries are asked again about each frame, in the order in which they were put, and go on from what was kept of
-/// them; behind a gap that is not known, and is not compared.
+/// Setup: a recorded flight with a query that stands and single ones. Fault: a look in its middle is not in the record.
+/// Expected: the query that stands is asked again about each frame, in the order in which queries were put, and goes on
+/// from what was kept of it. Invariant: behind a gap that is not known, and is not compared.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -234,7 +234,8 @@ fn a_query_by_hint_looks_where_its_target_was_last() {
     assert!(asked.windows(2).all(|pair| pair[0] != pair[1]), "the same words, and another box each time");
 }
 
-/// Setup: a camera that freezes. Expected: the gate refuses, no graph runs, and things keep their names.
+/// Setup: a query that stands and follows a thing. Fault: the camera freezes. Expected: the gate refuses, and no graph
+/// runs. Invariant: things keep their names.
 #[test]
 fn frames_that_the_gate_refuses_are_told_to_every_thing() {
     let segmenter = SegmenterOptions { gate: Some(gate()), ..red::options(Tiling::Never) };
@@ -250,7 +251,8 @@ fn frames_that_the_gate_refuses_are_told_to_every_thing() {
     assert_eq!(frozen.standing.as_ref().unwrap().verified_frames_ago, Some(3));
 }
 
-/// Fault: the engine fails on one frame. Expected: the query stands as if that frame had never been.
+/// Setup: a query that stands and follows a thing. Fault: the engine fails on one frame.
+/// Expected: the next frame has its mask. Invariant: the query stands as if that frame had never been.
 ///
 /// Promise: P1
 #[test]
