@@ -42,7 +42,7 @@ fn asked(mailbox: &Meeting, frame: &Frame) -> Vec<String> {
 }
 
 /// Ids and reasons of those that are refused, and whether they end with it.
-fn told(late: &[(Job<&'static str>, Overdue)]) -> Vec<(&str, Overdue, bool)> {
+fn told<'a>(late: &'a [(Job<&'static str>, Overdue)]) -> Vec<(&'a str, Overdue, bool)> {
     late.iter().map(|(job, why)| (job.query.id.as_str(), *why, job.ends)).collect()
 }
 

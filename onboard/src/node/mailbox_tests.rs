@@ -16,7 +16,7 @@ fn limits() -> Limits {
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Ids and reasons of those that are refused.
-fn told(late: &[(Job<&'static str>, Overdue)]) -> Vec<(&str, Overdue)> {
+fn told<'a>(late: &'a [(Job<&'static str>, Overdue)]) -> Vec<(&'a str, Overdue)> {
     late.iter().map(|(job, why)| (job.query.id.as_str(), *why)).collect()
 }
 
