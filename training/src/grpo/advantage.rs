@@ -129,7 +129,10 @@ mod tests {
     #[test]
     fn two_rollouts_get_opposite_advantages_of_fixed_size() {
         let got = single(&rewards(&[3.0, 1.0]), &TWO, &Options::default());
-        assert!(near(got[0], 0.7071) && near(got[1], -0.7071), "{got:?}");
+        assert!(
+            near(got[0], std::f32::consts::FRAC_1_SQRT_2) && near(got[1], -std::f32::consts::FRAC_1_SQRT_2),
+            "{got:?}"
+        );
     }
 
     #[test]
@@ -146,13 +149,16 @@ mod tests {
         let of = |group: [[f32; 2]; 2], options: &Options| advantages(&group.map(Some), &weights, &TWO, options);
         let first = of([[1.0, 0.0], [0.0, 0.0]], &APART);
         let second = of([[0.0, 0.1], [0.0, 0.0]], &APART);
-        assert!(near(first[0], 0.7071) && near(second[0], 0.07071), "ten to one: {first:?} {second:?}");
+        assert!(
+            near(first[0], std::f32::consts::FRAC_1_SQRT_2) && near(second[0], 0.07071),
+            "ten to one: {first:?} {second:?}"
+        );
         // One rollout is better by each of them.
         let both = of([[1.0, 0.0], [0.0, 0.1]], &APART);
         assert!(near(both[0], 0.6364) && near(both[1], -0.6364), "{both:?}");
         // How far a part varies does not matter; in a sum, that decides alone.
         assert!(near(of([[0.01, 0.0], [0.0, 0.1]], &APART)[0], 0.6364));
-        assert!(near(of([[0.01, 0.0], [0.0, 0.1]], &Options::default())[0], -0.7071));
+        assert!(near(of([[0.01, 0.0], [0.0, 0.1]], &Options::default())[0], -std::f32::consts::FRAC_1_SQRT_2));
         // Without the deviation both ways are the same.
         let plain = Options { by_deviation: false, ..APART };
         let summed = Options { per_reward: false, ..plain };

@@ -304,10 +304,16 @@ mod tests {
         let form = [of(1.0, 0.8), of(0.0, 0.8), None];
         let got = unscaled(&form, Branch::High, weights, &apart);
         assert!(near(got[0], 0.3536) && near(got[1], -0.3536) && got[2].is_none(), "{got:?}");
-        assert!(near(unscaled(&form, Branch::High, weights, &advantage::Options::default())[0], 0.7071));
+        assert!(near(
+            unscaled(&form, Branch::High, weights, &advantage::Options::default())[0],
+            std::f32::consts::FRAC_1_SQRT_2
+        ));
         // The better form, and a place that is worse by little: the place weighs twice as much.
         let both = [of(1.0, 0.7), of(0.0, 0.8)];
         assert!(near(unscaled(&both, Branch::High, weights, &apart)[0], -0.3536));
-        assert!(near(unscaled(&both, Branch::High, weights, &advantage::Options::default())[0], 0.7071));
+        assert!(near(
+            unscaled(&both, Branch::High, weights, &advantage::Options::default())[0],
+            std::f32::consts::FRAC_1_SQRT_2
+        ));
     }
 }
