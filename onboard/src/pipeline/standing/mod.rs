@@ -38,7 +38,7 @@ pub struct StandingOptions {
     /// every frame.
     pub verify_frames: u32,
     /// The picture contradicts them, too, when the presence of what it shows is lower by this than when they were read, 0..=1;
-    /// 1 never heeds it. What was recorded before this was heeded says nothing of it, and is replayed as it flew.
+    /// 1 never heeds it. A record from before this was heeded says nothing of it, and is replayed without.
     #[serde(default = "unheeded")]
     pub verify_presence_fall: f32,
     /// How long a thing keeps its identity while it is not seen.
