@@ -257,6 +257,7 @@ fn sets_that_test_set_no_threshold() {
         ("scenes-test", 1, false),
         ("scenes", 1, false),
         ("nwpu-test", 1, false),
+        ("nwpu-degraded", 1, false),
         ("desert", 1, false),
         ("scenes-degraded", 0, false),
         ("scenes-degraded", 40, false),

@@ -81,7 +81,7 @@ fn hidden_targets_can_be_kept_from_moving_the_threshold() {
 #[test]
 fn too_few_and_forbidden_records_are_refused() {
     assert!(matches!(fit(&records(10, 0)), Err(CalibrationError::TooFew { .. })));
-    for set in ["nwpu-test", "scenes", "desert"] {
+    for set in ["nwpu-test", "nwpu-degraded", "scenes", "desert"] {
         let mut all = records(100, 0);
         all.push(record(set, Kind::Mask, [1.0; 3], -4.0));
         assert!(matches!(fit(&all), Err(CalibrationError::TestSet { .. })), "{set}");

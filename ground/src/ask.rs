@@ -1,11 +1,14 @@
 //! `ground ask`: a question to a drone, and its answers.
 
 mod explain;
+mod watch;
 
 use crate::session::{Link, block_on};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 use explain::Listener;
+use kestrel_link::query::{MAX_DEADLINE_MILLIS, MAX_TIME_TO_LIVE_MILLIS};
 use kestrel_link::{DroneId, Hint, Outcome, Query, Refusal, Reply, Segment, Track, TrackEvent, Verdict, codec};
 use std::process::ExitCode;
 use zenoh::Session;
@@ -20,9 +23,15 @@ pub struct Arguments {
     drone: String,
     /// Plain words: "the white truck next to the red roof".
     query: String,
-    /// Keep asking every frame until interrupted.
+    /// Keep asking every frame until interrupted; the query is then withdrawn.
     #[arg(long)]
     watch: bool,
+    /// Take no answer that needs longer than this; the drone's own deadline holds where it is shorter.
+    #[arg(long, value_name = "MILLIS", value_parser = millis(MAX_DEADLINE_MILLIS))]
+    deadline_millis: Option<u32>,
+    /// Let the drone drop the query after this long; with --watch it is renewed before (60000 by default).
+    #[arg(long, value_name = "MILLIS", value_parser = millis(MAX_TIME_TO_LIVE_MILLIS))]
+    live_millis: Option<u32>,
     /// Print the reasons for the first answer too, word by word as the drone writes them.
     #[arg(long)]
     explain: bool,
@@ -43,11 +52,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let drone = DroneId::new(&arguments.drone)?;
     let query = Query {
-        id: format!("ask-{}", std::process::id()),
-        text: arguments.query.clone(),
         hint: arguments.hint(),
         frames: u32::from(!arguments.watch),
         explain: arguments.explain,
+        deadline_millis: arguments.deadline_millis,
+        time_to_live_millis: arguments.live_millis.or(arguments.watch.then_some(watch::LIFE_MILLIS)),
+        ..Query::new(format!("ask-{}", std::process::id()), &arguments.query)
     };
     // Checked here, so that a typing mistake needs no drone to be told.
     query.validate()?;
@@ -59,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             false => None,
         };
         if arguments.watch {
-            return watch(&session, &drone, &query, arguments, reasons).await;
+            return watch::watch(&session, &drone, &query, arguments, reasons).await;
         }
         let reply = ask(&session, &drone, &query, arguments.link.timeout()).await?;
         print(&reply, arguments.json)?;
@@ -75,6 +85,10 @@ impl Arguments {
         let point = self.point.map(|[x, y]| Hint::Point { x, y });
         point.or(self.bounding_box.map(|[x0, y0, x1, y1]| Hint::Box { x0, y0, x1, y1 }))
     }
+}
+
+fn millis(most: u32) -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(most))
 }
 
 fn numbers<const N: usize>(text: &str) -> Result<[f32; N], String> {
@@ -99,45 +113,6 @@ pub async fn ask(session: &Session, drone: &DroneId, query: &Query, timeout: std
     match answer.into_result() {
         Ok(sample) => codec::decode(&sample.payload().to_bytes()).context("the drone's answer"),
         Err(error) => bail!("{drone} refused the message: {}", String::from_utf8_lossy(&error.payload().to_bytes())),
-    }
-}
-
-async fn watch(
-    session: &Session,
-    drone: &DroneId,
-    query: &Query,
-    arguments: &Arguments,
-    mut reasons: Option<Listener>,
-) -> Result<ExitCode> {
-    let outcomes = session
-        .declare_subscriber(drone.outcome(&query.id)?)
-        .await
-        .map_err(|error| anyhow!("listening to {drone}: {error}"))?;
-    let mut last = exit(&ask(session, drone, query, arguments.link.timeout()).await?);
-    loop {
-        tokio::select! {
-            sample = outcomes.recv_async() => {
-                let sample = sample.map_err(|error| anyhow!("the link closed: {error}"))?;
-                let reply: Reply = codec::decode(&sample.payload().to_bytes()).context("an outcome")?;
-                reasons.iter_mut().for_each(Listener::end_line);
-                print(&reply, arguments.json)?;
-                last = exit(&reply);
-            }
-            more = more(&mut reasons) => {
-                if !more? {
-                    reasons = None;
-                }
-            }
-            _ = tokio::signal::ctrl_c() => return Ok(last),
-        }
-    }
-}
-
-/// The next part of an explanation; waits without end where none is listened to.
-async fn more(reasons: &mut Option<Listener>) -> Result<bool> {
-    match reasons {
-        Some(reasons) => reasons.next().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -235,6 +210,7 @@ mod tests {
             capture_unix_nanos: 0,
             capture_doubt: None,
             latency_micros: 0,
+            frame_age_micros: None,
             model: "m@1".into(),
             engine: "tract".into(),
             outcome,

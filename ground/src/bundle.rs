@@ -135,7 +135,7 @@ fn find(segmenter: &mut Segmenter) -> Result<Vec<(RgbImage, CanarySpec)>> {
             if !mask && !refusal {
                 continue;
             }
-            let query = Query { id, text: ask.text, hint: ask.hint, frames: 1, explain: false };
+            let query = Query { hint: ask.hint, ..Query::new(id, ask.text) };
             let expected = union(&segmenter.segment(&picture.image, &query)?.outcome)?;
             match &expected {
                 Some(shown) if mask && shown.area() > LEAST_AREA => masks += 1,

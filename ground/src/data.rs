@@ -28,7 +28,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Check {
     /// The annotations' format: kestrel, coco, dota (also VSAI), vsai_ref, rrsis_d, refsegrs, vrsbench, dior_rsvg, opt_rsvg,
-    /// geochat, refdrone, auair, hit_uav, visdrone.
+    /// geochat, refdrone, auair, hit_uav, visdrone, spoken.
     format: Format,
     /// The folder.
     folder: PathBuf,
@@ -79,6 +79,15 @@ fn categories(found: &Annotations) -> BTreeMap<String, usize> {
     categories
 }
 
+/// How many tasks of each kind people wrote.
+fn tasks(found: &Annotations) -> BTreeMap<&'static str, usize> {
+    let mut tasks = BTreeMap::new();
+    for spoken in found.records.iter().flat_map(|r| &r.spoken) {
+        *tasks.entry(spoken.task.name()).or_default() += 1;
+    }
+    tasks
+}
+
 /// How many things have no outline but a box.
 fn boxes(found: &Annotations) -> usize {
     found.records.iter().flat_map(|r| &r.instances).filter(|i| i.outline.is_weak()).count()
@@ -91,6 +100,7 @@ fn json(found: &Annotations) -> serde_json::Value {
         "boxes": boxes(found),
         "categories": categories(found),
         "expressions": found.expressions(),
+        "tasks": tasks(found),
         "splits": found.splits(),
         "parts": found.parts(),
         "left_out": found.skipped,
@@ -112,6 +122,9 @@ fn print(found: &Annotations) {
     }
     for (category, count) in categories(found) {
         println!("{count:8}  {category}");
+    }
+    for (task, count) in tasks(found) {
+        println!("{count:8}  {task}");
     }
     found.told().iter().for_each(|line| println!("{line}"));
 }

@@ -2,7 +2,7 @@
 //!
 //! Training is that of `ground train`: checkpoints, log and `--resume` are the same.
 
-use crate::ablate::{Arm, compared, seconds, write};
+use crate::ablate::{Arm, Cost, compared, seconds, write};
 use crate::teller::Teller;
 use crate::train::{Way, follow, with_environment};
 use anyhow::{Context, Result, bail};
@@ -103,7 +103,10 @@ fn table(arguments: &Arguments, recipe: &Recipe, folder: &Path) -> Result<()> {
         let records = records(recipe, &model, &samples)?;
         let log = model.folder.join("log.jsonl");
         let seconds = if log.is_file() { seconds(&log)? } else { 0.0 };
-        arms.push(Arm { name: model.name, about: model.about, seconds, records });
+        // How many workers trained another run, this recipe does not say.
+        let workers = (model.folder == folder).then_some(recipe.workers);
+        let cost = Cost { seconds, workers, ..Cost::default() };
+        arms.push(Arm { name: model.name, about: model.about, cost, records });
     }
     let (markdown, json) = compared(arms, &reference)?;
     write(&folder.join("table.md"), &markdown)?;

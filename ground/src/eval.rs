@@ -179,6 +179,12 @@ impl Subject {
     }
 
     fn own(arguments: &Arguments, format: Format, folder: &Path) -> Result<Self> {
+        if format == Format::Spoken {
+            bail!(
+                "a set in the format {format} asks for answers in words, and a bundle gives masks\n\
+                 hint: `ground score` scores answers in words"
+            );
+        }
         let set = Folder {
             annotations: arguments.annotations.clone(),
             split: arguments.split.clone(),
@@ -223,8 +229,7 @@ fn judge(
         };
         let mut look = segmenter.look_still(&sample.picture.image)?;
         for ask in &sample.asks {
-            let query =
-                Query { id: "eval".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1, explain: false };
+            let query = Query { hint: ask.hint, ..Query::new("eval", &ask.text) };
             let mut answer = look.ask(&query).with_context(|| format!("asking “{}”", ask.text))?;
             if arguments.salient {
                 crate::salient::replace(&mut answer, &sample.picture.image)?;

@@ -1,7 +1,8 @@
 //! `ground grpo`: a trained model and a recipe in, a reinforced model out.
 
+use crate::device::Device;
 use crate::teller::Teller;
-use crate::train::{Folders, interrupted, with_environment};
+use crate::train::{Folders, interrupted, told, with_environment};
 use anyhow::Result;
 use clap::Args;
 use kestrel_training::grpo::{self, Progress, Recipe};
@@ -23,6 +24,8 @@ pub struct Arguments {
     resume: bool,
     #[command(flatten)]
     folders: Folders,
+    #[command(flatten)]
+    device: Device,
     /// Print one JSON object per step.
     #[arg(long)]
     json: bool,
@@ -30,7 +33,8 @@ pub struct Arguments {
 
 /// Runs `ground grpo`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let recipe = Recipe::load(&arguments.recipe)?;
+    let mut recipe = Recipe::load(&arguments.recipe)?;
+    recipe.device = arguments.device.or(recipe.device);
     with_environment()?;
     let options = grpo::Options {
         runs: arguments.folders.runs()?,
@@ -50,7 +54,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     teller.finish();
-    let state = if summary.finished { "finished" } else { "stopped; --resume goes on" };
-    eprintln!("{state} after {} steps: {}", summary.step, summary.folder.display());
+    eprintln!("{}", told(&summary));
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod calibrate;
 pub mod data;
 pub mod demo;
+mod device;
 pub mod distil;
 pub mod doctor;
 pub mod draft;

@@ -1,5 +1,6 @@
 //! `ground train`: a recipe in, checkpoints out.
 
+use crate::device::Device;
 use crate::teller::Teller;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -42,6 +43,8 @@ pub(crate) struct Way {
     partial_cache: bool,
     #[command(flatten)]
     pub(crate) folders: Folders,
+    #[command(flatten)]
+    pub(crate) device: Device,
     /// Print one JSON object per step.
     #[arg(long)]
     pub(crate) json: bool,
@@ -83,6 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Follows a recipe to its end or until it is stopped, and tells how it goes.
 pub(crate) fn follow(recipe: &Recipe, way: &Way) -> Result<Summary> {
+    let recipe = &Recipe { device: way.device.or(recipe.device), ..recipe.clone() };
     let options = sft::Options {
         runs: way.folders.runs()?,
         data: way.folders.data.clone(),
@@ -103,9 +107,15 @@ pub(crate) fn follow(recipe: &Recipe, way: &Way) -> Result<Summary> {
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     teller.finish();
-    let state = if summary.finished { "finished" } else { "stopped; --resume goes on" };
-    eprintln!("{state} after {} steps: {}", summary.step, summary.folder.display());
+    eprintln!("{}", told(&summary));
     Ok(summary)
+}
+
+/// What a run did, in a line.
+pub(crate) fn told(summary: &Summary) -> String {
+    let state = if summary.finished { "finished" } else { "stopped; --resume goes on" };
+    let waiting = summary.waiting.map(|share| format!(", waiting for {:.1} % of their time", 100.0 * share));
+    format!("{state} after {} steps{}: {}", summary.step, waiting.unwrap_or_default(), summary.folder.display())
 }
 
 /// Starts this program again with the environment that training needs from its start, where that is not there yet.
@@ -151,4 +161,19 @@ pub(crate) fn interrupted() -> Result<Arc<AtomicBool>> {
         }
     })?;
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What would break: a GPU that mostly waits would tell nobody, or a run that did nothing would tell of `NaN`.
+    #[test]
+    fn a_run_says_how_much_of_its_time_it_waited() {
+        let summary = |waiting| Summary { folder: "runs/a".into(), step: 40, finished: true, waiting };
+        let line = "finished after 40 steps, waiting for 12.5 % of their time: runs/a";
+        assert_eq!(told(&summary(Some(0.125))), line);
+        let stopped = Summary { finished: false, ..summary(None) };
+        assert_eq!(told(&stopped), "stopped; --resume goes on after 40 steps: runs/a");
+    }
 }

@@ -67,11 +67,24 @@ fn an_experiment_gives_one_table_and_does_not_take_other_runs_for_its_own() {
         figures.iter().find(|f| f[0] == "false refusals, clean").unwrap()[1]["value"].as_f64().unwrap()
     };
     assert!((0..3).all(|row| (0.0..=1.0).contains(&refusals(row))), "{rows}");
+    // What it cost is measured once and stays with the run.
+    let cost = |row: usize, name: &str| rows[row][name].as_f64();
+    assert!((0..3).all(|row| cost(row, "judging_seconds").is_some_and(|seconds| seconds > 0.0)), "{rows}");
+    assert!((1..3).all(|row| cost(row, "core_hours").is_some_and(|hours| hours > 0.0)), "{rows}");
+    assert_eq!(cost(0, "core_hours"), None, "nothing trained it here");
+    if cfg!(target_os = "linux") {
+        assert!((1..3).all(|row| cost(row, "peak_mebibytes").is_some_and(|peak| peak > 0.0)), "{rows}");
+    }
     let table = std::fs::read_to_string(runs.join("tiny/table.md")).unwrap();
     assert!(table.contains("policy (1 seeds)") && table.contains("Difference to `supervised`"), "{table}");
 
     // The same command again trains nothing and says the same.
     assert_eq!(run(&["--json"]).stdout, done.stdout);
+
+    // A run that was judged before costs were kept still has a table.
+    std::fs::remove_file(runs.join("tiny-policy-1/cost.json")).unwrap();
+    let rows = drawn(&run(&["--json"]).stdout);
+    assert!(rows[2]["judging_seconds"].is_null() && rows[2]["seconds"].as_f64().is_some(), "{rows}");
 
     // Setup: finished runs. Fault: the plan is changed. Expected: an error that says what to do. Invariant: no old
     // record enters a new table.

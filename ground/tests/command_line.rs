@@ -65,6 +65,30 @@ fn the_reference_says_what_the_commands_say() {
     assert!(held == page, "docs/reference/ground.md is out of date: run this test once with KESTREL_WRITE=1");
 }
 
+/// What would break: a recipe that was to run on a GPU would run elsewhere, or leave a folder behind that is no run.
+#[test]
+#[cfg(not(feature = "cuda"))]
+fn a_device_that_this_build_lacks_is_refused_before_anything_is_written() {
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let recipes = Path::new(&manifest).join("../training/recipes");
+    let runs = tempfile::tempdir().unwrap();
+    let run = |command: &str, recipe: &str, arguments: &[&str]| {
+        let recipe = recipes.join(recipe);
+        let mut ground = Command::new(env!("CARGO_BIN_EXE_ground"));
+        ground.arg(command).arg(recipe).args(arguments).env("KESTREL_RUNS", runs.path()).env_remove("KESTREL_DATA");
+        ground.output().unwrap()
+    };
+    for refused in [
+        run("train", "smoke.toml", &["--device", "cuda"]),
+        run("grpo", "grpo/smoke.toml", &["--from", "nowhere", "--device", "cuda_tf32"]),
+    ] {
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && error.contains("--features cuda"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(runs.path()).unwrap().count(), 0);
+    assert_eq!(run("train", "smoke.toml", &["--device", "toaster"]).status.code(), Some(2));
+}
+
 /// What would break: a figure that a reader takes for a measurement, or one of a graph that is not the bundle's.
 #[test]
 fn an_estimate_is_labelled_as_one_and_counts_the_released_graphs() {

@@ -118,6 +118,7 @@ fn folders_that_hold_nothing_are_refused_with_the_reason() {
         (vec!["data", "show", "cocoo", text(&mine)], "cocoo"),
         (vec!["data", "check", "dota", text(&mine), "--annotations", "a.json"], "has its own names"),
         (vec!["eval", "--format", "coco"], "--folder"),
+        (vec!["eval", "--format", "spoken", "--folder", text(&mine)], "answers in words"),
         (vec!["eval", "--folder", "x"], "--format"),
         (vec!["eval", "--format", "coco", "--folder", text(&mine), "--set", "scenes"], "cannot be used with"),
         (vec!["eval", "--format", "coco", "--folder", text(&mine)], "picture that is missing"),

@@ -69,7 +69,7 @@ fn exported(dir: &Path, config: &Config, weights: &Weights, tokenizer: &QueryTok
 }
 
 fn flown(look: &mut Look<'_>, ask: &Ask, limits: Limits) -> (Kind, Written) {
-    let query = Query { id: "reasons".to_owned(), text: ask.text.clone(), hint: ask.hint, frames: 1, explain: false };
+    let query = Query { hint: ask.hint, ..Query::new("reasons", &ask.text) };
     let fast = look.ask(&query).unwrap().whole.unwrap().observation.answers.likeliest();
     let explanation = look.explain(&query, limits, &mut |_, _| true).unwrap();
     (Kind::ANSWERS[fast], explanation.written.unwrap())

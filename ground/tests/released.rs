@@ -48,8 +48,7 @@ fn both_engines_draw_the_same_masks() {
         let asked =
             generate(&picture, &Options { count: 1, ..Options::default() }, &mut ChaCha8Rng::seed_from_u64(seed));
         let Some(proposed) = asked.into_iter().next() else { continue };
-        let query =
-            Query { id: "engines".into(), text: proposed.ask.text, hint: proposed.ask.hint, frames: 1, explain: false };
+        let query = Query { hint: proposed.ask.hint, ..Query::new("engines", proposed.ask.text) };
         let mask =
             |segmenter: &mut Segmenter| union(&segmenter.segment(&picture.image, &query).unwrap().outcome).unwrap();
         match (mask(&mut runtime), mask(&mut tract)) {

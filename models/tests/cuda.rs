@@ -125,3 +125,25 @@ fn a_broken_mask_and_an_endless_group_are_told_on_a_gpu() {
     assert!(error.contains("up to 512 members"), "{error}");
     assert!(drawn.count(&Group::default(), 77).unwrap().is_empty());
 }
+
+#[test]
+fn what_is_frozen_there_gets_no_gradient_and_changes_none() {
+    let Some(gpu) = gpu() else { return };
+    let params = Params::new(&gpu, 1);
+    let x = numbers(&[2, 5, 6], 1).to_device(&gpu).unwrap();
+    let gradients = || {
+        let mut ops = Candle::new(&params);
+        let y = ops.linear(&x, "first", 12, true, Act::Silu).unwrap();
+        let y = ops.layer_norm(&y, "norm", 1e-5).unwrap();
+        let y = ops.linear(&y, "last", 4, true, Act::None).unwrap();
+        y.sqr().unwrap().sum_all().unwrap().backward().unwrap()
+    };
+    let free = gradients();
+    params.freeze(|name| !name.starts_with("first"));
+    let held = gradients();
+    let vars = params.vars();
+    assert_eq!(held.get_ids().count(), vars.len(), "the weight and the bias of first");
+    for (name, var) in vars {
+        near(&host(free.get(&var).unwrap()), &host(held.get(&var).unwrap()), &name);
+    }
+}

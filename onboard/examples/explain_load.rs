@@ -112,7 +112,8 @@ async fn start(arguments: &Arguments) -> anyhow::Result<(Node, DroneId, Session)
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let endpoint = format!("tcp/127.0.0.1:{port}");
     let drone = DroneId::new("explain-load")?;
-    let limits = Limits { deadline: Duration::from_secs(60), ..Limits::default() };
+    // What is followed stands for as long as this runs.
+    let limits = Limits { deadline: Duration::from_secs(60), standing: Duration::MAX, ..Limits::default() };
     let node = Node::start(NodeConfig {
         drone: drone.clone(),
         model: ModelSource::Folder(arguments.bundle.clone()),
@@ -135,7 +136,7 @@ async fn start(arguments: &Arguments) -> anyhow::Result<(Node, DroneId, Session)
 }
 
 fn query(id: &str, text: &str, frames: u32) -> Query {
-    Query { id: id.to_owned(), text: text.to_owned(), hint: None, frames, explain: false }
+    Query { frames, ..Query::new(id, text) }
 }
 
 type Replies = zenoh::handlers::FifoChannelHandler<zenoh::query::Reply>;

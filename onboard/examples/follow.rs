@@ -1,6 +1,7 @@
 //! An autonomy consumer: follows one target by its masks, and says what it would tell a pilot.
 //!
 //! It perceives and advises; it never commands a vehicle. A mask that is too old, a refusal and silence all mean: stop.
+//! It asks for outcomes that are in time for that only, renews its query while it runs, and withdraws it when it ends.
 //!
 //! ```text
 //! cargo run -p kestrel-onboard --example follow -- kestrel-1 "the white truck" --connect tcp/127.0.0.1:7447
@@ -12,10 +13,16 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use kestrel_link::{DroneId, Outcome, Query, Reply, decode, encode};
 use kestrel_onboard::node::LinkOptions;
+use tokio::task::JoinHandle;
 use zenoh::bytes::Encoding;
 
 /// Share of the frame's side within which a target counts as centred.
 const CENTRED: f64 = 0.1;
+
+/// How long the query stands without being renewed: a consumer that is gone leaves nothing behind for longer.
+const LIFE: Duration = Duration::from_secs(30);
+/// How long to wait for a word on the withdrawal.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 #[derive(Parser)]
 struct Arguments {
@@ -28,7 +35,7 @@ struct Arguments {
     connect: String,
     /// Oldest mask that is still acted on, from the frame's admission on the drone.
     #[arg(long, default_value_t = 1500)]
-    max_age_millis: u64,
+    max_age_millis: u32,
     /// Stop after this many outcomes; 0 goes on until interrupted.
     #[arg(long, default_value_t = 0)]
     outcomes: u64,
@@ -44,31 +51,22 @@ async fn main() -> anyhow::Result<()> {
         .declare_subscriber(arguments.drone.outcome(&id)?)
         .await
         .map_err(|error| anyhow!("subscribe: {error}"))?;
-    let query = Query { id, text: arguments.query.clone(), hint: None, frames: 0, explain: false };
+    let query = Query {
+        frames: 0,
+        deadline_millis: Some(arguments.max_age_millis),
+        time_to_live_millis: Some(LIFE.as_millis() as u32),
+        ..Query::new(id, &arguments.query)
+    };
     query.validate().context("the query")?;
-    let asked = session
-        .get(arguments.drone.query())
-        .payload(encode(&query)?)
-        .encoding(Encoding::APPLICATION_CBOR)
-        .await
-        .map_err(|error| anyhow!("ask: {error}"))?;
-    // The first answer also comes on the subscription; what only comes here is a query that was not taken.
-    tokio::spawn(async move {
-        while let Ok(reply) = asked.recv_async().await {
-            if let Err(error) = reply.into_result() {
-                eprintln!(
-                    "the drone does not take the query: {}",
-                    String::from_utf8_lossy(&error.payload().to_bytes())
-                );
-            }
-        }
-    });
-    let max_age = Duration::from_millis(arguments.max_age_millis);
+    // At once, and again before its life is over.
+    let mut renewals = tokio::time::interval(LIFE / 3);
+    let max_age = Duration::from_millis(arguments.max_age_millis.into());
     let mut valid_until = Instant::now() + max_age;
     let mut following = true;
     let mut seen = 0;
     while arguments.outcomes == 0 || seen < arguments.outcomes {
         tokio::select! {
+            _ = renewals.tick() => drop(ask(&session, &arguments.drone, &query).await?),
             sample = subscriber.recv_async() => {
                 let sample = sample.map_err(|error| anyhow!("the link is gone: {error}"))?;
                 let reply: Reply = match decode(&sample.payload().to_bytes()) {
@@ -79,7 +77,8 @@ async fn main() -> anyhow::Result<()> {
                     }
                 };
                 seen += 1;
-                let age = Duration::from_micros(reply.latency_micros);
+                // Not its latency: the frame may have been there before the query.
+                let age = Duration::from_micros(reply.age_micros());
                 (following, valid_until) = (advise(&reply, age, max_age), Instant::now() + max_age.saturating_sub(age));
             }
             () = tokio::time::sleep_until(valid_until.into()), if following => {
@@ -89,7 +88,29 @@ async fn main() -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => break,
         }
     }
+    // So that the drone answers nobody; if this is lost, it ends by itself.
+    let _ = tokio::time::timeout(FAREWELL, ask(&session, &arguments.drone, &query.withdrawal()).await?).await;
     session.close().await.map_err(|error| anyhow!("leave the network: {error}"))
+}
+
+/// Asks, renews or withdraws; the task that is given ends with the drone's word on it.
+///
+/// Outcomes also come on the subscription; what only comes here is a query that is not taken.
+async fn ask(session: &zenoh::Session, drone: &DroneId, query: &Query) -> anyhow::Result<JoinHandle<()>> {
+    let asked = session
+        .get(drone.query())
+        .payload(encode(query)?)
+        .encoding(Encoding::APPLICATION_CBOR)
+        .await
+        .map_err(|error| anyhow!("ask: {error}"))?;
+    Ok(tokio::spawn(async move {
+        while let Ok(reply) = asked.recv_async().await {
+            if let Err(error) = reply.into_result() {
+                let why = String::from_utf8_lossy(&error.payload().to_bytes()).into_owned();
+                eprintln!("the drone does not take the query: {why}");
+            }
+        }
+    }))
 }
 
 /// Says what a pilot would be told; true while there is something to follow.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kestrel_link::DroneId;
+use kestrel_link::query::MAX_TIME_TO_LIVE_MILLIS;
 use kestrel_link::signature::{VerifyingKey, parse_public_key};
 use kestrel_perception::{GateThresholds, Tiling};
 use serde::Deserialize;
@@ -106,6 +107,7 @@ struct LimitsSection {
     deadline_millis: u64,
     reuse_frame_millis: u64,
     frame_timeout_millis: u64,
+    standing_millis: u64,
 }
 
 /// A checked configuration.
@@ -244,6 +246,11 @@ impl File {
         if !(1..=64).contains(&self.limits.active_queries) {
             return Err(wrong("limits.active_queries", "1 to 64", self.limits.active_queries.to_string()));
         }
+        let longest = u64::from(MAX_TIME_TO_LIVE_MILLIS);
+        if !(1..=longest).contains(&self.limits.standing_millis) {
+            let got = self.limits.standing_millis.to_string();
+            return Err(wrong("limits.standing_millis", &format!("1 to {longest}"), got));
+        }
         let millis = Duration::from_millis;
         let source = self.model.source()?;
         let georeferencer = self.position.georeferencer()?;
@@ -293,6 +300,7 @@ impl File {
                     deadline,
                     reuse_frame: millis(self.limits.reuse_frame_millis),
                     frame_timeout: millis(self.limits.frame_timeout_millis),
+                    standing: millis(self.limits.standing_millis),
                 },
                 upkeep,
                 record: (!self.record.file.as_os_str().is_empty()).then_some(RecordOptions {

@@ -4,11 +4,12 @@
 //! The batch is rendered scenes with the questions of the recipe's last phase, without what that phase reads beside
 //! pictures. Into FOLDER go `batch.json` (all that the losses are computed from) and `outputs.safetensors` (what the
 //! model answers before the first step). Then every line on standard input asks for one step, which is answered by a
-//! line of JSON: milliseconds, losses, times by part, peak memory.
+//! line of JSON: milliseconds, losses, times by part, peak memory. DEVICE is `cpu` or `cuda`, which needs
+//! `--features cuda`; the clock is read when the device has done what it was asked for.
 //!
 //! ```text
 //! RAYON_NUM_THREADS=1 MIMALLOC_PURGE_DELAY=-1 \
-//!     cargo run --release -p kestrel-training --example step -- FOLDER [IMAGE [BATCH [THREADS]]]
+//!     cargo run --release -p kestrel-training --example step -- FOLDER [IMAGE [BATCH [THREADS [DEVICE]]]]
 //! ```
 
 use std::collections::HashMap;
@@ -24,11 +25,13 @@ use kestrel_models::tokenizer::QueryTokenizer;
 use kestrel_models::weights::checkpoint;
 use kestrel_training::cache::{Cache, Spec};
 use kestrel_training::losses::proposals::owners;
+use kestrel_training::resident;
 use kestrel_training::sample::{Category, Colour};
 use kestrel_training::sft::example::{Example, Goal, Maker, Question};
 use kestrel_training::sft::optimiser::AdamW;
 use kestrel_training::sft::order::Order;
 use kestrel_training::sft::pass::Setup;
+use kestrel_training::sft::recipe::Processor;
 use kestrel_training::sft::workers::{Worker, step};
 use kestrel_training::sft::{ENVIRONMENT, Phase, Recipe, TOKENIZER, propose};
 use kestrel_training::threads::Threads;
@@ -49,6 +52,7 @@ struct Asked {
     image: usize,
     batch: usize,
     threads: usize,
+    device: Device,
 }
 
 impl Asked {
@@ -59,9 +63,15 @@ impl Asked {
             }
         }
         let mut arguments = std::env::args().skip(1);
-        let folder = arguments.next().ok_or("usage: step FOLDER [IMAGE [BATCH [THREADS]]]")?;
+        let folder = arguments.next().ok_or("usage: step FOLDER [IMAGE [BATCH [THREADS [DEVICE]]]]")?;
         let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse::<usize>());
-        Ok(Self { folder: folder.into(), image: number(512)?, batch: number(4)?.max(1), threads: number(2)?.max(1) })
+        let (image, batch, threads) = (number(512)?, number(4)?.max(1), number(2)?.max(1));
+        let device = match arguments.next().as_deref() {
+            None | Some("cpu") => Processor::Cpu.device()?,
+            Some("cuda") => Processor::Cuda.device()?,
+            Some(other) => return Err(format!("DEVICE: expected cpu or cuda, got {other}").into()),
+        };
+        Ok(Self { folder: folder.into(), image, batch, threads, device })
     }
 }
 
@@ -73,7 +83,7 @@ fn main() -> Result<(), Failure> {
         Phase { image: asked.image, batch: asked.batch, texts: 0, layouts: 0, teacher_forcing: 0.0, ..last.clone() };
     let config = recipe.model_of(&phase);
     let tokenizer = QueryTokenizer::load(&Path::new(MODEL).join(TOKENIZER))?;
-    let params = checkpoint::load(&Path::new(MODEL).join("model.safetensors"))?.0.to_params(&Device::Cpu)?;
+    let params = checkpoint::load(&Path::new(MODEL).join("model.safetensors"))?.0.to_params(&asked.device)?;
     let mut adam = AdamW::new(&params, &recipe.optimiser)?;
     params.freeze(|name| phase.frozen.iter().any(|prefix| name.starts_with(prefix.as_str())));
     let special = tokenizer.special();
@@ -88,21 +98,23 @@ fn main() -> Result<(), Failure> {
     let maker = || Maker::new(&config, &phase, &tokenizer);
     let mut workers: Vec<Worker<'_>> =
         (0..asked.threads).map(|_| Worker::new(maker(), adam.sums(&phase.frozen))).collect();
-    forget_peak();
-    tell(&json!({ "ready": true, "resident_mib": memory("VmRSS:") }))?;
+    // The peak that is told is the steps' own.
+    resident::forget_peak();
+    tell(&json!({ "ready": true, "resident_mib": resident::mebibytes() }))?;
     for line in std::io::stdin().lock().lines() {
         line?;
         let clock = Instant::now();
         let ((values, times), _) = step(&threads, &mut workers, &setup, &adam.slots, &cache, &pictures)?;
         let optimiser = Instant::now();
         let norm = adam.step(&workers[0].sums, 1.0 / phase.batch as f32, phase.learning_rate)?;
+        asked.device.synchronize()?;
         tell(&json!({
             "millis": clock.elapsed().as_secs_f64() * 1e3,
             "optimiser_millis": optimiser.elapsed().as_secs_f64() * 1e3,
             "norm": norm,
             "values": values.mean(),
             "thread_millis": times,
-            "peak_mib": memory("VmHWM:"),
+            "peak_mib": resident::peak_mebibytes(),
         }))?;
     }
     Ok(())
@@ -165,7 +177,7 @@ fn picture(
     let Setup { params, config, pad, .. } = *setup;
     let mut ops = Candle::evaluating(params);
     let side = config.image;
-    let pixels = Tensor::from_slice(&example.pixels, (1, side, side, 3), &Device::Cpu)?;
+    let pixels = Tensor::from_slice(&example.pixels, (1, side, side, 3), params.device())?;
     let seen = vision(&mut ops, config, &pixels)?;
     let picked = propose::found(&seen, config)?;
     let proposals = propose::tensors(&mut ops, config, &seen, &picked)?;
@@ -227,17 +239,4 @@ fn question(question: &Question) -> Result<Value, Failure> {
         "related": pointers.anchor.map(|of| of.into_iter().collect::<Vec<_>>()),
         "alike": pointers.alike,
     }))
-}
-
-/// Starts the peak anew, so that it is the steps' own.
-fn forget_peak() {
-    // Where the kernel does not know this, the peak is the whole program's.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// A line of `/proc/self/status` in MiB; nothing where there is no such file.
-fn memory(name: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }

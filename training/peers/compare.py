@@ -1,6 +1,7 @@
 """Holds a step of the trainer against the same step in PyTorch: the same numbers first, then time and memory.
 
-    python training/peers/compare.py [--image 512 256] [--threads 2 1] [--steps 5] [--folder DIR] [--step PROGRAM]
+    python training/peers/compare.py [--image 512 256] [--threads 2 1] [--steps 5] [--device cpu|cuda] [--folder DIR]
+        [--step PROGRAM]
 
 Both run as processes that take turns, one step each, so that what else the machine does falls on both alike. Ends with
 1 where the losses, the gradient or the answers differ: then times would compare two models.
@@ -17,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models/start/kestrel-s/model.safetensors"
-PROGRAM = ["cargo", "run", "--quiet", "--release", "-p", "kestrel-training", "--example", "step", "--"]
+PROGRAM = ["cargo", "run", "--quiet", "--release", "-p", "kestrel-training", "--example", "step"]
+# What a build needs more for a device.
+FEATURES = {"cpu": [], "cuda": ["--features", "cuda"]}
 # What training sets for itself (kestrel_training::sft::ENVIRONMENT).
 TRAINING = {"RAYON_NUM_THREADS": "1", "MIMALLOC_PURGE_DELAY": "-1"}
 # The same for PyTorch: glibc keeps freed tensors instead of handing them back, which makes a step a third faster.
@@ -33,6 +36,7 @@ def arguments():
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], help="threads of either side")
     parser.add_argument("--batch", type=int, default=4, help="pictures a step")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of either side, behind one that is not")
+    parser.add_argument("--device", choices=tuple(FEATURES), default="cpu", help="what both sides compute on")
     parser.add_argument("--folder", type=Path, help="where batches and figures go; default a temporary folder")
     parser.add_argument("--step", type=Path, help="the built example `step`; default builds it")
     return parser.parse_args()
@@ -83,9 +87,10 @@ class Side:
 
 def start(asked, folder, image, threads):
     """Both sides; the trainer first, since it writes the batch. Nothing where PyTorch is not there."""
-    program = [asked.step] if asked.step else PROGRAM
-    ours = Side("kestrel", [*program, folder, image, asked.batch, threads], TRAINING)
-    python = [sys.executable, Path(__file__).with_name("step.py"), folder, MODEL, "--threads", threads]
+    program = [asked.step] if asked.step else [*PROGRAM, *FEATURES[asked.device], "--"]
+    ours = Side("kestrel", [*program, folder, image, asked.batch, threads, asked.device], TRAINING)
+    script = Path(__file__).with_name("step.py")
+    python = [sys.executable, script, folder, MODEL, "--threads", threads, "--device", asked.device]
     sides = [ours]
     for name, flags in (("torch, whole batch", []), ("torch, one by one", ["--accumulate"])):
         sides.append(Side(name, [*python, *flags], PEER))
@@ -135,7 +140,7 @@ def run(asked, folder, image, threads):
     if sides is None:
         return None
     ours = sides[0]
-    print(f"\n{image} px, batch {asked.batch}, {threads} thread(s), torch {sides[1].hello['torch']}")
+    print(f"\n{image} px, batch {asked.batch}, {threads} thread(s), {asked.device}, torch {sides[1].hello['torch']}")
     for round in range(asked.steps + 1):
         # Whoever follows whom finds the other's caches: the order turns.
         for side in sides if round % 2 == 0 else reversed(sides):
@@ -157,8 +162,9 @@ def run(asked, folder, image, threads):
         figures.append({"name": side.name, **row, "steps_millis": side.millis, "steps_cpu_millis": side.cpu_millis,
                         "first": side.first, "last": side.last, "resident_mib": side.hello["resident_mib"]})
         side.end()
-    return {"image": image, "batch": asked.batch, "threads": threads, "wrong": wrong, "sides": figures,
-            "outputs": sides[1].hello["outputs"], "torch": sides[1].hello["torch"]}
+    return {"image": image, "batch": asked.batch, "threads": threads, "device": asked.device, "wrong": wrong,
+            "sides": figures, "outputs": sides[1].hello["outputs"],
+            "torch": sides[1].hello["torch"]}
 
 
 def main():

@@ -1,9 +1,9 @@
-"""The trainer's step in PyTorch on the CPU: forward, losses, backward, clipping, AdamW and the average, in f32.
+"""The trainer's step in PyTorch: forward, losses, backward, clipping, AdamW and the average, in f32.
 
-    python step.py FOLDER MODEL [--threads N] [--accumulate]
+    python step.py FOLDER MODEL [--threads N] [--accumulate] [--device cpu|cuda]
 
 FOLDER holds what training/examples/step.rs wrote. Like that program it says `ready`, then answers every line on
-standard input by one step and a line of JSON.
+standard input by one step and a line of JSON. On a GPU clocks are read when it has done what it was asked for.
 """
 
 import argparse
@@ -19,6 +19,7 @@ def arguments():
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--accumulate", action="store_true", help="one picture at a time, gradients added up")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what computes; cuda is the first GPU")
     return parser.parse_args()
 
 
@@ -40,6 +41,20 @@ def forget_peak():
 
 def tell(line):
     print(json.dumps(line), flush=True)
+
+
+def to(batch, device):
+    """A batch with its tensors on a device; what is no tensor stays."""
+    return {name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()}
+
+
+def use(torch, device):
+    """A function that waits until the device has done all that it was asked for; products and convolutions stay f32."""
+    if device == "cpu":
+        return lambda: None
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.cuda.synchronize
 
 
 class Optimiser:
@@ -98,7 +113,7 @@ def compare(torch, folder, outputs, b):
             their = theirs[f"{number}.{name}"].flatten()
             # What attention hides is -1e4 in both.
             told = their > -1e3
-            away = (value.flatten() - their)[told].abs().max().item()
+            away = (value.flatten().cpu() - their)[told].abs().max().item()
             before = found.get(name, (0.0, 0.0))
             found[name] = (max(before[0], away), max(before[1], their[told].abs().max().item()))
     return {name: {"difference": away, "largest": largest} for name, (away, largest) in found.items()}
@@ -123,48 +138,60 @@ def main():
     except ImportError as error:
         tell({"skipped": f"{error}; pip install torch numpy safetensors"})
         return
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        tell({"skipped": "PyTorch finds no CUDA device"})
+        return
     from batch import collate
     from losses import losses
     from model import Kestrel
 
     torch.set_num_threads(asked.threads)
+    done = use(torch, asked.device)
     header = json.loads((asked.folder / "batch.json").read_text())
     pictures = header.pop("pictures")
     groups = [[p] for p in pictures] if asked.accumulate else [pictures]
     share = 1.0 / len(pictures)
-    batches = [collate(header, group, share) for group in groups]
-    whole = {**collate(header, pictures, share), **spans(pictures)}
+    batches = [to(collate(header, group, share), asked.device) for group in groups]
+    whole = {**to(collate(header, pictures, share), asked.device), **spans(pictures)}
     del pictures, groups
-    model = Kestrel(header["config"], load_file(asked.model), header["frozen"])
+    model = Kestrel(header["config"], load_file(asked.model), header["frozen"]).to(asked.device)
     with torch.no_grad():
         compared = compare(torch, asked.folder, model(whole), whole)
     del whole
     optimiser = Optimiser(torch, model, header)
     forget_peak()
+    if asked.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     tell({"ready": True, "resident_mib": memory("VmRSS:"), "outputs": compared, "torch": torch.__version__})
     for _ in sys.stdin:
+        done()
         start, values, times = time.perf_counter(), {}, [0.0, 0.0, 0.0]
         for b in batches:
             clock = time.perf_counter()
             outputs = model(b)
+            done()
             times[0] += time.perf_counter() - clock
             clock = time.perf_counter()
             parts = losses(outputs, b)
             total = sum(parts.values()) * b["share"]
+            done()
             times[1] += time.perf_counter() - clock
             clock = time.perf_counter()
             total.backward()
+            done()
             times[2] += time.perf_counter() - clock
             for name, part in parts.items():
                 values[name] = values.get(name, 0.0) + part.item() * b["share"]
         clock = time.perf_counter()
         norm = optimiser.step()
+        done()
         now = time.perf_counter()
         values["total"] = sum(values.values())
+        on_gpu = torch.cuda.max_memory_allocated() / 2**20 if asked.device == "cuda" else None
         tell({
             "millis": (now - start) * 1e3, "optimiser_millis": (now - clock) * 1e3, "norm": norm, "values": values,
             "millis_by_part": dict(zip(("forward", "loss", "backward"), (t * 1e3 for t in times))),
-            "peak_mib": memory("VmHWM:"),
+            "peak_mib": memory("VmHWM:"), "gpu_peak_mib": on_gpu,
         })
 
 

@@ -4,7 +4,7 @@
 //! [`expressions`] asks about it, [`views`] degrades it, [`cache`] keeps the finished [`sample::Sample`]s on disk,
 //! [`reasoning`] says why an answer is right, [`tasks`] asks for answers in words, [`sft`] trains on all that and
 //! [`metrics`] judges the answers.
-//! [`sheet`] draws pictures with their labels for people.
+//! [`sheet`] draws pictures with their labels for people, [`resident`] tells how much memory the process holds.
 //! [`rewards`] scores answers, and [`grpo`] reinforces what scores well.
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ pub mod grpo;
 pub mod losses;
 pub mod metrics;
 pub mod reasoning;
+pub mod resident;
 pub mod rewards;
 pub mod sample;
 pub mod scenes;

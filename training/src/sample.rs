@@ -4,6 +4,8 @@ use image::RgbImage;
 use kestrel_link::{Hint, Mask};
 use serde::{Deserialize, Serialize};
 
+use crate::rewards::TaskKind;
+
 /// The things a picture can hold. The order is part of the cached format and of the auxiliary head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -200,6 +202,17 @@ pub struct Ask {
     pub written: bool,
 }
 
+/// A task that people wrote about a picture, with a text as its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoken {
+    /// The task.
+    pub task: TaskKind,
+    /// The words of the request.
+    pub request: String,
+    /// Texts, at least one, each of which is right.
+    pub texts: Vec<String>,
+}
+
 /// A training or evaluation sample: one square picture at model input size and what is asked about it.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -212,4 +225,13 @@ pub struct Sample {
     /// A later frame of the same scene, for standing queries: its picture's `instances[i]` is the same object as here
     /// (an instance that left the view has an empty mask and `visible` 0).
     pub later: Option<Picture>,
+    /// Tasks that people wrote about the picture; where there are any, nothing else is asked about it.
+    pub spoken: Vec<Spoken>,
+}
+
+impl Sample {
+    /// Whether all that is asked about it was generated, and may be generated anew.
+    pub fn is_ours(&self) -> bool {
+        self.spoken.is_empty() && !self.asks.iter().any(|ask| ask.written)
+    }
 }

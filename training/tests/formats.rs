@@ -5,4 +5,5 @@ mod formats {
     pub(crate) mod attacks;
     pub(crate) mod made;
     pub(crate) mod real;
+    pub(crate) mod spoken;
 }

@@ -82,6 +82,14 @@ fn a_killed_run_goes_on_to_the_same_parameters() {
     assert_eq!(rewards(&first.folder), rewards(&second.folder));
     assert_eq!(rewards(&first.folder).len(), 4);
 
+    // Every step says how long nobody played or learnt, and the run what share that was of what it did now.
+    for entry in log(&first.folder) {
+        let [waited, waiting, seconds] = ["waited", "waiting", "seconds"].map(|key| entry[key].as_f64().unwrap());
+        assert!(waited > 0.0 && waiting <= 1.0 && (waiting * seconds - waited).abs() < 1e-4, "{entry}");
+    }
+    assert!(first.waiting.is_some_and(|share| share > 0.0 && share <= 1.0));
+    assert_eq!(run(&killed, runs.path(), None, usize::MAX).unwrap().waiting, None, "nothing was left to do");
+
     // What flies has no adapters, and only what the patterns name has moved.
     let (was, is) = (read(&start.join(checkpoint::MODEL)), read(&first.folder.join(checkpoint::MODEL)));
     assert_eq!(was.len(), is.len());
@@ -332,6 +340,19 @@ fn episodes_are_made_once_and_judge_a_model() {
     // Every kind of question keeps its right answer on the way through the file.
     let present = records.iter().filter(|r| r.present()).count();
     assert!(present > 0 && records.iter().all(|r| r.present() == (r.target > 0)));
+}
+
+/// What would break: hours of seeing pictures before the system ends the run.
+#[test]
+fn what_cannot_fit_is_refused_before_a_picture_is_seen() {
+    let runs = tempfile::tempdir().unwrap();
+    let start = begun(runs.path());
+    let error = run(&smoke("workers = 2000000"), runs.path(), Some(&start), 1).unwrap_err();
+    assert!(matches!(error, TrainError::Memory { .. }), "{error}");
+    assert!(error.to_string().contains("hint: fewer workers"), "{error}");
+    assert!(!runs.path().join("episodes").exists());
+    // What needs less goes on under the same name.
+    assert_eq!(run(&smoke(""), runs.path(), Some(&start), 1).unwrap().step, 1);
 }
 
 #[test]

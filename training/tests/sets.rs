@@ -237,6 +237,8 @@ fn reinforcement_takes_the_same_sets() {
     });
     assert!(summary.unwrap().finished);
     assert!(told.into_inner().unwrap().iter().any(|line| line.contains("pictures to train on")));
+    let spoken = recipe(&format!("{smoke}\n{}", sets.replace("\"coco\"", "\"spoken\"")));
+    assert!(spoken.check().unwrap_err().to_string().contains("data.pictures.sets[0].format"));
     let wrong = recipe(&format!("{smoke}\n{}", sets.replace("pictures = 3", "pictures = 0")));
     assert!(wrong.check().unwrap_err().to_string().contains("data.pictures.sets[0].pictures"));
 }

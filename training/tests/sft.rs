@@ -61,6 +61,14 @@ fn a_killed_run_goes_on_to_the_same_numbers() {
     let svg = std::fs::read_to_string(killed.path().join(&recipe.name).join("curves.svg")).unwrap();
     assert!(svg.contains("step 7"));
 
+    let text = std::fs::read_to_string(whole.path().join(&recipe.name).join("log.jsonl")).unwrap();
+    for line in text.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        let [waited, waiting, seconds] = ["waited", "waiting", "seconds"].map(|key| entry[key].as_f64().unwrap());
+        assert!(waited > 0.0 && waiting <= 1.0 && (waiting * seconds - waited).abs() < 1e-4, "{entry}");
+    }
+    assert!(summary.waiting.is_some_and(|share| share > 0.0 && share <= 1.0));
+
     // A finished run is not begun anew by mistake, and its checkpoint does not fit another seed.
     let error = run(&recipe, killed.path(), false, 1).unwrap_err().to_string();
     assert!(error.contains("--resume"), "{error}");

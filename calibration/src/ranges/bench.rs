@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn one_frame_is_too_few_and_says_how_many_are_missing() {
         let (config, params) = (Config::tiny(), Params::new(&Device::Cpu, 3));
-        let error = observe(&params, &config, &frames(&config, 1), 0, &mut |_| {}).unwrap_err().to_string();
+        let error = observe(&params, &config, &frames(&config, 1), 0, None, &mut |_| {}).unwrap_err().to_string();
         assert!(error.contains("at least 8 frames, got 1") && error.contains("7 more"), "{error}");
     }
 
@@ -250,7 +250,7 @@ mod tests {
         let (config, params) = (Config::tiny(), Params::new(&Device::Cpu, 3));
         let frames = frames(&config, FEWEST_FRAMES);
         let mut done = 0;
-        let observer = observe(&params, &config, &frames, 0, &mut |count| done = count).unwrap();
+        let observer = observe(&params, &config, &frames, 0, None, &mut |count| done = count).unwrap();
         assert_eq!(done, FEWEST_FRAMES);
         let scheme = Scheme::of(&observer, Target::TensorRt, Method::LeastError(99.99), &BTreeSet::new()).unwrap();
         let bench = Bench::new(&params, &config, &frames[..2], ANSWERS, [-1.0, 1.0, 0.0]).unwrap();

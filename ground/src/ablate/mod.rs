@@ -3,24 +3,35 @@
 //! Every run is a run of `ground grpo`: it has its own folder and goes on where it was stopped.
 
 mod beside;
+mod columns;
+mod cost;
+mod markdown;
 mod plan;
 mod table;
+#[cfg(test)]
+mod table_tests;
 
 pub(crate) use beside::{Arm, compared};
+pub(crate) use cost::Cost;
 
+use crate::device::Device;
 use crate::teller::Teller;
 use crate::train::{Folders, interrupted, with_environment};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use cost::{COST, Kept};
 use kestrel_calibration::{Rules, fit_with};
 use kestrel_training::grpo::{self, Baker, Options, Progress, Recipe, Start, record};
 use kestrel_training::metrics::Record;
+use kestrel_training::resident;
 use kestrel_training::sft::checkpoint::{MODEL, STATE};
+use kestrel_training::sft::recipe::Processor;
 use plan::{Cell, Plan, Set};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use table::{Outcome, judged};
 
 /// Arguments of `ground ablate`.
@@ -33,6 +44,8 @@ pub struct Arguments {
     from: PathBuf,
     #[command(flatten)]
     folders: Folders,
+    #[command(flatten)]
+    device: Device,
     /// Run only these, with commas between: arms (`cot`) or single runs (`cot-1`). What else is finished stands in the table
     /// beside them.
     #[arg(long, value_name = "RUNS", value_delimiter = ',')]
@@ -73,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut arms = vec![(START.to_owned(), "The model that all arms begin from.".to_owned())];
     arms.extend(plan.arms.iter().map(|arm| (arm.name.clone(), arm.about.clone())));
     let tables = table::tables(&outcomes, &arms, &plan.reference);
-    let (markdown, json) = (table::markdown(&tables, &plan.reference), serde_json::to_string_pretty(&tables)?);
+    let (markdown, json) = (markdown::markdown(&tables, &plan.reference), serde_json::to_string_pretty(&tables)?);
     write(&folder.join("table.md"), &markdown)?;
     write(&folder.join("table.json"), &json)?;
     let reports: Vec<serde_json::Value> = outcomes.iter().map(table::whole).collect();
@@ -98,7 +111,8 @@ impl Experiment<'_> {
         let folder = self.runs.join(&self.plan.name);
         self.claim(&folder, None)?;
         let records = self.judge(&folder, &self.arguments.from)?;
-        Ok(Outcome { arm: START.to_owned(), seed: 0, seconds: 0.0, records })
+        let cost = Kept::read(&folder.join(COST))?.cost(0.0, None);
+        Ok(Outcome { arm: START.to_owned(), seed: 0, cost, records })
     }
 
     /// Judges one run, which is trained where it `may` be; `None` while it is not finished.
@@ -111,13 +125,16 @@ impl Experiment<'_> {
         self.claim(&folder, Some(recipe))?;
         if !folder.join(TEST).is_file() {
             self.teller.words(&format!("run {}", recipe.name));
+            resident::forget_peak();
             let options = Options {
                 runs: self.runs.to_path_buf(),
                 data: self.arguments.folders.data.clone(),
                 from: Some(self.arguments.from.clone()),
                 resume: folder.join(STATE).is_file(),
             };
-            let summary = grpo::train(recipe, &options, &|progress| {
+            // What the folder remembers is the plan's recipe: what computes makes no other run of it.
+            let recipe = Recipe { device: self.arguments.device.or(recipe.device), ..recipe.clone() };
+            let summary = grpo::train(&recipe, &options, &|progress| {
                 match progress {
                     Progress::Episodes(done, all) => self.teller.samples(done, all),
                     Progress::Doing(words) => self.teller.words(words),
@@ -128,13 +145,15 @@ impl Experiment<'_> {
                 }
                 if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
+            Kept::change(&folder.join(COST), |kept| kept.held(resident::peak_mebibytes()))?;
             if !summary.finished {
                 return Ok(None);
             }
         }
         let records = self.judge(&folder, &folder)?;
         let seconds = seconds(&folder.join("log.jsonl"))?;
-        Ok(Some(Outcome { arm: cell.arm.clone(), seed: recipe.seed, seconds, records }))
+        let cost = Kept::read(&folder.join(COST))?.cost(seconds, Some(recipe.workers));
+        Ok(Some(Outcome { arm: cell.arm.clone(), seed: recipe.seed, cost, records }))
     }
 
     /// Makes a folder this experiment's own: what a changed plan, recipe or model has left there is not taken for its own.
@@ -159,9 +178,13 @@ impl Experiment<'_> {
         }
     }
 
-    /// Records of a model on the test sets with thresholds fitted on the tuning sets; kept in `folder`.
+    /// Records of a model on the test sets with thresholds fitted on the tuning sets; kept in `folder`. All models are judged
+    /// on one device.
     fn judge(&self, folder: &Path, model: &Path) -> Result<Vec<Record>> {
-        let start = grpo::load(model, MODEL)?;
+        // Records that are kept need no device, which may not be here.
+        let kept = [TUNE, TEST].iter().all(|name| folder.join(name).is_file());
+        let processor = if kept { Processor::Cpu } else { self.arguments.device.or(self.plan.device()?) };
+        let start = grpo::load_to(model, MODEL, &processor.device()?)?;
         let tune = self.records(&folder.join(TUNE), &start, &self.plan.tune)?;
         let test = self.records(&folder.join(TEST), &start, &self.plan.test)?;
         let rules = Rules {
@@ -191,17 +214,22 @@ impl Experiment<'_> {
             workers,
             progress: &tell,
         };
-        let mut records = Vec::new();
+        let (mut records, mut judging) = (Vec::new(), 0.0);
         for Set { set, seed, pictures } in sets {
             let episodes = baker.set(set, *seed, *pictures)?;
             let Start { params, config, tokenizer } = start;
+            // Pictures are seen by whoever asks first, and by no arm after it.
+            let clock = Instant::now();
             records.extend(record::records(params, config, tokenizer, set, &episodes, workers)?);
+            judging += clock.elapsed().as_secs_f64();
         }
         let mut text = String::new();
         for record in &records {
             text.push_str(&serde_json::to_string(record)?);
             text.push('\n');
         }
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        Kept::change(&path.with_file_name(COST), |kept| kept.judged(&file, judging))?;
         write(path, &text)?;
         Ok(records)
     }

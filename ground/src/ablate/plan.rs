@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use kestrel_training::grpo::Recipe;
 use kestrel_training::grpo::recipe::merged;
+use kestrel_training::sft::recipe::Processor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -131,6 +132,12 @@ impl Plan {
             .collect())
     }
 
+    /// What computes where no option says it: what the recipe that all arms share says.
+    pub(super) fn device(&self) -> Result<Processor> {
+        let said = self.base.get("device").cloned();
+        said.map_or(Ok(Processor::default()), |said| said.try_into().context("base.device"))
+    }
+
     fn cell(&self, arm: &Arm, seed: u64) -> Result<Cell> {
         let mut table = merged(self.base.clone(), &arm.change);
         table.insert("name".to_owned(), format!("{}-{}-{seed}", self.name, arm.name).into());
@@ -174,6 +181,23 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), cells.len());
+    }
+
+    /// What would break: refusals of unseeable views that only drawn scenes test, or a set that no benchmark has.
+    #[test]
+    fn the_shipped_experiment_tests_on_degraded_photographs_too() {
+        let plan = plan(|text| text).unwrap();
+        let last = plan.test.last().unwrap();
+        assert_eq!((last.set.as_str(), last.seed, last.pictures), ("nwpu-degraded", 0, 60));
+        let known = |set: &Set| kestrel_training::benchmark::NAMES.contains(&set.set.as_str());
+        assert!(plan.tune.iter().chain(&plan.test).all(known));
+    }
+
+    #[test]
+    fn models_are_judged_where_the_shared_recipe_computes() {
+        assert_eq!(plan(|text| text).unwrap().device().unwrap(), Processor::Cpu);
+        let gpu = plan(|text| text.replacen("[base]", "[base]\ndevice = \"cuda\"", 1)).unwrap();
+        assert_eq!(gpu.device().unwrap(), Processor::Cuda);
     }
 
     #[test]

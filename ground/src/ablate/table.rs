@@ -1,12 +1,10 @@
 //! What an experiment found: figures of every arm, their differences to the reference, and how small a difference it could have seen.
 
+use super::columns::COLUMNS;
+use super::cost::Cost;
 use kestrel_calibration::Fitted;
-use kestrel_training::metrics::{
-    CLEAR_PIXELS, Figure, Kind, Record, Size, iou, presence_correlation, report, resampled,
-};
-use kestrel_training::sample::Stratum;
+use kestrel_training::metrics::{Figure, Kind, NO_DOUBT, Record, report, resampled};
 use serde::Serialize;
-use std::fmt::Write as _;
 
 /// Widths of a normal distribution's intervals: 95 % in two directions, and 80 % power beside it.
 const NORMAL_95: f64 = 1.96;
@@ -19,18 +17,18 @@ pub(super) struct Outcome {
     pub(super) arm: String,
     /// Seed of the run.
     pub(super) seed: u64,
-    /// Wall seconds of its training.
-    pub(super) seconds: f64,
+    /// What it cost.
+    pub(super) cost: Cost,
     /// Judged records.
     pub(super) records: Vec<Record>,
 }
 
-/// Applies thresholds: what is shown depends on them alone.
+/// Applies thresholds: what is shown depends on them alone. Of the doubt only its decision is left: above 0 refuses.
 pub(super) fn judged(record: &Record, fitted: &Fitted) -> Record {
     let z: f64 = record.features.iter().zip(fitted.presence).map(|(f, w)| f64::from(*f) * w).sum::<f64>();
     let presence = 1.0 / (1.0 + (-(z + fitted.presence[3])).exp());
-    let doubt = 1.0 / (1.0 + (-record.doubt).exp());
-    let shown = presence >= fitted.presence_threshold && doubt < fitted.doubt_threshold;
+    let understood = 1.0 / (1.0 + (-record.doubt).exp()) < fitted.doubt_threshold;
+    let shown = presence >= fitted.presence_threshold && understood;
     let mask = record.sweep.first().filter(|_| shown);
     let (predicted, intersection) = mask.map_or((0, 0), |m| (m.predicted, m.intersection));
     let given = match record.given {
@@ -38,76 +36,8 @@ pub(super) fn judged(record: &Record, fitted: &Fitted) -> Record {
         Kind::Mask => Kind::Other,
         reason => reason,
     };
-    Record { presence: presence as f32, predicted, intersection, given, ..record.clone() }
-}
-
-/// One column: its name, and its value from records; not a number where nothing contributes.
-struct Column {
-    name: &'static str,
-    value: fn(&[&Record]) -> f64,
-}
-
-fn mean(records: &[&Record], keep: impl Fn(&Record) -> bool, of: impl Fn(&Record) -> f64) -> f64 {
-    let kept: Vec<f64> = records.iter().filter(|r| keep(r)).map(|r| of(r)).collect();
-    kept.iter().sum::<f64>() / kept.len() as f64
-}
-
-fn specific(r: &Record) -> bool {
-    r.present() && !r.weak && r.stratum != Stratum::Plural
-}
-
-fn shown(r: &Record) -> f64 {
-    f64::from(r.shown())
-}
-
-const COLUMNS: [Column; 13] = [
-    Column { name: "gIoU specific", value: |r| mean(r, specific, Record::iou) },
-    Column { name: "gIoU ≥32 px", value: |r| mean(r, |r| specific(r) && r.target >= CLEAR_PIXELS, Record::iou) },
-    Column { name: "gIoU tiny", value: |r| mean(r, |r| specific(r) && Size::of(r.target) == Size::Tiny, Record::iou) },
-    Column {
-        name: "P@0.5 tiny, shown",
-        value: |r| {
-            let tiny = |r: &Record| specific(r) && Size::of(r.target) == Size::Tiny && r.shown();
-            mean(r, tiny, |r| f64::from(iou(r.predicted, r.intersection, r.target) >= 0.5))
-        },
-    },
-    Column { name: "gIoU general", value: |r| mean(r, |r| r.present() && r.stratum == Stratum::Plural, Record::iou) },
-    Column { name: "hallucinated, absent", value: |r| mean(r, Record::hard_negative, shown) },
-    Column { name: "hallucinated, unseeable", value: |r| mean(r, |r| r.expected == Kind::Unseeable, shown) },
-    Column {
-        name: "false refusals, clean",
-        value: |r| 1.0 - mean(r, |r| r.present() && r.degradation.is_none(), shown),
-    },
-    Column {
-        name: "false refusals, degraded",
-        value: |r| 1.0 - mean(r, |r| r.present() && r.degradation.is_some(), shown),
-    },
-    Column { name: "AUC absent", value: |r| separation(r, |r| r.hard_negative() && r.degradation.is_none(), false) },
-    Column { name: "AUC unseeable", value: |r| separation(r, |r| r.expected == Kind::Unseeable, true) },
-    Column { name: "IL_MCC", value: presence_correlation },
-    Column { name: "risk–coverage", value: risk },
-];
-
-/// Probability that a target that can be seen has a higher presence than a record that `refused` keeps, ties half: the area
-/// under the ROC curve, which no threshold enters. Both on degraded views, or both on clean ones.
-fn separation(records: &[&Record], refused: impl Fn(&Record) -> bool, degraded: bool) -> f64 {
-    let presence = |keep: &dyn Fn(&Record) -> bool| -> Vec<f32> {
-        let kept = records.iter().filter(|r| !r.weak && r.degradation.is_some() == degraded && keep(r));
-        kept.map(|r| r.presence).collect()
-    };
-    let (seen, mut silent) = (presence(&Record::present), presence(&refused));
-    silent.sort_unstable_by(f32::total_cmp);
-    let below = |p: f32| {
-        let (under, up_to) = (silent.partition_point(|s| *s < p), silent.partition_point(|s| *s <= p));
-        (under + up_to) as f64 / 2.0 / silent.len() as f64
-    };
-    seen.iter().map(|p| below(*p)).sum::<f64>() / seen.len() as f64
-}
-
-fn risk(records: &[&Record]) -> f64 {
-    let kept: Vec<&Record> =
-        records.iter().copied().filter(|r| !r.weak && (r.present() || r.hard_negative())).collect();
-    kestrel_training::metrics::risk_coverage(&kept).1
+    let doubt = if understood { NO_DOUBT } else { -NO_DOUBT };
+    Record { presence: presence as f32, predicted, intersection, given, doubt, ..record.clone() }
 }
 
 /// One row of the table.
@@ -121,6 +51,12 @@ pub(super) struct Row {
     pub(super) seeds: Vec<u64>,
     /// Mean wall seconds of training one seed.
     pub(super) seconds: f64,
+    /// The same times its workers, in hours; `None` where nobody knows those.
+    pub(super) core_hours: Option<f64>,
+    /// Mean wall seconds of judging one seed on pictures that are seen already, over the seeds of which it is known.
+    pub(super) judging_seconds: Option<f64>,
+    /// The most MiB of memory that were resident while any seed trained; with what the program held before.
+    pub(super) peak_mebibytes: Option<f64>,
     /// Questions that were judged.
     pub(super) records: usize,
     /// Figures by column, all seeds' records together, resampled by scene.
@@ -142,71 +78,115 @@ pub(super) struct Table {
     pub(super) rows: Vec<Row>,
 }
 
-/// Kinds of pictures, and whether they are drawn: scenes are never averaged with photographs.
-const PICTURES: [(&str, bool); 2] = [("Drawn scenes", true), ("Photographs", false)];
+/// A kind of pictures with a table of its own.
+struct Pictures {
+    name: &'static str,
+    /// Whether a record is of this kind, by its set.
+    of: fn(&Record) -> bool,
+    /// Whether a record of this kind stands in the table; of the others only thresholds are read.
+    counts: fn(&Record) -> bool,
+}
+
+/// Scenes are never averaged with photographs. Degraded photographs stand apart, so that those that are as they were taken can
+/// be compared with earlier tables.
+const PICTURES: [Pictures; 3] = [
+    Pictures { name: "Drawn scenes", of: drawn, counts: |_| true },
+    Pictures { name: "Photographs", of: |r| !drawn(r), counts: |r| r.degradation.is_none() },
+    Pictures { name: "Degraded photographs", of: |r| !drawn(r), counts: |r| r.degradation.is_some() },
+];
+
 /// How the names of the sets of drawn scenes begin.
 const DRAWN: &str = "scenes";
 
-/// A table for each kind of pictures, of all arms in the order of `arms` (name and what it is).
-pub(super) fn tables(outcomes: &[Outcome], arms: &[(String, String)], reference: &str) -> Vec<Table> {
-    let of = |drawn: bool| -> Vec<Outcome> {
-        let kept =
-            |o: &Outcome| o.records.iter().filter(|r| r.set.starts_with(DRAWN) == drawn).cloned().collect::<Vec<_>>();
-        outcomes.iter().map(|o| Outcome { records: kept(o), ..o.clone() }).collect()
-    };
-    let table = |(pictures, drawn)| Table { pictures, rows: rows(&of(drawn), arms, reference) };
-    PICTURES.into_iter().map(table).filter(|t| t.rows.iter().any(|row| row.records > 0)).collect()
+fn drawn(record: &Record) -> bool {
+    record.set.starts_with(DRAWN)
 }
 
-fn rows(outcomes: &[Outcome], arms: &[(String, String)], reference: &str) -> Vec<Row> {
+/// A table for each kind of pictures, of all arms in the order of `arms` (name and what it is).
+pub(super) fn tables(outcomes: &[Outcome], arms: &[(String, String)], reference: &str) -> Vec<Table> {
+    let table = |pictures: &Pictures| -> Option<Table> {
+        // From here on the set is the run, each of which has thresholds of its own.
+        let own = |outcome: &Outcome| {
+            let run = format!("{} {}", outcome.arm, outcome.seed);
+            let records = outcome.records.iter().filter(|r| (pictures.of)(r));
+            let records = records.map(|r| Record { set: run.clone(), ..r.clone() }).collect();
+            Outcome { arm: outcome.arm.clone(), records, ..*outcome }
+        };
+        let outcomes: Vec<Outcome> = outcomes.iter().map(own).collect();
+        let any = outcomes.iter().flat_map(|o| &o.records).any(pictures.counts);
+        any.then(|| Table { pictures: pictures.name, rows: rows(&outcomes, arms, reference, pictures.counts) })
+    };
+    PICTURES.iter().filter_map(table).collect()
+}
+
+fn rows(outcomes: &[Outcome], arms: &[(String, String)], reference: &str, counts: fn(&Record) -> bool) -> Vec<Row> {
     let of = |arm: &str| outcomes.iter().filter(|o| o.arm == arm).collect::<Vec<_>>();
     let referred = of(reference);
     arms.iter()
         .filter(|(arm, _)| !of(arm).is_empty())
-        .map(|(arm, about)| row(&of(arm), &referred, (arm, about), arm == reference))
+        .map(|(arm, about)| {
+            let mut row = row(&of(arm), (arm, about), counts);
+            if arm != reference && !referred.is_empty() {
+                compare(&mut row, &of(arm), &referred, counts);
+            }
+            row
+        })
         .collect()
 }
 
-fn row(outcomes: &[&Outcome], reference: &[&Outcome], (arm, about): (&str, &str), is_reference: bool) -> Row {
+fn row(outcomes: &[&Outcome], (arm, about): (&str, &str), counts: fn(&Record) -> bool) -> Row {
     let records: Vec<&Record> = outcomes.iter().flat_map(|o| &o.records).collect();
+    let counted = records.iter().filter(|r| counts(r)).count();
+    let costs: Vec<Cost> = outcomes.iter().map(|o| o.cost).collect();
+    let known = |of: fn(&Cost) -> Option<f64>| costs.iter().filter_map(of).collect::<Vec<f64>>();
     let mut row = Row {
         arm: arm.to_owned(),
         about: about.to_owned(),
         seeds: outcomes.iter().map(|o| o.seed).collect(),
-        seconds: outcomes.iter().map(|o| o.seconds).sum::<f64>() / outcomes.len() as f64,
-        records: records.len(),
+        seconds: costs.iter().map(|cost| cost.seconds).sum::<f64>() / costs.len() as f64,
+        core_hours: mean(&known(Cost::core_hours)),
+        judging_seconds: mean(&known(|cost| cost.judging_seconds)),
+        peak_mebibytes: known(|cost| cost.peak_mebibytes).into_iter().reduce(f64::max),
+        records: counted,
         figures: Vec::new(),
         deviations: Vec::new(),
         differences: Vec::new(),
         detectable: Vec::new(),
     };
-    // Both arms' records side by side, told apart by their set, so that a drawn scene brings both.
-    let mine = "mine";
-    let tagged = |outcomes: &[&Outcome], set: &str| -> Vec<Record> {
-        let records = outcomes.iter().flat_map(|o| &o.records);
-        records.map(|r| Record { set: set.to_owned(), ..r.clone() }).collect()
-    };
-    let both: Vec<Record> = tagged(outcomes, mine).into_iter().chain(tagged(reference, "theirs")).collect();
-    let both: Vec<&Record> = both.iter().collect();
     for column in &COLUMNS {
-        row.figures.push((column.name.to_owned(), resampled(&records, 1, |r| (column.value)(r))));
-        let each: Vec<f64> = outcomes.iter().map(|o| (column.value)(&o.records.iter().collect::<Vec<_>>())).collect();
-        let deviation = deviation(&each);
-        row.deviations.push(deviation);
-        if is_reference || reference.is_empty() {
-            continue;
-        }
+        let figure = resampled(&records, 1, |r| column.value(r, counts));
+        row.figures.push((column.name.to_owned(), Figure { n: counted, ..figure }));
+        let each = outcomes.iter().map(|o| column.value(&o.records.iter().collect::<Vec<_>>(), counts));
+        row.deviations.push(deviation(&each.collect::<Vec<f64>>()));
+    }
+    row
+}
+
+/// Fills in the differences to the reference.
+fn compare(row: &mut Row, outcomes: &[&Outcome], reference: &[&Outcome], counts: fn(&Record) -> bool) {
+    // Both arms' records side by side, told apart by the beginning of their set, so that a drawn scene brings both.
+    let (mine, theirs) = ("mine ", "theirs ");
+    let tagged = |outcomes: &[&Outcome], tag: &str| -> Vec<Record> {
+        let records = outcomes.iter().flat_map(|o| &o.records);
+        records.map(|r| Record { set: format!("{tag}{}", r.set), ..r.clone() }).collect()
+    };
+    let both: Vec<Record> = tagged(outcomes, mine).into_iter().chain(tagged(reference, theirs)).collect();
+    let both: Vec<&Record> = both.iter().collect();
+    for (column, deviation) in COLUMNS.iter().zip(&row.deviations) {
         let difference = resampled(&both, 1, |r| {
-            let part = |own: bool| r.iter().copied().filter(|r| (r.set == mine) == own).collect::<Vec<_>>();
-            (column.value)(&part(true)) - (column.value)(&part(false))
+            let (own, others): (Vec<&Record>, Vec<&Record>) = r.iter().copied().partition(|r| r.set.starts_with(mine));
+            column.value(&own, counts) - column.value(&others, counts)
         });
         let by_scenes = (difference.high - difference.low) / (2.0 * NORMAL_95);
         // Seeds add their own uncertainty, once for each arm, where there are several.
-        let by_seeds = if deviation.is_nan() { 0.0 } else { deviation * (2.0 / each.len() as f64).sqrt() };
+        let by_seeds = if deviation.is_nan() { 0.0 } else { deviation * (2.0 / outcomes.len() as f64).sqrt() };
         row.differences.push(difference);
         row.detectable.push(DETECTABLE * by_scenes.hypot(by_seeds));
     }
-    row
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 fn deviation(values: &[f64]) -> f64 {
@@ -215,63 +195,6 @@ fn deviation(values: &[f64]) -> f64 {
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt()
-}
-
-/// The tables as Markdown: figures, then differences to the reference; what the arms are stands once below.
-pub(super) fn markdown(tables: &[Table], reference: &str) -> String {
-    let mut out = String::new();
-    for table in tables {
-        let _ = writeln!(out, "## {}\n", table.pictures);
-        figures(&mut out, &table.rows);
-        let _ = writeln!(
-            out,
-            "\nDifference to `{reference}`, paired by scene; in brackets the smallest that would have been seen:\n"
-        );
-        differences(&mut out, &table.rows);
-        let _ = writeln!(out);
-    }
-    for row in tables.first().into_iter().flat_map(|table| &table.rows) {
-        let _ = writeln!(out, "- `{}`: {} Training took {:.0} s a seed.", row.arm, row.about, row.seconds);
-    }
-    out
-}
-
-fn line(out: &mut String, cells: &[String]) {
-    let _ = writeln!(out, "| {} |", cells.join(" | "));
-}
-
-fn head(out: &mut String) {
-    let cells: Vec<String> = std::iter::once("arm").chain(COLUMNS.iter().map(|c| c.name)).map(str::to_owned).collect();
-    line(out, &cells);
-    line(out, &vec!["---".to_owned(); cells.len()]);
-}
-
-fn figures(out: &mut String, rows: &[Row]) {
-    head(out);
-    for row in rows {
-        let mut cells = vec![format!("{} ({} seeds)", row.arm, row.seeds.len())];
-        let figure = |f: &Figure| match f.value.is_nan() {
-            true => "–".to_owned(),
-            false => format!("{:.3} [{:.3}, {:.3}]", f.value, f.low, f.high),
-        };
-        cells.extend(row.figures.iter().map(|(_, f)| figure(f)));
-        line(out, &cells);
-    }
-}
-
-fn differences(out: &mut String, rows: &[Row]) {
-    head(out);
-    for row in rows.iter().filter(|row| !row.differences.is_empty()) {
-        let mut cells = vec![row.arm.clone()];
-        cells.extend(row.differences.iter().zip(&row.detectable).map(|(d, least)| {
-            let sure = if d.low > 0.0 || d.high < 0.0 { "**" } else { "" };
-            match d.value.is_nan() {
-                true => "–".to_owned(),
-                false => format!("{sure}{:+.3}{sure} ({least:.3})", d.value),
-            }
-        }));
-        line(out, &cells);
-    }
 }
 
 /// The whole report of one arm's records, for whoever wants more than the table.

@@ -8,7 +8,7 @@ use kestrel_training::datasets::crop::{Region, cut_indexed};
 use kestrel_training::datasets::folder::Folder;
 use kestrel_training::datasets::formats::{ALL, Format};
 use kestrel_training::datasets::{Record, Split};
-use kestrel_training::sample::{Ask, Picture, Sample, Target};
+use kestrel_training::sample::{Ask, Picture, Sample, Spoken, Target};
 use kestrel_training::sheet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let out = &arguments.out;
     std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     let all = part.records.len();
-    let title = format!("{set}: {all} pictures, {} things, {} expressions", part.instances(), part.expressions());
+    let (things, said, tasks) = (part.instances(), part.expressions(), part.spoken());
+    let title = format!("{set}: {all} pictures, {things} things, {said} expressions, {tasks} tasks");
     let mut html = head(&title);
     let count = arguments.limit.min(all);
     for number in 0..count {
@@ -110,6 +111,10 @@ fn article(html: &mut String, out: &Path, number: usize, shown: &Shown) -> Resul
     let _ = write!(html, "<li>labelled: <b>{}</b></li>", escape(&kinds(&shown.whole)));
     for said in &record.expressions {
         let _ = write!(html, "<li>said: <b>{}</b></li>", escape(&said.text));
+    }
+    for Spoken { task, request, texts } in &record.spoken {
+        let right = texts.iter().map(|text| format!("“{text}”")).collect::<Vec<_>>().join(" or ");
+        let _ = write!(html, "<li>{}: <b>{}</b> {}</li>", task.name(), escape(request), escape(&right));
     }
     html.push_str("</ul><h2>Asked in the sample</h2><ol>");
     for ask in &shown.sample.asks {

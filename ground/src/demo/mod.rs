@@ -162,8 +162,7 @@ async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(
         if number == 0 || items[number - 1].frame != item.frame {
             frame = node.frames().put(item.frame.clone(), unix_nanos()).context("the drone has stopped")?;
         }
-        let query =
-            Query { id: format!("demo-{number:02}"), text: item.text.clone(), hint: None, frames: 1, explain: false };
+        let query = Query::new(format!("demo-{number:02}"), &item.text);
         let reply = crate::ask::ask(&session, drone, &query, ANSWER_TIMEOUT).await?;
         if reply.frame != frame {
             bail!("asked about frame {frame}, answered about {}", reply.frame);

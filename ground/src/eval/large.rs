@@ -91,8 +91,7 @@ fn ask_all(arguments: &Arguments, scenes: usize, ways: &mut [(Segmenter, Vec<Til
             bar.set_message(format!("asking, {name}"));
             let mut look = segmenter.look_still(&sample.picture.image)?;
             for (ask, things) in sample.asks.iter().zip(&targets) {
-                let query =
-                    Query { id: "eval".to_owned(), text: ask.text.clone(), hint: None, frames: 1, explain: false };
+                let query = Query::new("eval", &ask.text);
                 let answer = look.ask(&query).with_context(|| format!("asking “{}”", ask.text))?;
                 answers.push(judged(&sample, things, &answer)?);
             }
@@ -240,7 +239,7 @@ mod tests {
             exhaustive: vec![],
             origin: Origin { dataset: "test".into(), scene: "7".into(), frame: "0".into() },
         };
-        Sample { picture, asks: vec![], degradation: None, later: None }
+        Sample { picture, asks: vec![], degradation: None, later: None, spoken: vec![] }
     }
 
     fn ask(target: Target) -> Ask {

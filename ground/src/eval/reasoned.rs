@@ -44,8 +44,7 @@ impl Reasons {
     }
 
     fn answer(&self, look: &mut Look<'_>, sample: &Sample, question: &Question<'_>) -> Result<Explained> {
-        let (text, hint) = (question.ask.text.clone(), question.ask.hint);
-        let query = Query { id: "eval".to_owned(), text, hint, frames: 1, explain: false };
+        let query = Query { hint: question.ask.hint, ..Query::new("eval", &question.ask.text) };
         // Where the gate refused or the engine failed, the fast answer is a refusal too.
         let answer = look.ask(&query)?;
         let shown = union(&answer.outcome)?;

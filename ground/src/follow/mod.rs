@@ -145,8 +145,7 @@ struct Following {
 impl Following {
     /// `None` where the words ask for all in a way that pieces are not told apart by.
     fn of(subject: Subject, number: usize, options: &StandingOptions) -> Option<Self> {
-        let query =
-            Query { id: format!("follow-{number}"), text: subject.text.clone(), hint: None, frames: 0, explain: false };
+        let query = Query { frames: 0, ..Query::new(format!("follow-{number}"), &subject.text) };
         let kept = StandingQuery::new(&query, options);
         let told_apart = kept.asks_for_all() == subject.is_plural();
         told_apart.then(|| Self { subject, query, kept, frames: Vec::new() })

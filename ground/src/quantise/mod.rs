@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_calibration::ranges::{
-    Bench, Bounds, FEWEST_FRAMES, Prepared, Preparer, Shift, Sweep, group, observe, parameters, sweep,
+    Bench, Bounds, FEWEST_FRAMES, Prepared, Preparer, Reasons, Shift, Sweep, group, observe, parameters, sweep,
 };
 use kestrel_link::Thresholds;
 use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
@@ -134,7 +134,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let frames = frames(arguments, &source, &teller)?;
     let params = parameters(&source.weights)?;
     teller.begin("frames watched", frames.len());
-    let observer = observe(&params, &source.config, &frames, source.answers.pad, &mut |done| teller.done(done))?;
+    let reasons = source.explain.then(|| Reasons::of(&source.tokenizer));
+    let mut told = |done| teller.done(done);
+    let observer = observe(&params, &source.config, &frames, source.answers.pad, reasons.as_ref(), &mut told)?;
     let target = match arguments.target {
         For::TensorRt => Target::TensorRt,
         For::Cpu => Target::Cpu,

@@ -1,7 +1,7 @@
 //! `quantisation.json`: how a bundle was quantised, for people and machines.
 
 use anyhow::Result;
-use kestrel_calibration::ranges::{Prepared, Shift, Sweep};
+use kestrel_calibration::ranges::{Prepared, Shift, Sweep, thoughts};
 use kestrel_models::export::{Graphs, export};
 use kestrel_models::onnx::read;
 use kestrel_models::quantise::{Method, Scheme};
@@ -41,6 +41,8 @@ struct Calibration {
     seed: u64,
     frames: usize,
     questions: usize,
+    /// Of these, answered with reasons too, where the graph that decodes goes with the model.
+    thoughts: usize,
 }
 
 /// Sizes of the three graphs together.
@@ -78,6 +80,7 @@ impl Record {
                 seed: arguments.seed,
                 frames: frames.len(),
                 questions: frames.iter().map(|frame| frame.questions.len()).sum(),
+                thoughts: if source.explain { thoughts(frames) } else { 0 },
             },
             method: arguments.method(),
             bytes: Bytes { single, half, quantised, share: quantised as f64 / single.max(1) as f64 },
@@ -104,9 +107,10 @@ impl Record {
             let wide: String = wide.chars().take(LONGEST).collect();
             entries.insert(format!("precision.{name}"), format!("int8 in {rounded} layers; kept f16: {wide}"));
         }
-        let Calibration { set, seed, frames, .. } = &self.calibration;
+        let Calibration { set, seed, frames, thoughts, .. } = &self.calibration;
         entries.insert("quantised_from".to_owned(), self.source.clone());
-        entries.insert("quantisation_ranges".to_owned(), format!("{set}, seed {seed}, {frames} frames"));
+        let ranges = format!("{set}, seed {seed}, {frames} frames, {thoughts} answers with reasons");
+        entries.insert("quantisation_ranges".to_owned(), ranges);
         Ok(entries)
     }
 

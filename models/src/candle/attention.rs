@@ -4,7 +4,7 @@
 //! instead of keeping them: they are the largest thing an attention makes.
 
 use super::simd::{dot, exp, madd, max, simd, sum};
-use super::storage::{Floats, slice, tensor};
+use super::storage::{Floats, gradient, slice, tensor};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 
@@ -171,7 +171,7 @@ impl CustomOp3 for Attention {
                 scatter(&mixed, &mut dq[q_start..], s.head, s.q_width());
             }
         }
-        Ok((Some(tensor(dq, q)?), Some(tensor(dk, k)?), Some(tensor(dv, v)?)))
+        Ok((gradient(dq, q)?, gradient(dk, k)?, gradient(dv, v)?))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The same operations put together from candle's own, for devices without our kernels.
 //!
 //! They are slow and use more memory, but run wherever candle runs, backward included. The tests hold the kernels
-//! against them.
+//! against them. What a frozen parameter or a constant meets goes through [`binary`], which spares its gradient.
 
+use super::binary;
 use super::spatial::{Same, map_dims};
 use crate::ops::{Act, Conv};
 use candle_core::{D, Result, Tensor};
@@ -25,9 +26,9 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Ac
         *last = out;
     }
     let rows = x.reshape(((), inner))?;
-    let mut y = rows.matmul(&weight.reshape((out, inner))?.t()?)?;
+    let mut y = binary::matmul(&rows, &weight.reshape((out, inner))?.t()?)?;
     if let Some(bias) = bias {
-        y = y.broadcast_add(bias)?;
+        y = binary::add(&y, bias)?;
     }
     activate(&y, act)?.reshape(dims)
 }
@@ -60,14 +61,14 @@ pub(super) fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor, conv: Conv) 
     let weight = weight.flatten(0, 1)?;
     let mut y: Option<Tensor> = None;
     for (i, tap) in taps(x, conv.kernel, conv.stride)?.iter().enumerate() {
-        let term = tap.broadcast_mul(&weight.get(i)?)?;
+        let term = binary::mul(tap, &weight.get(i)?)?;
         y = Some(match y {
             Some(y) => (y + term)?,
             None => term,
         });
     }
     let y = y.ok_or_else(|| candle_core::Error::Msg("depthwise: expected a kernel of at least 1, got 0".into()))?;
-    activate(&y.broadcast_add(bias)?, conv.act)
+    activate(&binary::add(&y, bias)?, conv.act)
 }
 
 pub(super) fn upsample_nearest(x: &Tensor, factor: usize) -> Result<Tensor> {
@@ -85,12 +86,12 @@ pub(super) fn repeat_batch(x: &Tensor, times: usize) -> Result<Tensor> {
 
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
-    x.broadcast_div(&scale)?.broadcast_mul(weight)
+    binary::mul(&x.broadcast_div(&scale)?, weight)
 }
 
 pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    rms_norm(&centred, weight, eps)?.broadcast_add(bias)
+    binary::add(&rms_norm(&centred, weight, eps)?, bias)
 }
 
 pub(super) fn rope(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
@@ -99,8 +100,8 @@ pub(super) fn rope(x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor) -> Resu
     let x = x.reshape((n, length, heads, 2 * half))?;
     let (x0, x1) = (x.narrow(3, 0, half)?.contiguous()?, x.narrow(3, half, half)?.contiguous()?);
     let (cos, sin) = (cos.unsqueeze(2)?, sin.unsqueeze(2)?);
-    let y0 = (x0.broadcast_mul(&cos)? - x1.broadcast_mul(&sin)?)?;
-    let y1 = (x1.broadcast_mul(&cos)? + x0.broadcast_mul(&sin)?)?;
+    let y0 = (binary::mul(&x0, &cos)? - binary::mul(&x1, &sin)?)?;
+    let y1 = (binary::mul(&x1, &cos)? + binary::mul(&x0, &sin)?)?;
     Tensor::cat(&[y0, y1], 3)?.reshape((n, length, width))
 }
 
@@ -117,18 +118,18 @@ pub(super) fn attention(
     let q = q.contiguous()?.reshape((n, kv_heads, shared * queries, head))?;
     let split = |x: &Tensor| x.reshape((n, keys, kv_heads, head))?.transpose(1, 2)?.contiguous();
     let (k, v) = (split(k)?, split(v)?);
-    let scores = (q.matmul(&k.t()?)? * (1.0 / (head as f64).sqrt()))?;
+    let scores = (binary::matmul(&q, &k.t()?)? * (1.0 / (head as f64).sqrt()))?;
     let mut scores = scores.reshape((n, heads, queries, keys))?;
     if let Some(mask) = mask {
-        scores = scores.broadcast_add(&mask.unsqueeze(1)?)?;
+        scores = binary::add(&scores, &mask.unsqueeze(1)?)?;
     }
     let p = softmax(&scores)?.reshape((n, kv_heads, shared * queries, keys))?;
-    let y = p.matmul(&v)?.reshape((n, kv_heads, shared, queries, head))?.permute((0, 3, 1, 2, 4))?;
+    let y = binary::matmul(&p, &v)?.reshape((n, kv_heads, shared, queries, head))?.permute((0, 3, 1, 2, 4))?;
     y.contiguous()?.reshape((n, queries, width))
 }
 
 pub(super) fn softmax(x: &Tensor) -> Result<Tensor> {
     let top = x.max_keepdim(D::Minus1)?.detach();
-    let shares = x.broadcast_sub(&top)?.exp()?;
+    let shares = binary::add(x, &top.neg()?)?.exp()?;
     shares.broadcast_div(&shares.sum_keepdim(D::Minus1)?)
 }

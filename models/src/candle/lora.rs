@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
-use super::Params;
+use super::{Params, binary};
 use crate::error::Result;
 use crate::ops::Init;
 
@@ -28,9 +28,9 @@ impl Lora {
         f64::from(self.alpha) / self.rank.max(1) as f64
     }
 
-    /// The matrix with its adapter.
+    /// The matrix, which is frozen and gets no gradient, with its adapter.
     pub(super) fn applied(self, weight: &Tensor, down: &Tensor, up: &Tensor) -> candle_core::Result<Tensor> {
-        weight + (up.matmul(down)? * self.scale())?
+        binary::add(weight, &(binary::matmul(up, down)? * self.scale())?)
     }
 }
 

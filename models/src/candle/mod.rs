@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod binary;
 mod composed;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -306,7 +307,7 @@ impl Ops for Candle<'_> {
     }
 
     fn add(&mut self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        Ok(a.broadcast_add(b)?)
+        Ok(binary::add(a, b)?)
     }
 
     fn residual(&mut self, branch: &Tensor, identity: &Tensor, name: &str) -> Result<Tensor> {
@@ -318,7 +319,7 @@ impl Ops for Candle<'_> {
     }
 
     fn mul(&mut self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        Ok(a.broadcast_mul(b)?)
+        Ok(binary::mul(a, b)?)
     }
 
     fn scale(&mut self, x: &Tensor, factor: f32) -> Result<Tensor> {
@@ -326,7 +327,7 @@ impl Ops for Candle<'_> {
     }
 
     fn matmul_t(&mut self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        Ok(a.contiguous()?.matmul(&b.contiguous()?.t()?)?)
+        Ok(binary::matmul(&a.contiguous()?, &b.contiguous()?.t()?)?)
     }
 
     fn concat(&mut self, xs: &[Tensor], axis: usize) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 //! RMSNorm and LayerNorm over the last axis.
 
 use super::simd::{dot, madd, simd, sum};
-use super::storage::{Floats, slice, tensor};
+use super::storage::{Floats, gradient, slice};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// `x / sqrt(mean(x²) + eps) · w` (Zhang & Sennrich 2019).
@@ -37,7 +37,7 @@ impl CustomOp2 for RmsNorm {
         let (x_values, weight, g) = (Floats::of(x)?, Floats::of(w)?, Floats::of(&grad)?);
         let (mut dx, mut dw) = (vec![0.0; x.elem_count()], vec![0.0; w.elem_count()]);
         rms_backward(x_values.slice(), weight.slice(), self.0, g.slice(), &mut dx, &mut dw);
-        Ok((Some(tensor(dx, x)?), Some(tensor(dw, w)?)))
+        Ok((gradient(dx, x)?, gradient(dw, w)?))
     }
 }
 
@@ -71,7 +71,7 @@ impl CustomOp3 for LayerNorm {
         let (mut dx, mut dw) = (vec![0.0; x.elem_count()], vec![0.0; w.elem_count()]);
         let mut db = vec![0.0; b.elem_count()];
         layer_backward(x_values.slice(), weight.slice(), self.0, g.slice(), &mut dx, &mut dw, &mut db);
-        Ok((Some(tensor(dx, x)?), Some(tensor(dw, w)?), Some(tensor(db, b)?)))
+        Ok((gradient(dx, x)?, gradient(dw, w)?, gradient(db, b)?))
     }
 }
 

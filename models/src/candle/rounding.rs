@@ -1,5 +1,6 @@
 //! Values rounded to integers' multiples, with a straight-through gradient (Bengio et al., arXiv 1308.3432).
 
+use super::binary;
 use super::storage::{Floats, slice, tensor};
 use crate::quantise::{Rounding, kernel};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -20,7 +21,7 @@ pub(crate) fn round_activation(x: &Tensor, rounding: Rounding) -> Result<Tensor>
     let codes = ((within.detach() * (1.0 / f64::from(rounding.scale)))? + TO_INTEGER)?;
     let rounded = ((codes - TO_INTEGER)?.clamp(low, high)? * f64::from(rounding.scale))?;
     // The gradient of what lies within; its value is taken away again.
-    &within + (rounded - within.detach())?
+    binary::add(&within, &(rounded - within.detach())?)
 }
 
 /// A kernel with channels along `axis` as the quantised graph stores it.
@@ -36,7 +37,7 @@ pub(crate) fn round_kernel(weight: &Tensor, axis: usize, levels: i8) -> Result<T
     let scale = ((largest / f64::from(levels))? + 1e-30)?;
     let codes = ((fixed.broadcast_div(&scale)? + TO_INTEGER)? - TO_INTEGER)?;
     let rounded = codes.broadcast_mul(&scale)?;
-    weight + (rounded - &fixed)?
+    binary::add(weight, &(rounded - &fixed)?)
 }
 
 /// Rounds all values alike.

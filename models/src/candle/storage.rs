@@ -41,6 +41,11 @@ impl<'a> Floats<'a> {
     }
 }
 
+/// The gradient of a CPU tensor, which takes over `values`; none where nothing trains it, so that it is not kept.
+pub(super) fn gradient(values: Vec<f32>, of: &Tensor) -> Result<Option<Tensor>> {
+    of.track_op().then(|| tensor(values, of)).transpose()
+}
+
 /// A new CPU tensor that takes over `values`.
 pub(super) fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(values, like.shape(), &Device::Cpu)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use image::RgbImage;
+use kestrel_link::query::MAX_TIME_TO_LIVE_MILLIS;
 use kestrel_link::{DroneId, Query, Reply, decode, encode};
 use kestrel_onboard::camera::{Captured, Network, unix_nanos};
 use kestrel_onboard::node::LinkOptions;
@@ -76,7 +77,8 @@ impl Party {
 
     /// Asks until the program takes the question and has answered once; frames come all the while.
     fn ask(&mut self, text: &str, frame: &RgbImage) -> anyhow::Result<()> {
-        let query = Query { id: QUERY_ID.into(), text: text.into(), hint: None, frames: 0, explain: false };
+        let query =
+            Query { frames: 0, time_to_live_millis: Some(MAX_TIME_TO_LIVE_MILLIS), ..Query::new(QUERY_ID, text) };
         let give_up = Instant::now() + START;
         while Instant::now() < give_up {
             if let Some(status) = self.running.0.try_wait()? {

@@ -171,8 +171,13 @@ pub struct Reply {
     /// Why the camera's capture time is not given; `None` when it is, or when the reply is about no frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture_doubt: Option<CaptureDoubt>,
-    /// From admission of the frame to the finished outcome, on the drone's monotonic clock.
+    /// From when both frame and query were there to the finished outcome, on the drone's monotonic clock: how long the asker
+    /// waited, and what is held against the deadline. How old the mask is, [`Reply::age_micros`] says.
     pub latency_micros: u64,
+    /// From admission of the frame to the finished outcome, on the drone's monotonic clock: more than `latency_micros` where a
+    /// query came behind its frame. `None` when the reply is about no frame, or from a drone that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_age_micros: Option<u64>,
     /// `name@version` of the model bundle that answered, empty when no model ran.
     pub model: String,
     /// Engine and provider that ran, e.g. `ort/cpu`, `tract`.
@@ -195,6 +200,13 @@ impl Message for Reply {
 }
 
 impl Reply {
+    /// How old the frame, and with it each mask, was when the outcome was finished, in microseconds. Of a drone that does not
+    /// say, it is the latency: less than the truth where the query came behind its frame.
+    #[must_use]
+    pub fn age_micros(&self) -> u64 {
+        self.frame_age_micros.unwrap_or(self.latency_micros)
+    }
+
     /// Checks that every number is finite and in range and that every mask is whole and of the frame's size.
     ///
     /// # Errors

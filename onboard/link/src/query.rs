@@ -4,6 +4,7 @@ use crate::codec::Message;
 use crate::error::LinkError;
 use crate::key::check_query_id;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 
 /// Longest query id accepted, in bytes.
 pub const MAX_ID_BYTES: usize = 64;
@@ -11,24 +12,40 @@ pub const MAX_ID_BYTES: usize = 64;
 /// Longest query text accepted, in bytes of UTF-8.
 pub const MAX_TEXT_BYTES: usize = 512;
 
+/// Longest deadline that a query may name, in milliseconds: an hour.
+pub const MAX_DEADLINE_MILLIS: u32 = 3_600_000;
+
+/// Longest time to live that a query may name, in milliseconds: a day.
+pub const MAX_TIME_TO_LIVE_MILLIS: u32 = 86_400_000;
+
 /// A question to a drone: words, a hint in the picture, or both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
     /// Chosen by the asker; every answer repeats it. 1 to [`MAX_ID_BYTES`] letters, digits, `.`, `_`, `-`: it becomes part of a key.
     /// A query under the id of one that is being answered takes its place; who still waits for an answer to that is told.
+    /// It begins anew, unless it [renews](Query::renews) that.
     pub id: String,
     /// Plain words, at most [`MAX_TEXT_BYTES`] bytes. May be empty when a hint is given.
     pub text: String,
     /// A place in the picture beside or instead of words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
-    /// Answer this many admitted frames, then stop. 0 means until withdrawn or replaced.
+    /// Answer this many admitted frames, then stop. 0 means until its time to live is over, or it is withdrawn or replaced.
     #[serde(default = "one")]
     pub frames: u32,
     /// Give reasons too, for the first of the answers: as [`ExplanationPart`](crate::ExplanationPart)s behind it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub explain: bool,
+    /// An outcome that takes longer than this many milliseconds, from when both frame and query were there, is refused as too
+    /// late; 1 to [`MAX_DEADLINE_MILLIS`]. The drone's own deadline holds where that is shorter, and where this is `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_millis: Option<u32>,
+    /// It ends this many milliseconds after the drone took it, at most [`MAX_TIME_TO_LIVE_MILLIS`], with one last refusal that
+    /// says so. 0 ends it at once: sent under the id of a query that stands, it withdraws that. With `None` a query that
+    /// [stands](Query::stands) lives for as long as the drone's configuration says, and any other until it is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_to_live_millis: Option<u32>,
 }
 
 fn one() -> u32 {
@@ -73,13 +90,46 @@ impl Message for Query {
 }
 
 impl Query {
+    /// A query about one frame, in words alone, with the deadline of the drone.
+    pub fn new(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            text: text.into(),
+            hint: None,
+            frames: 1,
+            explain: false,
+            deadline_millis: None,
+            time_to_live_millis: None,
+        }
+    }
+
+    /// The query that withdraws this one.
+    #[must_use]
+    pub fn withdrawal(&self) -> Self {
+        Self { explain: false, time_to_live_millis: Some(0), ..self.clone() }
+    }
+
     /// Whether it asks for more than one frame, so that its answers hang together.
     #[must_use]
     pub fn stands(&self) -> bool {
         self.frames != 1
     }
 
-    /// Checks id, text and hint.
+    /// Whether it asks for the same in as many frames, under whatever id and for however long.
+    #[must_use]
+    pub fn asks_as(&self, other: &Self) -> bool {
+        (&self.text, self.hint, self.frames) == (&other.text, other.hint, other.frames)
+    }
+
+    /// Whether it lets one that is being answered go on, for longer or shorter than that was to live, instead of beginning anew:
+    /// it has the same id, names a time to live, wants no reasons, and asks the same without an end (`frames` 0).
+    #[must_use]
+    pub fn renews(&self, other: &Self) -> bool {
+        let goes_on = self.time_to_live_millis.is_some() && self.frames == 0 && !self.explain;
+        goes_on && self.id == other.id && self.asks_as(other)
+    }
+
+    /// Checks id, text, hint and times.
     ///
     /// # Errors
     /// Names the field, the range and what was there.
@@ -94,7 +144,19 @@ impl Query {
         if self.text.trim().is_empty() && self.hint.is_none() {
             return Err(LinkError::field("query.text", "words, or a hint beside it", &self.text));
         }
+        within("query.deadline_millis", self.deadline_millis, 1..=MAX_DEADLINE_MILLIS)?;
+        within("query.time_to_live_millis", self.time_to_live_millis, 0..=MAX_TIME_TO_LIVE_MILLIS)?;
         self.hint.map_or(Ok(()), |hint| hint.validate())
+    }
+}
+
+/// Checks a time that may be left out.
+fn within(field: &'static str, millis: Option<u32>, range: RangeInclusive<u32>) -> Result<(), LinkError> {
+    match millis {
+        Some(millis) if !range.contains(&millis) => {
+            Err(LinkError::field(field, format!("{} to {}", range.start(), range.end()), millis))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -70,7 +70,7 @@ fn messages_over_their_cap_are_refused_unread() {
 #[test]
 fn errors_do_not_repeat_long_hostile_values() {
     let id = "é".repeat(900);
-    let query = Query { id, text: "car".into(), hint: None, frames: 1, explain: false };
+    let query = Query::new(id, "car");
     let error = decode::<Query>(&encode(&query).unwrap()).unwrap_err().to_string();
     assert!(error.chars().count() < 300, "{error}");
 }
@@ -87,6 +87,7 @@ fn whole_reply() -> Vec<u8> {
         capture_unix_nanos: 2,
         capture_doubt: None,
         latency_micros: 3,
+        frame_age_micros: None,
         model: "m@1".into(),
         engine: "tract".into(),
         outcome: Outcome::Segmented { masks: vec![Segment::of(mask, 0.9, 0.8).unwrap()] },

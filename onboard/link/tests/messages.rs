@@ -12,7 +12,7 @@ use kestrel_link::*;
 use proptest::prelude::*;
 
 fn query() -> Query {
-    Query { id: "q1".into(), text: "the white truck".into(), hint: None, frames: 1, explain: false }
+    Query::new("q1", "the white truck")
 }
 
 fn segment(width: u32, height: u32) -> Segment {
@@ -65,6 +65,7 @@ fn reply(outcome: Outcome) -> Reply {
         capture_unix_nanos: 1_790_000_000_123_456_789,
         capture_doubt: None,
         latency_micros: 48_000,
+        frame_age_micros: None,
         model: "kestrel-s@1".into(),
         engine: "tract".into(),
         outcome,
@@ -565,7 +566,7 @@ proptest! {
     #[test]
     fn queries_come_back(id in "[a-zA-Z0-9._-]{1,64}", text in "[a-zäöü ,']{1,120}[a-z]", point in proptest::option::of((0f32..=1.0, 0f32..=1.0)), frames: u32, explain: bool) {
         let hint = point.map(|(x, y)| Hint::Point { x, y });
-        let query = Query { id, text, hint, frames, explain };
+        let query = Query { hint, frames, explain, ..Query::new(id, text) };
         prop_assert_eq!(decode::<Query>(&encode(&query).unwrap()).unwrap(), query);
     }
 

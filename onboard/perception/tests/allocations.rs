@@ -162,6 +162,7 @@ impl Finishing {
                 capture_unix_nanos: 0,
                 capture_doubt: None,
                 latency_micros: 0,
+                frame_age_micros: Some(0),
                 model: "m@1".into(),
                 engine: "tract".into(),
                 outcome: Outcome::Segmented { masks: Vec::new() },

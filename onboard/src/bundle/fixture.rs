@@ -41,7 +41,7 @@ pub(crate) fn manifest(version: &str) -> Manifest {
 }
 
 fn query(text: &str) -> Query {
-    Query { id: "canary".into(), text: text.into(), hint: None, frames: 1, explain: false }
+    Query::new("canary", text)
 }
 
 /// Writes the files of a bundle, all but the manifest.

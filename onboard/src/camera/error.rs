@@ -79,6 +79,14 @@ pub enum CameraError {
         /// How long was waited.
         patience: Duration,
     },
+    /// A fault of the program on the camera's thread.
+    #[error("{source_name} panicked: {why}")]
+    Panicked {
+        /// Which source.
+        source_name: String,
+        /// What was said.
+        why: String,
+    },
     /// A frame that cannot be used.
     #[error("frame of {source_name}: {why}")]
     Frame {
@@ -111,6 +119,7 @@ impl CameraError {
             Self::Ended { .. } | Self::Stalled { .. } => {
                 "check the camera, its cable and its address; the log holds what ffmpeg said"
             }
+            Self::Panicked { .. } => "a fault of the program: report it with what stands above it in the log",
             Self::Frame { .. } | Self::Header(_) => {
                 "docs/guides/frame-sources.md says what a publisher of frames must send"
             }

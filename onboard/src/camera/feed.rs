@@ -1,6 +1,8 @@
 //! The camera's thread: runs a source, opens it again when it fails, judges its stamps and hands its frames on.
 
+use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
@@ -89,7 +91,9 @@ where
         let mut pauses = Pauses::new(self.options.restart_first, self.options.restart_most);
         loop {
             let opened = Instant::now();
-            let error = match self.once(opened) {
+            // A panic would end the thread without a word in health. What it leaves half done is the source's, and goes with it.
+            let ran = catch_unwind(AssertUnwindSafe(|| self.once(opened)));
+            let error = match ran.unwrap_or_else(|panic| self.panicked(panic.as_ref())) {
                 End::Stopped => return self.watch.stopped(),
                 End::Ended => {
                     tracing::warn!("the camera has ended");
@@ -105,6 +109,14 @@ where
             }
             self.watch.restarted(Instant::now());
         }
+    }
+
+    /// What a panic is to whoever runs the source: a failure like any other.
+    fn panicked(&self, panic: &(dyn Any + Send)) -> End {
+        let text = panic.downcast_ref::<&str>().copied();
+        let said = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let why = said.unwrap_or("without a word").to_owned();
+        End::Failed(CameraError::Panicked { source_name: self.options.origin.to_string(), why })
     }
 
     /// Opens the source and runs it to its end.

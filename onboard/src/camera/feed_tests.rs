@@ -18,6 +18,8 @@ enum Act {
     Show(u64),
     Lose,
     Fail,
+    Panic,
+    PanicAtOpening,
     End,
     Hang(Duration),
 }
@@ -35,6 +37,7 @@ impl Source for Scripted {
             }
             Some(Act::Lose) => Ok(Next::Lost(error())),
             Some(Act::Fail) => Err(error()),
+            Some(Act::Panic | Act::PanicAtOpening) => panic!("told to panic"),
             Some(Act::End) => Ok(Next::Ended),
             Some(Act::Hang(time)) => {
                 std::thread::sleep(time);
@@ -63,7 +66,16 @@ fn run(acts: Vec<Act>) -> Run {
         ..CameraOptions::of(Origin::Folder("scripted".into()))
     };
     let (shown, frames) = sync_channel(64);
-    let open = move |_: &CameraOptions| Ok(Box::new(Scripted(Arc::clone(&acts))) as Box<dyn Source>);
+    let open = move |_: &CameraOptions| {
+        let mut left = acts.lock().unwrap();
+        let panics = matches!(left.front(), Some(Act::PanicAtOpening));
+        if panics {
+            left.pop_front();
+        }
+        drop(left);
+        assert!(!panics, "told to panic at opening");
+        Ok(Box::new(Scripted(Arc::clone(&acts))) as Box<dyn Source>)
+    };
     let deliver = move |captured: Captured, judgement: &Judgement| {
         shown.send((captured.capture_unix_nanos, judgement.doubt)).is_ok()
     };
@@ -84,6 +96,22 @@ fn a_source_that_fails_is_opened_again_and_counted() {
     let counts = run.watch.counts();
     assert_eq!((counts.frames, counts.failures, counts.restarts, counts.lost), (3, 2, 2, 1));
     assert!(run.watch.told(Instant::now())[0].starts_with("the camera was started again 2 times"));
+}
+
+/// Setup: a source that shows a frame. Fault: it panics when it is asked for the next one, and when it is opened again.
+/// Expected: it is opened once more, its next frame is handed on, and what it said is told.
+/// Invariant: the camera's thread goes on, and every restart is counted.
+#[test]
+fn a_source_that_panics_is_opened_again_and_told() {
+    let now = unix_nanos();
+    let run = run(vec![Act::Show(now), Act::Panic, Act::PanicAtOpening, Act::Show(now + 1)]);
+    for number in 0..2 {
+        assert_eq!(run.frames.recv_timeout(SOON), Ok((now + number, None)));
+    }
+    let counts = run.watch.counts();
+    assert_eq!((counts.frames, counts.failures, counts.restarts), (2, 2, 2));
+    let told = run.watch.told(Instant::now());
+    assert!(told[0].ends_with("folder:scripted panicked: told to panic at opening"), "{told:?}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! A stamp is what the camera says, by a wall clock that anybody may set. The drone's monotonic clock cannot be set: as much
 //! time as it counts between two frames must lie between their stamps. Nothing that must happen in time depends on a
-//! stamp; deadlines are the monotonic clock's. A stamp that is doubted is not given to anybody as a time of capture.
+//! stamp; deadlines are the monotonic clock's. A stamp that is doubted is not given to anybody as a time of capture, and
+//! nothing is followed by it from frame to frame: there the monotonic clock takes its place.
 //!
 //! [`Stamps::judge`] is pure: stamps and clocks come in, a [`Judgement`] goes out.
 
@@ -61,6 +62,10 @@ pub struct Judgement {
     pub off_seconds: f64,
     /// The pause before this frame in ordinary intervals, when it was a gap. A gap alone is no reason for doubt.
     pub gap_intervals: Option<f64>,
+    /// The frame's time by a clock that nobody sets, in nanoseconds: it goes on as the stamps of two frames that are believed
+    /// both, else as the monotonic clock. It begins as the first stamp that is believed, or as the drone's wall clock; only
+    /// differences mean something, and it is nobody's time of capture.
+    pub steady_nanos: u64,
 }
 
 impl fmt::Display for Judgement {
@@ -95,13 +100,23 @@ pub struct Stamps {
     unsettled: u32,
     repeated_stamps: u32,
     repeated_pictures: u32,
+    /// [`Judgement::steady_nanos`] of the last frame, and whether its stamp was believed.
+    steady: Option<(u64, bool)>,
 }
 
 impl Stamps {
     /// No frame has arrived yet.
     #[must_use]
     pub fn new(limits: StampLimits) -> Self {
-        Self { limits, last: None, interval: None, unsettled: 0, repeated_stamps: 0, repeated_pictures: 0 }
+        Self {
+            limits,
+            last: None,
+            interval: None,
+            unsettled: 0,
+            repeated_stamps: 0,
+            repeated_pictures: 0,
+            steady: None,
+        }
     }
 
     /// Judges the stamp of a frame.
@@ -113,7 +128,25 @@ impl Stamps {
             Some((doubt, off_seconds)) => (Some(doubt), off_seconds),
             None => (self.settle(), 0.0),
         };
-        Judgement { doubt, off_seconds, gap_intervals }
+        let steady_nanos = self.steady(before.as_ref(), &arrival, doubt.is_none());
+        Judgement { doubt, off_seconds, gap_intervals, steady_nanos }
+    }
+
+    /// Goes on by a clock that nobody sets.
+    fn steady(&mut self, before: Option<&Arrival>, arrival: &Arrival, is_believed: bool) -> u64 {
+        let nanos = match (self.steady, before) {
+            (Some((nanos, true)), Some(before)) if is_believed => {
+                nanos.saturating_add(arrival.stamp_unix_nanos.saturating_sub(before.stamp_unix_nanos))
+            }
+            (Some((nanos, _)), Some(before)) => {
+                let counted = arrival.now.saturating_duration_since(before.now).as_nanos();
+                nanos.saturating_add(u64::try_from(counted).unwrap_or(u64::MAX))
+            }
+            _ if is_believed => arrival.stamp_unix_nanos,
+            _ => arrival.wall_unix_nanos,
+        };
+        self.steady = Some((nanos, is_believed));
+        nanos
     }
 
     /// What the frame before says against this one.

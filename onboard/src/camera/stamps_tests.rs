@@ -120,6 +120,32 @@ fn pictures_that_stand_still_are_told_though_stamps_go_on() {
     rig.run(3);
 }
 
+/// What would break: a thing that is followed, lost for an hour that never was, or thrown ahead by a stamp that stands still.
+#[test]
+fn the_steady_time_goes_on_as_frames_arrive_whatever_stamps_say() {
+    let mut rig = Rig::new();
+    let stuck = START + 7 * SECOND;
+    let ordinary = |now: u64| now;
+    let stamps: [&dyn Fn(u64) -> u64; 4] = [&ordinary, &|now| now + HOUR, &|_| stuck, &ordinary];
+    let mut last = None;
+    for stamp in stamps.iter().flat_map(|stamp| std::iter::repeat_n(*stamp, 15)) {
+        let Judgement { steady_nanos, .. } = rig.frame(stamp);
+        assert_eq!(steady_nanos, last.map_or(START + SECOND / 2, |last| last + SECOND / 2));
+        last = Some(steady_nanos);
+    }
+}
+
+#[test]
+fn the_steady_time_is_the_cameras_as_long_as_that_is_believed() {
+    let mut rig = Rig::new();
+    for late in [0, 300_000_000, 0, 900_000_000] {
+        // Taken a while before it arrives.
+        let judgement = rig.frame(|now| now - late);
+        assert_eq!((judgement.doubt, judgement.steady_nanos), (None, START + rig.at - late));
+    }
+    assert_eq!(Rig::new().arrive(0).steady_nanos, START, "a first stamp that is doubted says nothing");
+}
+
 #[test]
 fn a_gap_is_told_and_believed() {
     let mut rig = Rig::new();
@@ -187,13 +213,19 @@ proptest! {
     fn what_is_believed_is_honest(frames in proptest::collection::vec((any::<u64>(), 0_u64..4, 0_u64..3_000_000_000, any::<u64>()), 0..60)) {
         let mut stamps = Stamps::new(StampLimits::default());
         let (start, mut at) = (Instant::now(), 0_u64);
-        let mut last: Option<u64> = None;
+        let (mut last, mut steady): (Option<u64>, Option<u64>) = (None, None);
         for (stamp, fingerprint, pause, wall) in frames {
             at += pause;
             let now = start + Duration::from_nanos(at);
             let arrival = Arrival { stamp_unix_nanos: stamp, fingerprint, now, wall_unix_nanos: wall };
             let judgement = stamps.judge(arrival);
             prop_assert!(!judgement.to_string().is_empty() && judgement.off_seconds.is_finite());
+            if let Some(before) = steady.replace(judgement.steady_nanos)
+                && judgement.steady_nanos < u64::MAX
+            {
+                let went = judgement.steady_nanos.checked_sub(before).expect("it never goes backwards");
+                prop_assert!(went.abs_diff(pause) <= 2 * SECOND + 1000, "{} went on as {}", pause, went);
+            }
             if judgement.doubt.is_none() {
                 prop_assert!(last.is_none_or(|last| stamp > last));
                 prop_assert!(seconds_between(wall, stamp) <= 2.0 && seconds_between(wall, stamp) >= -10.0);

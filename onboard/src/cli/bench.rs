@@ -108,13 +108,7 @@ impl Bench {
         options: &SegmenterOptions,
         picture: &RgbImage,
     ) -> anyhow::Result<Report> {
-        let query = Query {
-            id: "bench".into(),
-            text: "the red car next to the building".into(),
-            hint: None,
-            frames: 1,
-            explain: false,
-        };
+        let query = Query::new("bench", "the red car next to the building");
         let (mut stages, mut frames, mut bare) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..self.frames as usize + WARM_UP {
             let start = Instant::now();

@@ -68,8 +68,7 @@ fn numbers<const N: usize>(text: &str) -> Result<[f32; N], String> {
 
 impl Segment {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let query =
-            Query { id: "segment".into(), text: self.query.clone(), hint: self.hint(), frames: 1, explain: false };
+        let query = Query { hint: self.hint(), ..Query::new("segment", &self.query) };
         // What is wrong with question or picture is said before seconds go into opening a model.
         query
             .validate()

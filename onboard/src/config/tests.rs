@@ -27,6 +27,14 @@ fn two_keys_are_enough() {
     assert!(!config.node.engine.fetch, "a flight does not download");
 }
 
+/// What would break: a documented default that is another than the one in code.
+#[test]
+fn limits_have_the_defaults_of_the_code() {
+    assert_eq!(parse(LEAST).unwrap().node.limits, Limits::default());
+    let limits = parse(&format!("{LEAST}[limits]\nstanding_millis = 60000\n")).unwrap().node.limits;
+    assert_eq!(limits.standing, Duration::from_secs(60));
+}
+
 #[test]
 fn a_flight_is_recorded_where_a_file_is_named() {
     assert_eq!(parse(LEAST).unwrap().node.record, None);
@@ -130,6 +138,8 @@ fn wrong_values_name_their_key() {
         ("[engine]\nname = \"auto\"\n", "engine.name"),
         ("[engine]\nname = \"cuda\"\n", "engine.name"),
         ("[limits]\nactive_queries = 0\n", "limits.active_queries"),
+        ("[limits]\nstanding_millis = 0\n", "limits.standing_millis"),
+        ("[limits]\nstanding_millis = 86400001\n", "limits.standing_millis"),
         ("[model]\nslots = \"s\"\n", "model.trusted_keys"),
         ("[model]\nbundle = \"\"\n", "model.bundle"),
         ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),

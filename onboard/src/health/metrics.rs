@@ -85,7 +85,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("kestrel");
         let metrics = &mut registry;
         let outcomes = "Outcomes by kind, refusals by reason";
-        let latency = "Seconds from admission of the frame to the outcome";
+        let latency = "Seconds from when frame and query were there to the outcome";
         let age = "Seconds from capture of the frame to the outcome, by the camera's and the drone's wall clocks";
         Self {
             outcomes: add(metrics, "outcomes", outcomes, Family::default()),
@@ -286,6 +286,7 @@ mod tests {
             capture_unix_nanos: 1_000_000_000,
             capture_doubt: None,
             latency_micros: 30_000,
+            frame_age_micros: None,
             model: "m".into(),
             engine: "tract".into(),
             outcome: Outcome::Refused(Refusal { verdict, evidence: Vec::new(), advice: String::new() }),

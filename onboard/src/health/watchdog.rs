@@ -13,7 +13,7 @@ const LEAST_HUNG: Duration = Duration::from_secs(10);
 /// How long an engine may be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchdogLimits {
-    /// From here on the drone is not ready, and those who wait are refused for lateness.
+    /// From here on the drone is not ready. Those who wait have been refused for lateness as their own deadlines passed.
     pub late: Duration,
     /// From here on the engine counts as hung and the process is to end.
     pub hung: Duration,

@@ -64,10 +64,9 @@ impl Frames {
 
     /// As [`Frames::put_posed`], with what is thought of the capture time: one that is doubted is given to nobody.
     pub fn put_judged(&self, captured: Captured, judgement: &Judgement) -> Option<u64> {
-        let Captured { image, capture_unix_nanos, pose } = captured;
         if !self.0.upkeep.admits(Instant::now()) {
             return self.0.mailbox.skip();
         }
-        self.0.mailbox.put_judged(image, capture_unix_nanos, judgement.doubt, pose)
+        self.0.mailbox.put_judged(captured, judgement)
     }
 }

@@ -67,19 +67,26 @@ impl Publisher {
         Self { session: session.clone(), drone: drone.clone(), buffer: Arc::default() }
     }
 
-    /// Publishes a reply and gives it to who asked.
-    pub(super) fn deliver(&self, reply: &mut Reply, asker: Option<&Query>) {
+    /// The bytes of a reply; its masks are coarser afterwards where they were too long.
+    pub(super) fn encoded(&self, reply: &mut Reply) -> Result<ZBytes, LinkError> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        fit(reply, &mut buffer).map(|()| ZBytes::from(buffer.as_slice()))
+    }
+
+    /// Publishes a reply, whose bytes these are, and gives it to who asked; without bytes whoever asked is told no more than
+    /// that.
+    pub(super) fn hand_over(&self, reply: &Reply, bytes: Option<ZBytes>, asker: Option<&Query>) {
         // A mask may be lost to a newer one; a refusal, and that a thing is given up, must be seen.
         let gives_up = reply.standing.as_ref().is_some_and(|standing| !standing.lost.is_empty());
         let droppable = matches!(reply.outcome, Outcome::Segmented { .. }) && !gives_up;
-        let fitted = {
-            let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-            fit(reply, &mut buffer).map(|()| ZBytes::from(buffer.as_slice()))
-        };
         let query_id = &reply.query_id;
-        let bytes = match fitted {
-            Ok(bytes) => bytes,
-            Err(error) => return tracing::error!("outcome of query {query_id} cannot be sent: {error}"),
+        let Some(bytes) = bytes else {
+            let told =
+                asker.map(|asker| asker.reply_err("the outcome cannot be sent; hint: see the drone's log").wait());
+            if let Some(Err(error)) = told {
+                tracing::warn!("query {query_id}: the asker was not told: {error}");
+            }
+            return;
         };
         if let Some(asker) = asker {
             let answered = asker.reply(self.drone.query(), bytes.clone()).encoding(Encoding::APPLICATION_CBOR).wait();
@@ -207,6 +214,7 @@ mod tests {
             capture_unix_nanos: 0,
             capture_doubt: None,
             latency_micros: 0,
+            frame_age_micros: None,
             model: "m@1".into(),
             engine: "tract".into(),
             outcome: Outcome::Segmented { masks: vec![segment] },

@@ -11,8 +11,13 @@ use image::RgbImage;
 use kestrel_link::{CaptureDoubt, Query};
 use kestrel_perception::Pose;
 
+use super::active::{Active, AtWork};
 use super::rhythm::Rhythm;
+use crate::camera::Captured;
+use crate::camera::stamps::Judgement;
 use crate::pipeline::Prepared;
+
+pub(super) use super::active::{Job, Overdue};
 
 /// Buffers of prepared frames that are kept: one is being filled, one is ready, one is being handed over.
 const SPARE: usize = 3;
@@ -28,6 +33,8 @@ pub struct Frame {
     pub capture_unix_nanos: u64,
     /// Why that time is not to be given to anybody; `None` when it is believed.
     pub doubt: Option<CaptureDoubt>,
+    /// Its time by a clock that nobody sets, see [`Judgement::steady_nanos`]: things are followed by it from frame to frame.
+    pub steady_nanos: u64,
     /// Where the camera was and where it looked, if that is known.
     pub pose: Option<Pose>,
     /// When it was handed over.
@@ -39,12 +46,14 @@ pub struct Frame {
 pub struct Limits {
     /// Queries answered at the same time.
     pub active_queries: usize,
-    /// An outcome that takes longer is refused as too late.
+    /// An outcome that takes longer is refused as too late; a query may want its own sooner, and not later.
     pub deadline: Duration,
     /// A query that arrives between two frames is answered from the last one when that is not older.
     pub reuse_frame: Duration,
     /// A query that sees no frame for this long is refused as too late.
     pub frame_timeout: Duration,
+    /// A query that stands and names no time to live ends after this.
+    pub standing: Duration,
 }
 
 impl Default for Limits {
@@ -54,21 +63,9 @@ impl Default for Limits {
             deadline: Duration::from_secs(10),
             reuse_frame: Duration::from_secs(1),
             frame_timeout: Duration::from_secs(5),
+            standing: Duration::from_secs(600),
         }
     }
-}
-
-/// One query to be answered about one frame.
-pub(super) struct Job<A> {
-    pub(super) query: Query,
-    /// Who waits for the first answer.
-    pub(super) asker: Option<A>,
-    /// From when on both frame and query were there.
-    pub(super) start: Instant,
-    /// Whether it is the first about this query.
-    pub(super) begins: bool,
-    /// Whether it is the last about this query.
-    pub(super) ends: bool,
 }
 
 /// What the perception thread shall do next.
@@ -83,33 +80,6 @@ pub(super) enum Wake<M> {
     Mended(M),
     /// End.
     Stop,
-}
-
-struct Active<A> {
-    query: Query,
-    asker: Option<A>,
-    arrived: Instant,
-    /// Since when it has had no outcome.
-    waiting_since: Instant,
-    /// Whether it is being answered; whoever does that is watched by others.
-    in_hand: bool,
-    /// The last frame it was answered about.
-    answered: Option<u64>,
-    /// Frames still to answer; `None` until replaced.
-    left: Option<u32>,
-}
-
-impl<A> Active<A> {
-    /// What is left of it when it is answered no more.
-    fn ended(self) -> Job<A> {
-        Job {
-            begins: self.answered.is_none(),
-            ends: true,
-            query: self.query,
-            asker: self.asker,
-            start: self.waiting_since,
-        }
-    }
 }
 
 /// A frame that is to be prepared.
@@ -174,26 +144,25 @@ impl<A, M> Mailbox<A, M> {
         Self { state: Mutex::new(state), changed: Condvar::new(), limits }
     }
 
-    /// Puts a frame in place of the last one; gives its number, or `None` when the node has stopped.
+    /// Puts a frame in place of the last one, whose capture time is believed; gives its number, or `None` when the node has
+    /// stopped.
     pub(super) fn put(&self, image: RgbImage, capture_unix_nanos: u64, pose: Option<Pose>) -> Option<u64> {
-        self.put_judged(image, capture_unix_nanos, None, pose)
+        let judgement = Judgement { steady_nanos: capture_unix_nanos, ..Judgement::default() };
+        self.put_judged(Captured { image, capture_unix_nanos, pose }, &judgement)
     }
 
     /// As [`Mailbox::put`], with what is thought of the capture time.
-    pub(super) fn put_judged(
-        &self,
-        image: RgbImage,
-        capture_unix_nanos: u64,
-        doubt: Option<CaptureDoubt>,
-        pose: Option<Pose>,
-    ) -> Option<u64> {
+    pub(super) fn put_judged(&self, captured: Captured, judgement: &Judgement) -> Option<u64> {
+        let Captured { image, capture_unix_nanos, pose } = captured;
+        let &Judgement { doubt, steady_nanos, .. } = judgement;
         let mut state = self.lock();
         if state.stopped {
             return None;
         }
         let number = state.next_number;
         state.next_number += 1;
-        let frame = Arc::new(Frame { number, image, capture_unix_nanos, doubt, pose, admitted: Instant::now() });
+        let admitted = Instant::now();
+        let frame = Arc::new(Frame { number, image, capture_unix_nanos, doubt, steady_nanos, pose, admitted });
         state.frames_dropped += u64::from(state.incoming.replace(frame).is_some());
         self.changed.notify_all();
         Some(number)
@@ -226,6 +195,10 @@ impl<A, M> Mailbox<A, M> {
     pub(super) fn ready(&self, frame: Arc<Frame>, prepared: Box<Prepared>) {
         let mut state = self.lock();
         state.preparing = false;
+        if state.stopped {
+            state.frames_dropped += 1;
+            return;
+        }
         state.rhythm.prepared(prepared.time());
         if let Some((_, replaced)) = state.ready.replace((frame, prepared)) {
             state.frames_dropped += 1;
@@ -259,26 +232,23 @@ impl<A, M> Mailbox<A, M> {
         }
     }
 
-    /// Takes in a query; one with the id of an active one replaces it, and what is left of that is given: nobody answers it any
-    /// more. Gives the asker back when there are too many.
+    /// Takes in a query; one with the id of an active one renews it or replaces it, and what is left of that is given: nobody
+    /// answers it any more. Gives the asker back when there are too many.
     pub(super) fn ask(&self, query: Query, asker: A) -> Result<Option<Job<A>>, A> {
         let mut state = self.lock();
-        let replaced = state.queries.iter().position(|active| active.query.id == query.id);
-        let replaced = replaced.map(|index| state.queries.remove(index).ended());
+        let now = Instant::now();
+        let before = state.queries.iter().position(|active| active.id() == query.id);
+        if let Some(index) = before
+            && state.queries[index].goes_on_as(&query)
+        {
+            let left = state.queries[index].renewed(Active::new(query, asker, &self.limits, now));
+            return Ok(Some(left));
+        }
+        let replaced = before.map(|index| state.queries.remove(index).ended());
         if state.stopped || state.queries.len() >= self.limits.active_queries {
             return Err(asker);
         }
-        let now = Instant::now();
-        let left = (query.frames > 0).then_some(query.frames);
-        state.queries.push(Active {
-            query,
-            asker: Some(asker),
-            arrived: now,
-            waiting_since: now,
-            in_hand: false,
-            answered: None,
-            left,
-        });
+        state.queries.push(Active::new(query, asker, &self.limits, now));
         self.changed.notify_all();
         Ok(replaced)
     }
@@ -306,7 +276,8 @@ impl<A, M> Mailbox<A, M> {
                 state.rhythm.busy(Instant::now());
                 return Wake::Frame(frame, prepared);
             }
-            let is_due = |frame: &Frame| state.queries.iter().any(|active| self.due(active, frame));
+            let now = Instant::now();
+            let is_due = |frame: &Frame| state.queries.iter().any(|active| active.is_due(frame, &self.limits, now));
             let fit = at_hand.filter(|frame| state.unfit != Some(frame.number));
             if !state.preparing && state.incoming.is_none() && fit.is_some_and(is_due) {
                 state.rhythm.busy(Instant::now());
@@ -320,18 +291,10 @@ impl<A, M> Mailbox<A, M> {
     /// [told](Self::told).
     pub(super) fn take(&self, frame: &Frame) -> Option<Job<A>> {
         let mut state = self.lock();
-        let index = state.queries.iter().position(|active| self.due(active, frame))?;
-        let active = &mut state.queries[index];
-        let begins = active.answered.is_none();
-        active.answered = Some(frame.number);
-        active.in_hand = true;
-        if let Some(left) = &mut active.left {
-            *left -= 1;
-        }
-        let ends = active.left == Some(0);
-        let start = frame.admitted.max(active.arrived);
-        let job = Job { query: active.query.clone(), asker: active.asker.take(), start, begins, ends };
-        if ends {
+        let now = Instant::now();
+        let index = state.queries.iter().position(|active| active.is_due(frame, &self.limits, now))?;
+        let job = state.queries[index].take(frame);
+        if job.ends {
             state.queries.remove(index);
         }
         Some(job)
@@ -340,34 +303,24 @@ impl<A, M> Mailbox<A, M> {
     /// The query that was taken has its outcome: from now on it waits for the next frame.
     pub(super) fn told(&self, query_id: &str) {
         let mut state = self.lock();
-        if let Some(active) = state.queries.iter_mut().find(|active| active.query.id == query_id) {
-            (active.in_hand, active.waiting_since) = (false, Instant::now());
+        if let Some(active) = state.queries.iter_mut().find(|active| active.id() == query_id) {
+            active.told(Instant::now());
         }
     }
 
-    fn due(&self, active: &Active<A>, frame: &Frame) -> bool {
-        let fresh = active.arrived <= frame.admitted
-            || active.arrived.saturating_duration_since(frame.admitted) < self.limits.reuse_frame;
-        active.answered != Some(frame.number) && fresh
-    }
-
-    /// Queries that have waited for `patience` or longer: single ones are taken out, standing ones begin to wait anew.
-    pub(super) fn expire(&self, patience: Duration) -> Vec<Job<A>> {
+    /// Queries that are to be refused `now`, and why; those that end with it are taken out, others begin to wait anew.
+    /// `looked_at` are number and admission of the frame that the engine is at work on.
+    pub(super) fn expire(&self, now: Instant, looked_at: Option<(u64, Instant)>) -> Vec<(Job<A>, Overdue)> {
         let mut state = self.lock();
-        let now = Instant::now();
+        let newer = state.preparing || state.incoming.is_some() || state.ready.is_some();
+        let at_work = looked_at.map(|(frame, admitted)| AtWork { frame, admitted, newer });
         let mut late = Vec::new();
         for active in &mut state.queries {
-            if !active.in_hand && now.saturating_duration_since(active.waiting_since) >= patience {
-                let (asker, start) = (active.asker.take(), active.waiting_since);
-                active.waiting_since = now;
-                if active.left.is_some() {
-                    active.left = Some(0);
-                }
-                let (begins, ends) = (active.answered.is_none(), active.left.is_some());
-                late.push(Job { query: active.query.clone(), asker, start, begins, ends });
+            if let Some(why) = active.overdue(now, at_work, &self.limits) {
+                late.push((active.refused(now, why), why));
             }
         }
-        state.queries.retain(|active| active.left != Some(0));
+        state.queries.retain(|active| !active.is_over());
         late
     }
 
@@ -388,15 +341,18 @@ impl<A, M> Mailbox<A, M> {
         self.changed.notify_all();
     }
 
-    /// Ends the perception thread; those who still wait get nothing more from it and are given back.
+    /// Ends the perception thread; those who still wait get nothing more from it and are given back. Frames on their way are
+    /// dropped.
     pub(super) fn stop(&self) -> Vec<Job<A>> {
         let mut state = self.lock();
         state.stopped = true;
+        let on_their_way = [state.incoming.take().is_some(), state.ready.take().is_some()];
+        state.frames_dropped += on_their_way.map(u64::from).iter().sum::<u64>();
         self.changed.notify_all();
         state.queries.drain(..).map(Active::ended).collect()
     }
 
-    /// Frames handed over, and frames replaced before anybody looked at them.
+    /// Frames handed over, and those of them that nobody looked at: replaced, left out, or on their way when the node stopped.
     pub(super) fn frames(&self) -> (u64, u64) {
         let state = self.lock();
         (state.next_number, state.frames_dropped)

@@ -5,11 +5,19 @@ use super::*;
 type Meeting = Mailbox<&'static str, &'static str>;
 
 fn query(id: &str, frames: u32) -> Query {
-    Query { id: id.into(), text: "the car".into(), hint: None, frames, explain: false }
+    Query { frames, ..Query::new(id, "the car") }
 }
 
 fn limits() -> Limits {
-    Limits { active_queries: 2, frame_timeout: Duration::ZERO, ..Limits::default() }
+    Limits { active_queries: 2, ..Limits::default() }
+}
+
+/// Longer than a query waits for a frame, and shorter than it lives.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Ids and reasons of those that are refused.
+fn told<'a>(late: &'a [(Job<&'static str>, Overdue)]) -> Vec<(&'a str, Overdue)> {
+    late.iter().map(|(job, why)| (job.query.id.as_str(), *why)).collect()
 }
 
 /// Prepares the frame that has come in.
@@ -53,6 +61,28 @@ fn frames_on_their_way_are_replaced_and_counted() {
     assert_eq!(next.number, 3);
     assert_eq!(frame(&mailbox, Some(&next)).number, 4);
     assert_eq!(mailbox.frames(), (5, 2));
+}
+
+/// What would break: the books of a flight that ends: frames in = looked at + dropped.
+#[test]
+fn frames_on_their_way_at_the_stop_are_dropped_and_counted() {
+    let mailbox = Meeting::new(limits());
+    let put = || mailbox.put(RgbImage::new(1, 1), 0, None);
+    put();
+    let looked_at = frame(&mailbox, None);
+    put();
+    prepare(&mailbox);
+    put();
+    let being_prepared = mailbox.incoming().unwrap();
+    put();
+    assert_eq!(mailbox.frames(), (4, 0), "one is looked at, ready, being prepared and coming in each");
+    mailbox.stop();
+    assert_eq!(mailbox.frames(), (4, 2));
+    mailbox.ready(being_prepared.frame, being_prepared.prepared);
+    assert!(matches!(mailbox.wait(Some(&looked_at)), Wake::Stop));
+    assert_eq!((put(), mailbox.skip()), (None, None));
+    mailbox.stop();
+    assert_eq!(mailbox.frames(), (4, 3), "each counted once");
 }
 
 /// What would break: an operator who asks about what is seen now, and is answered from the frame before.
@@ -198,11 +228,17 @@ fn queries_without_frames_expire() {
     let mailbox = Meeting::new(limits());
     mailbox.ask(query("once", 1), "a").unwrap();
     mailbox.ask(query("standing", 0), "b").unwrap();
-    let late = mailbox.expire(Duration::ZERO);
-    assert_eq!(late.iter().map(|job| job.asker).collect::<Vec<_>>(), [Some("a"), Some("b")]);
-    let late = mailbox.expire(Duration::ZERO);
-    assert_eq!(late.len(), 1, "a standing query is refused again and again");
-    assert_eq!(late[0].query.id, "standing");
+    let now = Instant::now();
+    assert!(mailbox.expire(now, None).is_empty());
+    let late = mailbox.expire(now + PATIENCE, None);
+    assert_eq!(told(&late), [("once", Overdue::Frame), ("standing", Overdue::Frame)]);
+    assert_eq!(
+        late.iter().map(|(job, _)| (job.asker, job.ends)).collect::<Vec<_>>(),
+        [(Some("a"), true), (Some("b"), false)]
+    );
+    assert!(mailbox.expire(now + PATIENCE, None).is_empty(), "it waits anew");
+    let late = mailbox.expire(now + 2 * PATIENCE, None);
+    assert_eq!(told(&late), [("standing", Overdue::Frame)], "a standing query is refused again and again");
 }
 
 /// What would break: a query for several frames that ends for want of one, while an engine slower than that looks at one.
@@ -215,10 +251,10 @@ fn who_is_being_answered_does_not_wait_for_a_frame() {
     mailbox.put(RgbImage::new(1, 1), 0, None);
     let first = frame(&mailbox, None);
     let job = mailbox.take(&first).unwrap();
-    assert!(mailbox.expire(Duration::ZERO).is_empty());
+    assert!(mailbox.expire(Instant::now() + PATIENCE, None).is_empty());
     mailbox.told(&job.query.id);
-    assert!(mailbox.expire(Duration::from_secs(60)).is_empty(), "it waits from now on");
-    assert!(mailbox.expire(Duration::ZERO)[0].ends);
+    assert!(mailbox.expire(Instant::now(), None).is_empty(), "it waits from now on");
+    assert!(mailbox.expire(Instant::now() + PATIENCE, None)[0].0.ends);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! The camera, the network and the perception thread meet in a bounded mailbox, so a slow model drops frames and never queues them.
 //! While the engine looks at one frame, the next is prepared and the outcomes of the last are sent.
 
+mod active;
 mod error;
 mod explaining;
 mod feeding;
@@ -14,6 +15,7 @@ mod owed;
 mod poses;
 mod push;
 mod rhythm;
+mod sending;
 mod stages;
 mod twin;
 mod upkeep;
@@ -23,14 +25,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kestrel_link::{DroneId, Health, Readiness, Reply, Unexplained, decode};
+use kestrel_link::{DroneId, Health, Readiness, Unexplained, decode};
 use kestrel_perception::Georeferencer;
 use kestrel_perception::geo::PosesOptions;
 use tokio::sync::Notify;
 use zenoh::handlers::FifoChannel;
 use zenoh::query::Query as Asker;
 
-use crate::camera::unix_nanos;
 use crate::engine::EngineOptions;
 use crate::pipeline::SegmenterOptions;
 use crate::record::{Model, RecordOptions, RecordState, Totals};
@@ -46,7 +47,7 @@ pub use upkeep::{Fault, UpkeepOptions, Vitals};
 use explaining::Explaining;
 use flying::Flying;
 use link::Publisher;
-use mailbox::Mailbox;
+use mailbox::{Mailbox, Overdue};
 use poses::PoseKeeper;
 use push::Slots;
 use stages::Stages;
@@ -55,6 +56,7 @@ use upkeep::{Threads, Upkeep};
 /// Requests that may wait for this node before zenoh holds the network back.
 const WAITING_REQUESTS: usize = 16;
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
+/// The tick of lateness: what is late, or whose life is over, is refused within this.
 const EXPIRY_EVERY: Duration = Duration::from_millis(100);
 /// An explainer whose engine hangs is left behind after this long.
 const EXPLAINER_STOPS_WITHIN: Duration = Duration::from_secs(2);
@@ -110,12 +112,6 @@ struct Inner {
 }
 
 impl Inner {
-    /// Publishes a reply and gives it to who asked; its masks are coarser afterwards where they were too long.
-    fn send(&self, reply: &mut Reply, asker: Option<&Asker>) {
-        self.upkeep.metrics.outcome(reply, unix_nanos());
-        self.publisher.deliver(reply, asker);
-    }
-
     /// Says that another model flies from now on.
     fn announce(&self, about: Arc<Model>) {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = about;
@@ -303,10 +299,11 @@ impl Node {
             // What expired a moment ago is told before the record ends and the network is left.
             let _expiring = inner.expiring.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((job, seen)) = inner.upkeep.running.abandon() {
-                worker::expire(&inner, &job, Some(seen));
+                let why = Overdue::Answer { frame: seen.number, start: job.start };
+                worker::expire(&inner, &job, why, Some(seen));
             }
             for job in &waiting {
-                worker::expire(&inner, job, None);
+                worker::expire(&inner, job, Overdue::Frame, None);
             }
             if let Some(recording) = &inner.recording {
                 recording.conclude(inner.totals());
@@ -346,6 +343,11 @@ impl Drop for Node {
 async fn take_query(inner: &Arc<Inner>, asker: Asker) {
     let payload = asker.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
     let (asker, why) = match decode::<kestrel_link::Query>(&payload) {
+        // The other one would answer too: one question would have two outcomes.
+        Ok(_) if inner.upkeep.twin.told(Instant::now()).is_some() => {
+            let name = &inner.publisher.drone;
+            (asker, format!("two drones are called {name}; hint: give each a name of its own with `drone`"))
+        }
         Ok(query) => match inner.mailbox.ask(query, asker) {
             Ok(None) => return,
             Ok(Some(mut replaced)) => {
@@ -361,10 +363,8 @@ async fn take_query(inner: &Arc<Inner>, asker: Asker) {
             Err(asker) if inner.stopping() => (asker, "the drone is shutting down; hint: ask another one".to_owned()),
             Err(asker) => {
                 let most = inner.mailbox.limits().active_queries;
-                (
-                    asker,
-                    format!("busy: {most} queries are active; hint: wait for their answers, or ask for fewer frames"),
-                )
+                let hint = "wait for their answers, ask for fewer frames, or withdraw one";
+                (asker, format!("busy: {most} queries are active; hint: {hint}"))
             }
         },
         Err(error) => (asker, format!("{error}; hint: {}", error.hint())),
@@ -402,7 +402,7 @@ async fn publish_health(inner: Arc<Inner>) {
     }
 }
 
-/// Refuses queries that no frame comes for, or whose answer does not come.
+/// Refuses queries that no frame comes for, whose answer does not come, or whose life is over.
 async fn expire_queries(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(EXPIRY_EVERY);
     loop {
@@ -415,8 +415,8 @@ async fn expire_queries(inner: Arc<Inner>) {
 fn expire(inner: &Inner) {
     let _expiring = inner.expiring.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
-    for (job, seen) in upkeep::late(inner, now) {
-        worker::expire(inner, &job, seen);
+    for (job, why, seen) in upkeep::late(inner, now) {
+        worker::expire(inner, &job, why, seen);
     }
     if let Some(part) = explaining::late(inner, now) {
         inner.publisher.explanation(&part);

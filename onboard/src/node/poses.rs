@@ -19,6 +19,8 @@ pub(super) struct PoseKeeper {
     poses: Mutex<Poses>,
     /// Samples that could not be used.
     lost: AtomicU64,
+    /// How often their clock was set back.
+    restarts: AtomicU64,
 }
 
 /// A sample that cannot be used.
@@ -34,7 +36,7 @@ enum SampleError {
 
 impl PoseKeeper {
     pub(super) fn new(options: PosesOptions) -> Self {
-        Self { poses: Mutex::new(Poses::new(options)), lost: AtomicU64::new(0) }
+        Self { poses: Mutex::new(Poses::new(options)), lost: AtomicU64::new(0), restarts: AtomicU64::new(0) }
     }
 
     /// Takes poses in from a key, for as long as what is given is held.
@@ -68,7 +70,13 @@ impl PoseKeeper {
             Kept::Newest => Ok(()),
             Kept::Late => Err(SampleError::Late),
             Kept::Restarted => {
-                tracing::warn!("the clock of the poses was set back: those before are forgotten");
+                // Whoever publishes poses may set their clock as often as it likes, and must not fill the log.
+                let count = self.restarts.fetch_add(1, Ordering::Relaxed) + 1;
+                if count.is_power_of_two() {
+                    tracing::warn!(
+                        "the clock of the poses was set back, {count} times by now: those before are forgotten"
+                    );
+                }
                 Ok(())
             }
         }
@@ -112,7 +120,8 @@ mod tests {
 
     fn frame(capture_unix_nanos: u64) -> Frame {
         let (image, admitted) = (RgbImage::new(4, 3), Instant::now());
-        Frame { number: 0, image, capture_unix_nanos, doubt: None, pose: None, admitted }
+        let steady_nanos = capture_unix_nanos;
+        Frame { number: 0, image, capture_unix_nanos, doubt: None, steady_nanos, pose: None, admitted }
     }
 
     fn keeper() -> PoseKeeper {

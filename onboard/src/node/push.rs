@@ -130,11 +130,16 @@ fn pull(inner: &Inner, slots: &Slots, receiver: &mut Receiver) -> Result<(), Slo
         receiver.ask_again();
         let Some(request) = receiver.next_request() else { break };
         match chunk(inner, &request) {
-            Ok(bytes) => match slots.lock().receive(receiver, &request, &bytes) {
-                Ok(()) => tries = 0,
-                Err(error) if error.is_retryable() && tries < CHUNK_TRIES => tries += 1,
-                Err(error) => return Err(error),
-            },
+            Ok(bytes) => {
+                let received = slots.lock().receive(receiver, &request, &bytes);
+                match received {
+                    Ok(()) => tries = 0,
+                    Err(error) if error.is_retryable() && tries < CHUNK_TRIES => tries += 1,
+                    // Wrong again and again: that ends the push, and who offered it is to hear so.
+                    Err(error) if error.is_retryable() => return slots.lock().abandon(&error.to_string()),
+                    Err(error) => return Err(error),
+                }
+            }
             Err(why) => {
                 tries += 1;
                 tracing::debug!("chunk of {} at {}: {why}", request.path, request.offset);

@@ -9,6 +9,7 @@
 //! Masks are drawn and judged on the thread of the engine: whether words are read again, and which tiles are looked at, is
 //! decided by the mask, and that is the engine's next work.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -45,7 +46,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Hands over an outcome; waits while [`FINISHED`] others do.
     pub(super) fn send(&self, inner: &Inner, finished: Finished) {
-        // A finishing thread that is no more has said so, and nobody is left without an answer for that.
+        // Nobody is left without an answer for a finishing thread that is no more.
         if let Err(lost) = self.finished.send(finished) {
             worker::finish(inner, lost);
         }
@@ -121,8 +122,37 @@ fn prepare(inner: &Inner, mut preparer: Preparer) {
 
 /// Sends outcomes until the perception thread has ended and none waits any more.
 fn finish(inner: &Inner, waiting: &Receiver<Finished, FINISHED>, giving_back: &Sender<Outcome, FINISHED>) {
-    while let Some(finished) = waiting.receive() {
+    let send = |finished| {
         // Only memory is lost with one that nobody takes back.
         let _ = giving_back.try_send(worker::finish(inner, finished));
+    };
+    one_by_one(std::iter::from_fn(|| waiting.receive()), send, || inner.panicked("finishing"));
+}
+
+/// Does each; one on which that panics holds up none behind it.
+fn one_by_one<T>(all: impl IntoIterator<Item = T>, mut each: impl FnMut(T), panicked: impl Fn()) {
+    for one in all {
+        if catch_unwind(AssertUnwindSafe(|| each(one))).is_err() {
+            panicked();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use std::cell::Cell;
+
+    /// What would break: outcomes that wait behind one on which the finishing thread panics, told to nobody.
+    #[test]
+    fn one_that_panics_holds_up_none_behind_it() {
+        let (mut done, panics) = (Vec::new(), Cell::new(0));
+        let each = |one| {
+            assert_ne!(one, 2, "told to panic");
+            done.push(one);
+        };
+        one_by_one(0..5, each, || panics.set(panics.get() + 1));
+        assert_eq!((done, panics.get()), (vec![0, 1, 3, 4], 1));
     }
 }

@@ -1,7 +1,8 @@
 //! Another drone of the same name: answers of two drones under one key would be nobody's, and a push would reach either.
 //!
 //! A drone does not start where the network shows its name. Two that meet later, because their networks were joined or
-//! because they started in the same moment, fly on and say so: a drone in the air is never ended for its name.
+//! because they started in the same moment, fly on and say so: a drone in the air is never ended for its name. While the
+//! other one is heard neither takes in a question, so that none has two outcomes; those that stand go on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -70,7 +71,9 @@ impl Twin {
     pub(super) fn told(&self, now: Instant) -> Option<String> {
         let heard = (*self.lock())?;
         let is_near = now.saturating_duration_since(heard) < TOLD_FOR;
-        is_near.then(|| "another drone on the network has the same name: queries and pushes reach both".to_owned())
+        is_near.then(|| {
+            "another drone on the network has the same name: queries are turned away, pushes reach both".to_owned()
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

@@ -4,14 +4,13 @@
 //! same model's engine is opened anew.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kestrel_link::{Outcome, Query, Refusal, Reply, Standing, Unexplained, Verdict};
 use kestrel_perception::policy;
 
 use super::explaining;
-use super::mailbox::{Frame, Job, Wake};
+use super::mailbox::{Frame, Job, Overdue, Wake};
 use super::owed::Owed;
 use super::stages::{Finished, Outgoing};
 use super::upkeep::Seen;
@@ -188,20 +187,14 @@ fn answer(
     recorder: Option<&mut Recorder>,
     outgoing: &Outgoing,
 ) -> Option<String> {
-    let (query, start, ends) = (job.query.clone(), job.start, job.ends);
-    let begins = job.begins;
+    let (query, start, deadline) = (job.query.clone(), job.start, job.deadline);
+    let (begins, ends) = (job.begins, job.ends);
     if begins {
         craft.owed.forget(&query.id);
     }
     inner.upkeep.running.begin(job, Seen::of(frame), Instant::now());
-    let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.capture_unix_nanos);
-    let job = inner.upkeep.running.end();
-    inner.mailbox.told(&query.id);
-    if ends {
-        craft.standing.forget(&query.id);
-    }
-    let latency = start.elapsed();
-    let late = job.is_none() || latency > inner.mailbox.limits().deadline;
+    // Whoever is being answered is told though this panics: it stands in others' hands until the answer is whole.
+    let (mut answer, turn) = ask(look, &mut craft.standing, &query, begins, frame.steady_nanos);
     inner.upkeep.metrics.runs(&answer.timings);
     let pose = inner.poses.of(frame);
     if let Some(georeferencer) = &inner.georeferencer
@@ -210,6 +203,13 @@ fn answer(
         // The mask was made here a moment ago; it goes out without a position.
         tracing::error!("query {}: {error}", query.id);
     }
+    let job = inner.upkeep.running.end();
+    inner.mailbox.told(&query.id);
+    if ends {
+        craft.standing.forget(&query.id);
+    }
+    let latency = start.elapsed();
+    let late = job.is_none() || latency > deadline;
     if answer.failure.is_none() {
         // A frame that the gate refused says nothing of the engine.
         if answer.whole.is_some() {
@@ -245,20 +245,14 @@ fn answer(
 }
 
 /// Asks once, or goes on with a query that stands; gives how often that was answered before, too.
-fn ask(
-    look: &mut Look<'_>,
-    standing: &mut StandingQueries,
-    query: &Query,
-    begins: bool,
-    capture_unix_nanos: u64,
-) -> (Answer, u32) {
+fn ask(look: &mut Look<'_>, standing: &mut StandingQueries, query: &Query, begins: bool, nanos: u64) -> (Answer, u32) {
     if !query.stands() {
         standing.forget(&query.id);
         return (look.answer_to(query), 0);
     }
     let kept = standing.of(query, begins);
     let turn = kept.turn();
-    (look.answer_standing(kept, capture_unix_nanos), turn)
+    (look.answer_standing(kept, nanos), turn)
 }
 
 /// What there is to say about a frame.
@@ -286,7 +280,7 @@ pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
     let Said { outcome, standing, perceived, in_time, seen: explainable } = said;
     let seen = Seen::of(&frame);
     // With the time that it waited here: late is late, whatever it waited for.
-    let (latency, deadline) = (job.start.elapsed(), inner.mailbox.limits().deadline);
+    let (latency, deadline) = (job.start.elapsed(), job.deadline);
     let outcome = if latency > deadline { late(latency, deadline) } else { outcome };
     let mut reply = reply(inner, &job.query, latency, outcome);
     // Told of a late answer too: what is given up is told only once.
@@ -298,7 +292,10 @@ pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
     if !perceived || instead {
         record(inner, &job, Some(frame.number), &reply, instead);
     }
-    inner.send(&mut reply, job.asker.as_ref());
+    // What was made in time and could not be sent as it is, was told as a refusal too.
+    if inner.send(&mut reply, job.asker.as_ref()) && perceived && in_time && !instead {
+        record(inner, &job, Some(frame.number), &reply, true);
+    }
     let is_seen = explainable && latency <= deadline;
     explaining::give(inner, &job, if is_seen { Ok(&frame) } else { Err((Unexplained::Unseen, Some(seen))) });
     reply.outcome
@@ -312,12 +309,15 @@ fn record(inner: &Inner, job: &Job<Asker>, frame: Option<u64>, reply: &Reply, in
     }
 }
 
-/// Refuses a query that waited too long: for a frame, or for the answer about the one that was `seen`.
-pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
+/// Refuses a query that waited too long, or whose life is over; `seen` is the frame that it is about, if there is one.
+pub(super) fn expire(inner: &Inner, job: &Job<Asker>, why: Overdue, seen: Option<Seen>) {
     let waited = job.start.elapsed();
-    let limits = inner.mailbox.limits();
-    let limit = if seen.is_some() { limits.deadline } else { limits.frame_timeout };
-    let mut reply = reply(inner, &job.query, waited, late(waited, limit));
+    let outcome = match why {
+        Overdue::Answer { .. } | Overdue::Engine => late(waited, job.deadline),
+        Overdue::Frame => late(waited, inner.mailbox.limits().frame_timeout),
+        Overdue::Life(life) => over(life),
+    };
+    let mut reply = reply(inner, &job.query, waited, outcome);
     match seen {
         Some(seen) => place(&mut reply, seen),
         // No frame was looked at: the next one's number, and no size.
@@ -327,7 +327,7 @@ pub(super) fn expire(inner: &Inner, job: &Job<Asker>, seen: Option<Seen>) {
     inner.send(&mut reply, job.asker.as_ref());
     // A query that stands and saw no frame yet may still see one.
     if job.ends || seen.is_some() {
-        let why = if seen.is_some() { Unexplained::Unseen } else { Unexplained::NoFrame };
+        let why = if why == Overdue::Frame { Unexplained::NoFrame } else { Unexplained::Unseen };
         explaining::give(inner, job, Err((why, seen)));
     }
 }
@@ -339,14 +339,14 @@ fn place(reply: &mut Reply, seen: Seen) {
     reply.frame_height = seen.height;
     reply.capture_unix_nanos = seen.capture_unix_nanos;
     reply.capture_doubt = seen.capture_doubt;
+    reply.frame_age_micros = Some(micros(seen.admitted.elapsed()));
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> Reply {
-    let counter = match outcome {
-        Outcome::Segmented { .. } => &inner.segmented,
-        Outcome::Refused(_) => &inner.refused,
-    };
-    counter.fetch_add(1, Ordering::Relaxed);
     Reply {
         drone: inner.publisher.drone.to_string(),
         query_id: query.id.clone(),
@@ -356,7 +356,8 @@ fn reply(inner: &Inner, query: &Query, latency: Duration, outcome: Outcome) -> R
         frame_height: 0,
         capture_unix_nanos: 0,
         capture_doubt: None,
-        latency_micros: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+        latency_micros: micros(latency),
+        frame_age_micros: None,
         model: String::new(),
         engine: String::new(),
         outcome,
@@ -369,4 +370,14 @@ fn late(latency: Duration, deadline: Duration) -> Outcome {
     let verdict = Verdict::DeadlineMissed;
     let evidence = vec![("latency_millis".into(), millis(latency)), ("deadline_millis".into(), millis(deadline))];
     Outcome::Refused(Refusal { advice: policy::advice(&verdict), evidence, verdict })
+}
+
+/// The last that is said about a query whose time to live is over.
+fn over(life: Duration) -> Outcome {
+    let advice = match life.is_zero() {
+        true => "The query was withdrawn: ask anew.",
+        false => "The query's time to live is over: ask anew, and renew it before it ends.",
+    };
+    let evidence = vec![("time_to_live_millis".into(), life.as_secs_f32() * 1e3)];
+    Outcome::Refused(Refusal { verdict: Verdict::DeadlineMissed, evidence, advice: advice.into() })
 }

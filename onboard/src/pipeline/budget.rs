@@ -62,6 +62,12 @@ impl Segmenter {
     pub fn set_most_views(&mut self, views: Option<u32>) {
         self.budget.give(views);
     }
+
+    /// How many views the engine sees in one run at most.
+    #[must_use]
+    pub fn views_per_run(&self) -> usize {
+        self.engine.views_per_run()
+    }
 }
 
 impl Look<'_> {

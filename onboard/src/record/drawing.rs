@@ -179,6 +179,8 @@ mod tests {
             history_after: history,
             refusal,
             most_views: None,
+            steady: None,
+            capture_doubt: None,
         }
     }
 
@@ -206,7 +208,7 @@ mod tests {
     }
 
     fn query() -> Query {
-        Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false }
+        Query::new("q", "the car")
     }
 
     fn mask() -> Segment {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kestrel_link::{Outcome, Query, Refusal, Standing, Unplaced};
+use kestrel_link::{CaptureDoubt, Outcome, Query, Refusal, Standing, Unplaced};
 use kestrel_perception::geo::{Bounds, Camera, GeoError};
 use kestrel_perception::{GateHistory, GateThresholds, Georeferencer, Pose, TileOptions, Tiling};
 use serde::de::DeserializeOwned;
@@ -55,7 +55,7 @@ pub struct Flight {
     pub engine: EngineChoice,
     /// Threads within one operation; 0 means one per processor core.
     pub threads: usize,
-    /// An outcome that took longer was refused as too late, in milliseconds.
+    /// An outcome that took longer was refused as too late, in milliseconds, unless its query was due earlier.
     pub deadline_millis: u64,
     /// The processor, see [`processor`].
     pub processor: String,
@@ -134,7 +134,7 @@ impl History {
 /// A frame that was looked at, without its picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
-    /// The camera's capture time.
+    /// The camera's capture time as the camera said it, believed or not.
     pub timestamp: Time,
     /// Counted from 0 over the flight; a frame is looked at again when the model was switched.
     pub look: u64,
@@ -157,6 +157,20 @@ pub struct Seen {
     /// How many views one answer might use, which follows from how long they took; `None` where the tiling has no budget.
     #[serde(default)]
     pub most_views: Option<u32>,
+    /// The frame's time by a clock that nobody sets ([`Judgement::steady_nanos`](crate::camera::stamps::Judgement)), by which
+    /// things were followed; `None` where that was the capture time, whatever was thought of it.
+    #[serde(default)]
+    pub steady: Option<Time>,
+    /// Why the capture time was given to nobody; `None` when it was believed.
+    #[serde(default)]
+    pub capture_doubt: Option<CaptureDoubt>,
+}
+
+impl Seen {
+    /// The time by which things were followed, in nanoseconds.
+    pub(super) fn steady_nanos(&self) -> u64 {
+        self.steady.unwrap_or(self.timestamp).unix_nanos()
+    }
 }
 
 /// A query as it was put to a frame.
@@ -189,7 +203,7 @@ pub struct Answered {
     pub query_id: String,
     /// Whether the answer came after the deadline, so that the asker got a refusal in its place.
     pub late: bool,
-    /// From admission of the frame to the outcome, in microseconds on the drone's monotonic clock.
+    /// From when both frame and query were there to the outcome, in microseconds on the drone's monotonic clock.
     pub latency_micros: u64,
     /// Masks or a refusal, placed on the earth, before the deadline was looked at and before masks were made coarser for the
     /// link.
@@ -267,7 +281,7 @@ impl Totals {
 pub struct Losses {
     /// Frames that were looked at and are not in the record.
     pub frames: u64,
-    /// Outcomes that are not in the record.
+    /// Outcomes that were given and are not in the record.
     pub outcomes: u64,
 }
 
@@ -283,7 +297,7 @@ pub struct End {
     pub refusals: u64,
     /// Frames that are not in it.
     pub lost_frames: u64,
-    /// Outcomes that are not in it.
+    /// Outcomes that were given and are not in it.
     pub lost_outcomes: u64,
     /// Why the record ends.
     pub why: String,

@@ -27,6 +27,7 @@ fn frame(number: u64) -> Arc<Frame> {
         image,
         capture_unix_nanos: 1_000_000_000 + number,
         doubt: None,
+        steady_nanos: 1_000_000_000 + number,
         pose: None,
         admitted: Instant::now(),
     })
@@ -52,12 +53,14 @@ fn look(number: u64) -> Event {
         history_after: history,
         refusal: None,
         most_views: Some(9),
+        steady: Some(Time::of(1_000_000_000 + number)),
+        capture_doubt: None,
     };
     Event::Look { seen: Box::new(seen), frame: frame(number), model: model(), at: 2_000_000_000 + number }
 }
 
 fn answer(number: u64) -> Event {
-    let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 0, explain: false };
+    let query = Query { frames: 0, ..Query::new("q", "the car") };
     let mask = Mask::from_fn(16, 12, |x, y| x < 4 && y < 4).unwrap();
     let answered = Answered {
         timestamp: Time::of(1_000_000_000 + number),
@@ -287,7 +290,7 @@ fn every_attack_is_told_and_passed_over() {
 }
 
 fn refusal(instead: bool) -> Event {
-    let query = Query { id: "late".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
+    let query = Query::new("late", "the car");
     let refusal = Refusal { verdict: Verdict::DeadlineMissed, evidence: vec![], advice: "wait".into() };
     let (timestamp, at) = (Time::of(2_000_000_000), 2_000_000_000);
     Event::Refusal {

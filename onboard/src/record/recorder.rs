@@ -68,7 +68,7 @@ pub(super) struct Waiting {
 
 /// What became of an answer besides what it says.
 pub(crate) struct Told {
-    /// From admission of the frame to the outcome.
+    /// From when both frame and query were there to the outcome.
     pub(crate) latency: Duration,
     /// Whether that was too late, so that the asker got a refusal in its place.
     pub(crate) late: bool,
@@ -144,6 +144,8 @@ impl Recorder {
             history_after: look.gate_history().into(),
             refusal: look.refusal().cloned(),
             most_views: look.most_views(),
+            steady: Some(Time::of(frame.steady_nanos)),
+            capture_doubt: frame.doubt,
         };
         self.see(seen, frame, model);
     }
@@ -194,7 +196,8 @@ impl Recorder {
             }
         };
         if !kept {
-            self.shared.lost_outcomes.fetch_add(1, Ordering::Relaxed);
+            // Of an answer that nobody was told the refusal counts that was given in its place.
+            self.shared.lost_outcomes.fetch_add(u64::from(!told.untold), Ordering::Relaxed);
         }
     }
 
@@ -251,8 +254,9 @@ mod tests {
     use std::time::Instant;
 
     fn frame(number: u64, side: u32) -> Arc<Frame> {
-        let image = RgbImage::new(side, side);
-        Arc::new(Frame { number, image, capture_unix_nanos: number, doubt: None, pose: None, admitted: Instant::now() })
+        let (image, admitted) = (RgbImage::new(side, side), Instant::now());
+        let (capture_unix_nanos, steady_nanos) = (number, number);
+        Arc::new(Frame { number, image, capture_unix_nanos, doubt: None, steady_nanos, pose: None, admitted })
     }
 
     fn model() -> Arc<Model> {
@@ -280,15 +284,21 @@ mod tests {
             history_after: history,
             refusal: None,
             most_views: None,
+            steady: None,
+            capture_doubt: None,
         };
         recorder.see(seen, frame, &model());
     }
 
     fn ask(recorder: &mut Recorder) {
-        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
+        answer(recorder, false);
+    }
+
+    fn answer(recorder: &mut Recorder, untold: bool) {
+        let query = Query::new("q", "the car");
         let masks = Outcome::Segmented { masks: Vec::new() };
-        let told =
-            Told { latency: Duration::from_millis(3), late: false, untold: false, pose: Err(Unplaced::PoseUnknown) };
+        let latency = Duration::from_millis(3);
+        let told = Told { latency, late: untold, untold, pose: Err(Unplaced::PoseUnknown) };
         recorder.answered(&query, (&masks, 0, None), &told);
     }
 
@@ -310,6 +320,20 @@ mod tests {
         assert_eq!((recording.lost_frames, recording.lost_outcomes), (15, 15), "outcomes go with their frames");
         drop(recorder);
         assert_eq!(std::iter::from_fn(|| waiting.receive()).count(), 10);
+    }
+
+    /// What would break: books in which a refusal of the watchdog counts, and beside it the answer that came too late to be told.
+    #[test]
+    fn an_answer_that_nobody_was_told_is_no_lost_outcome() {
+        let (events, waiting) = queue();
+        // Nobody writes, so nothing is kept.
+        drop(waiting);
+        let mut recorder = Recorder::to(events, Arc::default());
+        see(&mut recorder, &frame(0, 8));
+        answer(&mut recorder, true);
+        assert_eq!(recorder.shared.losses(), Losses { frames: 1, outcomes: 0 });
+        answer(&mut recorder, false);
+        assert_eq!(recorder.shared.losses(), Losses { frames: 1, outcomes: 1 });
     }
 
     /// Promise: P5

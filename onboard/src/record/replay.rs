@@ -9,7 +9,7 @@ use kestrel_perception::{GateHistory, Georeferencer};
 
 use super::compare::{Difference, exact, loose, reasons, refusals, standings};
 use super::error::ReplayError;
-use super::messages::{Answered, History, Model, Seen, as_read};
+use super::messages::{Answered, End, History, Model, Seen, as_read};
 use super::read::{Item, Look, Records};
 use super::survey::Survey;
 use crate::bundle::Bundle;
@@ -53,7 +53,8 @@ pub struct Report {
     pub different: u64,
     /// The first of them.
     pub first: Option<Found>,
-    /// Looks that are not in the record, by the gaps in their numbers.
+    /// Looks that are not in the record, by the gaps in their numbers and, where the record has its end, by how many that says
+    /// there were.
     pub missing_looks: u64,
     /// Looks that cannot be looked at again, because their picture is damaged.
     pub damaged_looks: u64,
@@ -62,6 +63,10 @@ pub struct Report {
     /// Outcomes of looks that were left out for one of these reasons, and of queries that stand when an answer before
     /// them was: what was kept of them is not known then.
     pub unasked_outcomes: u64,
+    /// Outcomes among those that differ of which the cause may be the record alone: the engine sees several tiles in one run,
+    /// and an answer before them about the same frame, whose tiles it saw too, was not asked again. It then saw others
+    /// together than in flight, which may round otherwise.
+    pub regrouped_outcomes: u64,
 }
 
 /// A difference and where it is.
@@ -130,7 +135,7 @@ pub fn replay<R: Read>(
     terms: &Terms<'_>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, ReplayError> {
-    let mut tally = Tally::new(terms, segmenter.standing(MOST_STANDING));
+    let mut tally = Tally::new(terms, segmenter);
     let mut next = records.next().transpose()?;
     while let Some(item) = next {
         next = match item {
@@ -147,8 +152,12 @@ pub fn replay<R: Read>(
                 tally.flies = Some(model);
                 records.next().transpose()?
             }
+            Item::End(end) => {
+                tally.end(&end);
+                records.next().transpose()?
+            }
             // What perception had no part in cannot be perceived again.
-            Item::Flight(_) | Item::Refusal(_) | Item::Losses(_) | Item::End(_) => records.next().transpose()?,
+            Item::Flight(_) | Item::Refusal(_) | Item::Losses(_) => records.next().transpose()?,
         };
     }
     Ok(tally.report)
@@ -167,12 +176,37 @@ struct Tally {
     last: Option<(u64, String)>,
     /// What is kept of queries that stand.
     standing: StandingQueries,
+    /// Whether the engine sees several tiles in one run.
+    sees_together: bool,
+    /// Order that the next answer about the frame at hand should have.
+    order: u32,
+    /// Whether an answer about the frame at hand was not asked again.
+    has_gap: bool,
 }
 
 impl Tally {
-    fn new(terms: &Terms<'_>, standing: StandingQueries) -> Self {
+    fn new(terms: &Terms<'_>, segmenter: &Segmenter) -> Self {
         let Terms { agreement, georeferencer, .. } = *terms;
-        Self { agreement, georeferencer, report: Report::default(), flies: None, awaited: 0, last: None, standing }
+        Self {
+            agreement,
+            georeferencer,
+            report: Report::default(),
+            flies: None,
+            awaited: 0,
+            last: None,
+            standing: segmenter.standing(MOST_STANDING),
+            sees_together: segmenter.views_per_run() > 1,
+            order: 0,
+            has_gap: false,
+        }
+    }
+
+    /// Takes in how many looks there were: no number tells of those behind the last that is there.
+    fn end(&mut self, end: &End) {
+        let looks = end.looks.saturating_add(end.lost_frames);
+        let behind = looks.saturating_sub(self.awaited);
+        self.report.missing_looks = self.report.missing_looks.saturating_add(behind);
+        self.awaited = self.awaited.max(looks);
     }
 
     /// Looks at one frame again and asks what was asked about it; gives the item behind the last of its answers.
@@ -200,6 +234,7 @@ impl Tally {
             }
         };
         self.resume(seen, segmenter);
+        (self.order, self.has_gap) = (0, false);
         segmenter.set_most_views(seen.most_views);
         let mut at_hand = segmenter.look(&picture)?;
         self.report.looks += 1;
@@ -249,8 +284,11 @@ impl Tally {
     }
 
     fn answer(&mut self, seen: &Seen, query: &Query, recorded: &Answered, at_hand: &mut AtHand<'_>) {
+        self.has_gap |= recorded.order != self.order;
+        self.order = recorded.order.saturating_add(1);
         let Some((mut outcome, standing)) = self.asked(seen, query, recorded.turn, at_hand) else {
             self.report.unasked_outcomes += 1;
+            self.has_gap = true;
             return;
         };
         if let Some(georeferencer) = &self.georeferencer
@@ -264,6 +302,8 @@ impl Tally {
             Agreement::Exact => standings(recorded.standing.as_ref(), standing.as_ref()),
             Agreement::Loose { .. } => None,
         });
+        let is_regrouped = found.is_some() && self.has_gap && self.sees_together;
+        self.report.regrouped_outcomes += u64::from(is_regrouped);
         self.note(seen.frame, Some(query), found);
     }
 
@@ -279,7 +319,7 @@ impl Tally {
             return Some((at_hand.outcome(query), None));
         }
         let kept = self.standing.at(query, turn)?;
-        let answer = at_hand.answer_standing(kept, seen.timestamp.unix_nanos());
+        let answer = at_hand.answer_standing(kept, seen.steady_nanos());
         Some((answer.outcome, answer.standing))
     }
 

@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn refusals_that_do_not_fit_are_counted() {
         let state = RecordState::default();
-        let query = Query { id: "q".into(), text: "the car".into(), hint: None, frames: 1, explain: false };
+        let query = Query::new("q", "the car");
         let refusal = Refusal { verdict: Verdict::DeadlineMissed, evidence: vec![], advice: "wait".into() };
         for _ in 0..MOST_REFUSALS + 3 {
             state.refuse(&query, None, (&refusal, 5), false);

@@ -86,7 +86,12 @@ pub fn survey<R: Read>(source: R) -> Result<Survey, ReadError> {
                 instead += u64::from(unperceived.instead);
             }
             Item::Losses(told) => losses = told,
-            Item::End(told) => end = Some(told),
+            Item::End(told) => {
+                // Those that were told before may be damaged.
+                losses.frames = losses.frames.max(told.lost_frames);
+                losses.outcomes = losses.outcomes.max(told.lost_outcomes);
+                end = Some(told);
+            }
         }
     }
     let damage = records.damage().clone();

@@ -210,6 +210,11 @@ fn look() -> Value {
             "type": ["integer", "null"],
             "description": "How many views one answer might use, or null where the tiling has no budget.",
         },
+        "steady": {
+            "type": ["object", "null"],
+            "description": "The frame's time by a clock that nobody sets, by which things are followed, or null.",
+        },
+        "capture_doubt": { "type": ["string", "null"], "description": "Why the capture time is not believed, or null." },
     }))
 }
 
@@ -217,9 +222,10 @@ fn question() -> Value {
     let query = json!({
         "id": text("Chosen by the asker."),
         "text": text("Plain words."),
-        "frames": count("Answers wanted; 0 until replaced."),
+        "frames": count("Answers wanted; 0 for as long as it lives."),
     });
-    object("kestrel.Question", "The query; it may also have a `hint`, and `explain`.", &query)
+    let also = "The query; it may also have a `hint`, `explain`, `deadline_millis` and `time_to_live_millis`.";
+    object("kestrel.Question", also, &query)
 }
 
 fn asked() -> Value {
@@ -234,7 +240,7 @@ fn answered() -> Value {
         "order": count("Which query about this look, counted from 0."),
         "query_id": text("Id of the query."),
         "late": { "type": "boolean", "description": "Whether the deadline had passed and the asker was told so instead." },
-        "latency_micros": count("From admission of the frame to the outcome, in microseconds."),
+        "latency_micros": count("From when frame and query were there to the outcome, in microseconds."),
         "outcome": {
             "type": "object",
             "description": "`kind` segmented with `masks`, or refused with `verdict`, `evidence` and `advice`.",

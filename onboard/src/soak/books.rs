@@ -182,6 +182,7 @@ mod tests {
             capture_unix_nanos: 0,
             capture_doubt: None,
             latency_micros: 1,
+            frame_age_micros: None,
             model: String::new(),
             engine: String::new(),
             outcome: Outcome::Refused(refusal),

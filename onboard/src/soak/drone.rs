@@ -40,7 +40,7 @@ pub(super) fn config(options: &SoakOptions, endpoint: &str, sabotage: &Arc<Sabot
         segmenter,
         link: LinkOptions { listen: vec![endpoint.to_owned()], ..LinkOptions::default() },
         // A camera that stops is noticed within a deadline, as an engine that stalls is.
-        limits: Limits { deadline, frame_timeout: deadline, ..config.node.limits },
+        limits: Limits { deadline, frame_timeout: deadline, standing: Duration::MAX, ..config.node.limits },
         upkeep,
         ..config.node
     };

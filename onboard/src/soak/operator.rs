@@ -63,7 +63,7 @@ impl Operator {
             .map_err(SoakError::operator("listen to outcomes"))?;
         listened_to(&session, &drone.camera()).await?;
         let patience = options.deadline * LONGEST_STALL * 4 + PATIENCE;
-        let query = Query { id: STANDING.into(), text: options.text.clone(), hint: None, frames: 0, explain: false };
+        let query = Query { frames: 0, ..Query::new(STANDING, &options.text) };
         let query = encode(&query).map_err(SoakError::operator("ask"))?;
         let standing = session.get(drone.query()).payload(query).timeout(patience).await;
         let network = Network { session: session.clone(), drone: drone.clone() };
@@ -115,8 +115,7 @@ impl Operator {
             books.asked += 1;
             books.asked
         };
-        let query =
-            Query { id: format!("soak-{number}"), text: self.text.clone(), hint: None, frames: 1, explain: false };
+        let query = Query::new(format!("soak-{number}"), &self.text);
         let (session, key, patience) = (self.session.clone(), self.drone.query(), self.patience);
         self.waiting.spawn(async move {
             let Ok(query) = encode(&query) else { return 0 };
@@ -166,7 +165,7 @@ impl Operator {
 
     /// Whether the drone is ready and answers within its deadline, asked again and again until then.
     pub(super) async fn answers_again(&self, node: &Node, end: Instant) -> Result<bool, SoakError> {
-        let query = Query { id: "soak-end".into(), text: self.text.clone(), hint: None, frames: 1, explain: false };
+        let query = Query::new("soak-end", &self.text);
         let query = encode(&query).map_err(SoakError::operator("ask"))?;
         for number in 0.. {
             if Instant::now() >= end {

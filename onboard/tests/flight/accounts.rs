@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kestrel_link::{Outcome, Query, Reply, Verdict, decode, encode};
-use kestrel_onboard::health::watchdog::WatchdogLimits;
+use kestrel_onboard::engine::{self, Engine, EngineError, Graph, Input, Opener, Tensor};
 use kestrel_onboard::node::{Limits, ModelSource, UpkeepOptions};
 use kestrel_onboard::pipeline::StandingOptions;
 use kestrel_onboard::record::Agreement;
@@ -18,8 +18,12 @@ use crate::network::{PATIENCE, Pair, first, folder, verdict};
 use crate::record::{held, options, replayed};
 use crate::red::{self, RED, picture, query};
 
-/// Setup: a query before the first frame, one that is answered, one about a frame on which the engine fails, and one that
-/// waits when the flight ends. Expected: each outcome is in the record once, and as many as the drone counted.
+/// Setup: a recorded flight with a query before the first frame, one that is answered, and one that waits when the
+/// flight ends. Fault: no frame comes for the first, and the engine fails under another.
+/// Expected: each outcome is in the record once, and as many as the drone counted.
+/// Invariant: outcomes given = outcomes recorded, whoever gave them.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_record_has_as_many_outcomes_as_were_given() {
     let root = tempfile::tempdir().unwrap();
@@ -59,6 +63,57 @@ async fn the_record_has_as_many_outcomes_as_were_given() {
     assert_eq!(report.different, 0, "refusals of others are not compared: {:?}", report.first);
 }
 
+/// tract, under a name that leaves no room in a message.
+struct Wordy {
+    inner: Box<dyn Engine>,
+    name: String,
+}
+
+impl Engine for Wordy {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn input_shapes(&self, graph: Graph) -> Result<Vec<Vec<usize>>, EngineError> {
+        self.inner.input_shapes(graph)
+    }
+
+    fn run(&mut self, graph: Graph, inputs: &[Input<'_>], outputs: &mut [Tensor]) -> Result<(), EngineError> {
+        self.inner.run(graph, inputs, outputs)
+    }
+}
+
+/// Fault: an outcome cannot be encoded. Expected: who asked is refused in its place, and that is counted and recorded once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_sent_is_refused_and_counted_once() {
+    let root = tempfile::tempdir().unwrap();
+    let bundle = red::write(&root.path().join("bundle"), "1", None);
+    let file = root.path().join("flight.mcap");
+    let opener = Opener::new(|graphs, options| {
+        let (inner, name) = (engine::open(graphs, options)?, "long ".repeat(20_000));
+        Ok(Box::new(Wordy { inner, name }) as Box<dyn Engine>)
+    });
+    let limits = Limits { reuse_frame: PATIENCE, ..Limits::default() };
+    let pair = Pair::with(ModelSource::Folder(bundle.dir.clone()), limits, |config| {
+        config.record = options(&file);
+        config.upkeep.opener = opener;
+    })
+    .await;
+    pair.node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
+    let reply = pair.ask(&query("a", "red square")).await.unwrap();
+    assert_eq!(verdict(&reply), &Verdict::EngineDegraded);
+    let Outcome::Refused(refusal) = &reply.outcome else { panic!("{reply:?}") };
+    assert_eq!(refusal.evidence, [("outcomes_not_sent".to_owned(), 1.0)]);
+    assert_eq!((reply.frame, reply.frame_width), (0, 320));
+    let health = pair.node.health();
+    assert_eq!((health.segmented, health.refused), (0, 1));
+    pair.stop().await;
+    let survey = held(&file);
+    let totals = survey.end.as_ref().unwrap().totals.unwrap();
+    assert_eq!((survey.outcomes, survey.refusals, survey.instead), (1, 1, 1));
+    assert_eq!((survey.given(), totals.outcomes(), totals.frames_dropped), (1, 1, 0));
+}
+
 /// The reply about a frame, from those that are published.
 async fn about(outcomes: &Subscriber<FifoChannelHandler<Sample>>, frame: u64) -> Reply {
     loop {
@@ -73,18 +128,18 @@ async fn about(outcomes: &Subscriber<FifoChannelHandler<Sample>>, frame: u64) ->
 /// Setup: a thing that is followed and given up at once when it is gone. Fault: the engine is silent on the very frame on
 /// which it is gone, so that its answer is told to nobody. Expected: the next answer tells that it is lost.
 /// Invariant: each lost id is told once.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_lost_while_the_engine_is_silent_is_told_with_the_next_answer() {
     let (_folder, source) = folder();
     let faults = Arc::new(Faults::default());
-    let limits = Limits { deadline: PATIENCE, reuse_frame: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() };
+    // Long enough for a slow machine to answer well within it.
+    let deadline = Duration::from_secs(2);
+    let limits = Limits { deadline, reuse_frame: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() };
     let pair = Pair::with(source, limits, |config| {
         config.engine = faulty::options();
-        config.upkeep = UpkeepOptions {
-            opener: faulty::opener(&faults),
-            watchdog: WatchdogLimits { late: Duration::from_millis(300), hung: PATIENCE },
-            ..UpkeepOptions::of(PATIENCE)
-        };
+        config.upkeep = UpkeepOptions { opener: faulty::opener(&faults), ..UpkeepOptions::of(PATIENCE) };
         let track = TrackOptions { keep_frames: 0, keep_millis: 60_000 };
         config.segmenter.standing = StandingOptions { track, ..StandingOptions::default() };
     })

@@ -23,9 +23,11 @@ fn segmenter(options: &SegmenterOptions) -> Segmenter {
     Segmenter::open(&bundle, &red::tract(), options.clone()).unwrap()
 }
 
-/// Setup: frames of several sizes, with and without tiles, some that repeat until the gate refuses them, one that cannot be
-/// looked at. Fault: some are prepared ahead, some only for the gate, some not at all. Expected: the same outcomes, the same
-/// memory of the gate, the same runs. Invariant: nothing of one frame is seen in another (promise P11).
+/// Setup: frames of several sizes, with and without tiles, some that repeat until the gate refuses them, one that cannot
+/// be looked at. Fault: some are prepared ahead, some only for the gate, some not at all. Expected: the same outcomes,
+/// the same memory of the gate, the same runs. Invariant: nothing of one frame is seen in another.
+///
+/// Promise: P11
 #[test]
 fn prepared_ahead_or_not_the_answers_are_the_same() {
     let options = SegmenterOptions { gate: Some(gate()), ..red::options(Tiling::Auto) };
@@ -69,7 +71,9 @@ fn prepared_ahead_or_not_the_answers_are_the_same() {
 
 /// Setup: a standing query. Fault: the engine stalls on a frame while others come in.
 /// Expected: then it looks at the newest, and of those before at some, in their order.
-/// Invariant: frames in = outcomes + counted drops, though several are under way at once (promise P1).
+/// Invariant: frames in = outcomes + counted drops, though several are under way at once.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_engine_works_newer_frames_win_and_all_are_counted() {
     let (_folder, source) = folder();
@@ -134,6 +138,7 @@ fn weigh(
         capture_unix_nanos: nanos,
         capture_doubt: None,
         latency_micros: 0,
+        frame_age_micros: Some(0),
         model: "red@1".into(),
         engine: "tract".into(),
         outcome: answer.outcome,
@@ -147,10 +152,12 @@ fn weigh(
     [preparing, looking, answering, encoding]
 }
 
-/// Setup: a standing query on frames of 1280×720, after warm-up. Expected: nothing of the size of a mask or of the model's
-/// input is allocated any more, and what is left is counted here:
-/// preparing, the coefficients of `fast_image_resize`; looking, the list of views; answering, the runs of the mask's pieces
-/// and the names of its tracks; encoding, nothing. Invariant: it does not grow with the frames (promise P5).
+/// Setup: a standing query on frames of 1280×720, after warm-up. Fault: none. Expected: nothing of the size of a mask or
+/// of the model's input is allocated any more, and what is left is counted here: preparing, the coefficients of
+/// `fast_image_resize`; looking, the list of views; answering, the runs of the mask's pieces and the names of its tracks;
+/// encoding, nothing. Invariant: it does not grow with the frames.
+///
+/// Promise: P5
 #[test]
 fn a_steady_frame_allocates_a_few_small_things() {
     let options = SegmenterOptions { gate: Some(gate()), ..red::options(Tiling::Never) };

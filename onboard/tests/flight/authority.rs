@@ -59,7 +59,7 @@ fn foreign() -> impl Iterator<Item = String> {
 /// Setup: a drone with a camera on the network and model slots, which is asked, looks, answers and takes a push. Somebody
 /// listens to everything and answers everything. Fault: none is needed.
 /// Expected: it says its outcomes, its health and how pushes go, asks for chunks of models, and nothing else; it listens to
-/// queries, pushes, its camera and others of its name, and to nothing else.
+/// queries, pushes, its camera, where it is and others of its name, and to nothing else.
 /// Invariant: nothing that it says or hears commands a vehicle.
 ///
 /// Promise: P9
@@ -81,6 +81,7 @@ async fn a_drone_speaks_and_listens_under_its_own_name_only() {
         }
     };
     tokio::time::timeout(PATIENCE, listened_to).await.expect("the drone listens to its camera");
+    assert!(is_heard(operator, &drone.pose()).await, "where it is: it knows its camera");
     assert!(is_heard(operator, &drone.health()).await, "others of its name");
     assert!(is_heard(operator, "k$*/**").await, "what is looked for with wildcards is found");
     let near = ["query", "alive", "outcome/*", "model/**", "arm", "takeoff", "mode", "goto", "gimbal/**"];

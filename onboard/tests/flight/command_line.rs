@@ -54,6 +54,9 @@ pub(crate) fn assert_clear(output: &Output, code: i32, words: &str) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
+/// Setup: one picture. Fault: it is asked for something that is not in it. Expected: the reason in words.
+/// Invariant: a mask and a refusal are told apart by the exit code alone.
+///
 /// Promise: P12
 #[test]
 fn a_mask_is_0_and_a_refusal_is_3() {

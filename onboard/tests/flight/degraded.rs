@@ -248,13 +248,13 @@ async fn a_stall_is_told_and_passes() {
 }
 
 /// Setup: an engine that is silent for half a second counts as hung. Fault: it stalls and never answers.
-/// Expected: the node says that it hangs, with code 71; the process is to end with it.
+/// Expected: who asked is refused, and the node says that it hangs, with code 71; the process is to end with it.
 /// Invariant: a hung engine gives no signs of life to a service manager.
 ///
 /// Promise: P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_hangs_ends_the_flight() {
-    let mut flight = Flight::start(limits(), |options| UpkeepOptions {
+    let mut flight = Flight::start(Limits { deadline: 250 * MILLI, ..limits() }, |options| UpkeepOptions {
         watchdog: WatchdogLimits { late: 250 * MILLI, hung: 500 * MILLI },
         ..options
     })

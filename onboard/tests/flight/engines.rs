@@ -159,6 +159,9 @@ fn graphs_that_are_none_or_other_ones_are_named() {
     }
 }
 
+/// Setup: a configuration that names a library of ONNX Runtime. Fault: it is not there.
+/// Expected: an error that names it. Invariant: no other library is loaded in its place.
+///
 /// Promise: P3
 #[test]
 fn a_library_that_was_named_and_is_not_there_is_an_error() {
@@ -178,6 +181,9 @@ fn a_library_that_was_named_and_is_not_there_is_an_error() {
     }
 }
 
+/// Setup: an engine that asks for TensorRT. Fault: the machine has none. Expected: an error that names the provider and
+/// says what to try. Invariant: the processor does not compute in its place.
+///
 /// Promise: P3
 #[test]
 fn a_provider_that_is_not_there_stops_the_start() {

@@ -129,6 +129,8 @@ async fn ends_with(fault: &str, asked_to_stop: bool) -> Option<i32> {
 
 /// Setup: a flight as a process, with a query that stands. Fault: the thread that perceives panics.
 /// Expected: the process ends with 70. Invariant: a fault of the program is never a drone that flies on and says nothing.
+///
+/// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_ends_the_process_with_70() {
     assert_eq!(ends_with("panic", false).await, Some(70));

@@ -132,6 +132,9 @@ fn who_listens_may_stop_it() {
     assert_eq!(verdict(&whole), &Verdict::TargetAbsent, "and nothing of it stays");
 }
 
+/// Setup: a model that thinks. Fault: the frame is dark. Expected: the gate's refusal, and no word of a thought.
+/// Invariant: no graph runs on a frame that the gate refuses.
+///
 /// Promise: P4
 #[test]
 fn the_gate_refuses_before_any_reason() {

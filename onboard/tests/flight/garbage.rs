@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use kestrel_link::{Outcome, PushPhase, PushState, Query, decode, encode};
+use kestrel_link::{Georeference, Outcome, PushPhase, PushState, Query, Reply, Unplaced, decode, encode};
 use kestrel_onboard::camera::Origin;
-use kestrel_onboard::node::Limits;
+use kestrel_onboard::node::{Limits, NodeConfig};
 use zenoh::qos::CongestionControl;
 
+use crate::degraded::limits;
+use crate::ledger::{Booked, segmented};
 use crate::network::{PATIENCE, Pair, first, first_reply};
 use crate::push::{as_it_is, push, slots};
 use crate::red::{self, RED, picture, query};
@@ -33,9 +35,17 @@ async fn exchange(pair: &Pair, key: String, payload: Vec<u8>) -> Result<Vec<u8>,
     first_reply(&pair.get(key, payload).await).await
 }
 
-/// Setup: a drone with model slots and a camera on the network. Fault: every attack that there is, asked, published and
-/// deleted on every key that it listens to, and on those that it speaks on.
-/// Expected: queries and offers are refused with a hint, frames are lost; a good query after each round is answered.
+/// Whether its masks lie nowhere, because nobody said where the drone was.
+fn is_nowhere(reply: &Reply) -> bool {
+    let Outcome::Segmented { masks } = &reply.outcome else { return false };
+    let mut places = masks.iter().flat_map(|mask| &mask.positions);
+    places.all(|place| *place == Georeference::Unplaced { why: Unplaced::PoseUnknown })
+}
+
+/// Setup: a drone with model slots, poses and a camera on the network, and a query that stands. Fault: every attack that
+/// there is, asked, published and deleted on every key that it listens to, and on those that it speaks on.
+/// Expected: queries and offers are refused with a hint, frames and poses are left out; a good frame and a good query after
+/// each round are answered.
 /// Invariant: one answer for every message that wants one; frames in = segmented + refused + counted drops; the drone is
 /// ready, takes a push, and has lost no frame but garbage.
 ///
@@ -45,49 +55,60 @@ async fn garbage_on_every_key_harms_nothing() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     red::write(&at("first"), "1", None);
-    let limits = Limits { reuse_frame: PATIENCE, deadline: PATIENCE, frame_timeout: PATIENCE, ..Limits::default() };
-    let pair = Pair::start(slots(&at("slots"), Some(&at("first"))), limits).await;
-    let feed = pair.node.feed(camera(Origin::Zenoh(None))).unwrap();
-    let (drone, node) = (&pair.drone, &pair.node);
-    node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
-    let spoken_on = [drone.outcome("a").unwrap(), drone.health(), drone.model_state(), drone.alive()];
-    let mut asked = 0;
+    let model = slots(&at("slots"), Some(&at("first")));
+    let mut flight = Booked::start_as(limits(), |config| NodeConfig { model, ..config }).await;
+    let feed = flight.pair.node.feed(camera(Origin::Zenoh(None))).unwrap();
+    let (drone, operator) = (flight.pair.drone.clone(), flight.pair.operator.clone());
+    let listened_on = [drone.query(), drone.model_push(), drone.camera(), drone.pose()];
+    let spoken_on = [
+        drone.outcome("a").unwrap(),
+        drone.explanation("a").unwrap(),
+        drone.health(),
+        drone.model_state(),
+        drone.alive(),
+    ];
+    let mut rounds = 0;
     for (number, bytes) in corpus().into_iter().enumerate() {
-        let error = exchange(&pair, drone.query(), bytes.clone()).await.expect_err("a query is refused");
+        let error = exchange(&flight.pair, drone.query(), bytes.clone()).await.expect_err("a query is refused");
         assert!(error.contains("hint: "), "{error}");
-        let state = exchange(&pair, drone.model_push(), bytes.clone()).await.expect("an offer is refused in words");
-        let state: PushState = decode(&state).unwrap();
+        let state = exchange(&flight.pair, drone.model_push(), bytes.clone()).await;
+        let state: PushState = decode(&state.expect("an offer is refused in words")).unwrap();
         assert!(matches!(&state.phase, PushPhase::Refused { why } if why.contains("hint: ")), "{state:?}");
-        for key in [drone.query(), drone.model_push(), drone.camera()].iter().chain(&spoken_on) {
-            let put = pair.operator.put(key.clone(), bytes.clone()).congestion_control(CongestionControl::Block);
+        for key in listened_on.iter().chain(&spoken_on) {
+            let put = operator.put(key.clone(), bytes.clone()).congestion_control(CongestionControl::Block);
             put.attachment(bytes.clone()).await.unwrap();
-            pair.operator.delete(key.clone()).congestion_control(CongestionControl::Block).await.unwrap();
+            operator.delete(key.clone()).congestion_control(CongestionControl::Block).await.unwrap();
         }
         if number.is_multiple_of(10) {
-            asked += 1;
-            let reply = pair.ask(&query(&format!("good-{asked}"), "red square")).await.unwrap();
-            assert!(matches!(reply.outcome, Outcome::Segmented { .. }), "{reply:?}");
+            rounds += 1;
+            let shown = flight.show();
+            let told = [flight.outcome(shown).await, flight.ask().await];
+            assert!(told.iter().all(segmented), "{told:?}");
+            assert!(told.iter().all(is_nowhere), "a pose was made of garbage: {told:?}");
         }
     }
     // Both queryables at once.
-    let everything = format!("kestrel/{drone}/**");
-    let answers = pair.get(everything, vec![0xff; 10]).await;
+    let answers = flight.pair.get(format!("kestrel/{drone}/**"), vec![0xff; 10]).await;
     while let Ok(reply) = tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap() {
         if let Ok(sample) = reply.into_result() {
             let state: PushState = decode(&sample.payload().to_bytes()).unwrap();
             assert!(matches!(state.phase, PushPhase::Refused { .. }), "{state:?}");
         }
     }
+    let node = &flight.pair.node;
     until("garbage is counted", || node.camera_counts().lost + node.camera_counts().replaced > 0).await;
+    flight.settled().await;
     let (health, counts) = (node.health(), node.camera_counts());
     assert_eq!((counts.frames, counts.failures), (0, 0), "no frame was made of garbage");
-    assert_eq!((health.frames_in, health.segmented, health.refused), (1, asked, 0));
+    assert_eq!((health.frames_in, health.frames_dropped, health.segmented), (rounds, 0, 2 * rounds));
     assert!(health.degraded.iter().all(|line| !line.contains("same name")), "{health:?}");
     drop(feed);
-    let phase = push(&pair, red::write(&at("second"), "2", Some(&red::key())), as_it_is).await;
+    let phase = push(&flight.pair, red::write(&at("second"), "2", Some(&red::key())), as_it_is).await;
     assert_eq!(phase, PushPhase::Committed);
-    assert_eq!(node.health().model, "red@2");
-    pair.stop().await;
+    assert_eq!(flight.pair.node.health().model, "red@2");
+    flight.comes_back().await;
+    flight.settled().await;
+    flight.stop().await;
 }
 
 /// Setup: a drone. Fault: queries that are whole and mean harm: ids and texts at their limits, in every writing.

@@ -1,4 +1,4 @@
-//! `onboard run` as a real process that is killed: what a restart finds, and who answers then.
+//! `onboard run` as a real process that is killed: what its record holds, what a restart finds, and who answers then.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kestrel_link::{ChunkRequest, DroneId, Health, PushPhase, PushState, Reply, decode, encode};
+use kestrel_link::{ChunkRequest, DroneId, Health, PushPhase, PushState, Query, Reply, decode, encode};
 use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::camera::{Captured, Network, unix_nanos};
 use kestrel_onboard::node::LinkOptions;
+use kestrel_onboard::record::Agreement;
 use zenoh::handlers::FifoChannelHandler;
 use zenoh::pubsub::Subscriber;
 use zenoh::sample::{Sample, SampleKind};
@@ -16,8 +18,10 @@ use zenoh::{Session, Wait};
 
 use crate::ledger::segmented;
 use crate::network::{PATIENCE, first_reply};
+use crate::record::{held, replayed};
 use crate::red::{self, RED, picture, query};
 use crate::service::Ended;
+use crate::sources::{listened_to, until};
 
 /// A place for a drone's processes, and an operator that outlives them. The drone connects to the operator, so that no port
 /// is taken twice.
@@ -61,9 +65,15 @@ impl Base {
 
     /// Starts the drone and waits until it can be asked.
     async fn start(&self) -> Ended {
+        self.start_as(&[]).await
+    }
+
+    /// As [`Base::start`], with more on the command line.
+    async fn start_as(&self, more: &[&str]) -> Ended {
         let child = Command::new(env!("CARGO_BIN_EXE_onboard"))
             .args(["run", "--config"])
             .arg(self.path("drone.toml"))
+            .args(more)
             .env_remove("NOTIFY_SOCKET")
             .env_remove("RUST_LOG")
             .stderr(Stdio::null())
@@ -86,17 +96,46 @@ impl Base {
         assert_eq!(sample.kind(), kind);
     }
 
+    /// The answers to one payload on the query key.
+    async fn get(&self, payload: Vec<u8>) -> FifoChannelHandler<zenoh::query::Reply> {
+        self.operator.get(self.drone.query()).payload(payload).timeout(PATIENCE).await.unwrap()
+    }
+
     async fn ask(&self, id: &str) -> Reply {
-        let asked = self.operator.get(self.drone.query()).payload(encode(&query(id, "red square")).unwrap());
-        let answers = asked.timeout(PATIENCE).await.unwrap();
+        let answers = self.get(encode(&query(id, "red square")).unwrap()).await;
         decode(&first_reply(&answers).await.unwrap()).unwrap()
+    }
+
+    /// Asks something that waits for the next frame; when this comes back the drone has taken it in.
+    async fn leave(&self, waiting: &Query) -> FifoChannelHandler<zenoh::query::Reply> {
+        let answers = self.get(encode(waiting).unwrap()).await;
+        // Requests are taken in turn: behind this one the other is in.
+        first_reply(&self.get(Vec::new()).await).await.unwrap_err();
+        answers
+    }
+
+    /// Publishes a frame as the drone's camera.
+    fn show(&self, place: u32) {
+        let network = Network { session: self.operator.clone(), drone: self.drone.clone() };
+        let image = picture(320, 240, &[(20 + 10 * place, 60, 50, RED)]);
+        network.publish(None, &Captured { image, capture_unix_nanos: unix_nanos(), pose: None }, false).unwrap();
+    }
+
+    /// What the drone says of itself, when it is as wanted.
+    async fn said(&self, wanted: fn(&Health) -> bool) -> Health {
+        let said = self.operator.declare_subscriber(self.drone.health()).await.unwrap();
+        loop {
+            let sample = tokio::time::timeout(PATIENCE, said.recv_async()).await.unwrap().unwrap();
+            let health: Health = decode(&sample.payload().to_bytes()).unwrap();
+            if wanted(&health) {
+                return health;
+            }
+        }
     }
 
     /// Model and slot that the drone says it flies.
     async fn flies(&self) -> (String, String) {
-        let health = self.operator.declare_subscriber(self.drone.health()).await.unwrap();
-        let sample = tokio::time::timeout(PATIENCE, health.recv_async()).await.unwrap().unwrap();
-        let health: Health = decode(&sample.payload().to_bytes()).unwrap();
+        let health = self.said(|_| true).await;
         (health.model, health.slot)
     }
 
@@ -156,8 +195,7 @@ async fn a_killed_drone_comes_back_with_a_whole_model() {
     let reply = base.ask("before").await;
     assert!(segmented(&reply) && reply.model == "red@1", "{reply:?}");
     base.kill(drone).await;
-    let nobody = base.operator.get(base.drone.query()).payload(encode(&query("nobody", "red square")).unwrap());
-    let answers = nobody.timeout(PATIENCE).await.unwrap();
+    let answers = base.get(encode(&query("nobody", "red square")).unwrap()).await;
     assert!(tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap().is_err(), "nobody answers for it");
 
     let drone = base.start().await;
@@ -184,6 +222,67 @@ async fn a_killed_drone_comes_back_with_a_whole_model() {
     assert_eq!(held.manifest_hash, second.manifest_hash);
     let reply = base.ask("committed").await;
     assert!(segmented(&reply) && reply.model == "red@2", "{reply:?}");
+    base.kill(drone).await;
+    base.operator.close().await.unwrap();
+}
+
+/// Whether a channel ends without one more answer.
+async fn ends(answers: &FifoChannelHandler<zenoh::query::Reply>) -> bool {
+    tokio::time::timeout(PATIENCE, answers.recv_async()).await.unwrap().is_err()
+}
+
+/// Setup: a drone as a process that records, a query that stands, and one that waits for a frame. Fault: kill -9.
+/// Expected: who waits gets the end of the channel and no reply; the record says that it was cut off, and what it holds
+/// replays alike; the process that comes after does not know the query that stood.
+/// Invariant: every frame in the record has its outcome, but for the one at which it was cut off; none that was told is told
+/// again.
+///
+/// Promise: P1, P11
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_flight_leaves_books_that_balance() {
+    const SHOWN: u32 = 6;
+    let base = Base::new().await;
+    // The frames of this flight are this process', and no query is answered from an old one.
+    let sets = ["camera.path=", "camera.source=zenoh:", "limits.reuse_frame_millis=0", "thermal.throttle=false"];
+    let camera = sets.map(|set| ["--set", set]).concat();
+    let file = base.path("flight.mcap");
+    let drone = base.start_as(&[&camera[..], &["--record", file.to_str().unwrap()]].concat()).await;
+    listened_to(&base.operator, base.drone.camera()).await;
+    let outcomes = base.operator.declare_subscriber(base.drone.outcome("stands").unwrap()).await.unwrap();
+    let stands = base.leave(&Query { frames: 0, ..query("stands", "red square") }).await;
+    for place in 0..SHOWN {
+        base.show(place);
+        let sample = tokio::time::timeout(PATIENCE, outcomes.recv_async()).await.unwrap().unwrap();
+        let reply: Reply = decode(&sample.payload().to_bytes()).unwrap();
+        assert!(segmented(&reply) && reply.frame == u64::from(place), "{reply:?}");
+        if place == SHOWN / 2 {
+            until("half of the flight is on the disk", || held(&file).outcomes > u64::from(place)).await;
+        }
+    }
+    decode::<Reply>(&first_reply(&stands).await.unwrap()).unwrap();
+    let waits = base.leave(&query("waits", "red square")).await;
+    base.kill(drone).await;
+    assert!(ends(&waits).await, "a reply to who was killed before it had one");
+    assert!(ends(&stands).await, "a second reply");
+    assert!(outcomes.try_recv().unwrap().is_none(), "an outcome of no frame");
+
+    let survey = held(&file);
+    assert!(survey.end.is_none() && survey.damage.first.is_some(), "that it was cut off is said");
+    let most = u64::from(SHOWN);
+    assert!((most / 2..=most).contains(&survey.looks) && survey.looks - survey.outcomes <= 1, "{survey:?}");
+    assert_eq!((survey.given(), survey.refusals, survey.losses.frames), (survey.outcomes, 0, 0), "{survey:?}");
+    let first = Bundle::open(&base.path("first")).unwrap();
+    let report = replayed(&file, &first, Agreement::Exact);
+    assert_eq!((report.looks, report.outcomes, report.different), (survey.looks, survey.outcomes, 0));
+
+    let drone = base.start_as(&camera).await;
+    listened_to(&base.operator, base.drone.camera()).await;
+    let after = base.leave(&query("after", "red square")).await;
+    base.show(0);
+    assert!(segmented(&decode(&first_reply(&after).await.unwrap()).unwrap()));
+    let health = base.said(|health| health.frames_in > 0 && health.segmented + health.refused > 0).await;
+    assert_eq!((health.frames_in, health.segmented, health.refused), (1, 1, 0), "the query that stood is forgotten");
+    assert!(outcomes.try_recv().unwrap().is_none());
     base.kill(drone).await;
     base.operator.close().await.unwrap();
 }

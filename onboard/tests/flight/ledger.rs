@@ -28,7 +28,7 @@ pub(crate) struct Booked {
     pub(crate) faults: Arc<Faults>,
     /// Outcomes of the query that stands, as they were heard.
     heard: Arc<Mutex<Vec<Reply>>>,
-    /// Queries that were asked once.
+    /// Outcomes about queries that were asked once.
     singles: u64,
     shown: u32,
     _answers: FifoChannelHandler<zenoh::query::Reply>,
@@ -78,10 +78,21 @@ impl Booked {
         self.pair.ask(&query(&format!("q{}", self.singles), "red square")).await.unwrap()
     }
 
+    /// Enters outcomes about queries that were asked past these books.
+    pub(crate) fn enter(&mut self, outcomes: u64) {
+        self.singles += outcomes;
+    }
+
     /// What was heard about frames so far.
     pub(crate) fn heard(&self) -> Vec<Reply> {
         let about_frames = |reply: &&Reply| reply.frame_width > 0;
         self.heard.lock().unwrap().iter().filter(about_frames).cloned().collect()
+    }
+
+    /// Refusals of the query that stands that are about no frame, as they were heard.
+    pub(crate) fn about_no_frame(&self) -> Vec<Reply> {
+        let about_none = |reply: &&Reply| reply.frame_width == 0;
+        self.heard.lock().unwrap().iter().filter(about_none).cloned().collect()
     }
 
     /// The outcome about one frame.
@@ -93,7 +104,7 @@ impl Booked {
 
     /// Outcomes about frames of the query that stands.
     pub(crate) fn outcomes(&self) -> u64 {
-        let about_none = self.heard.lock().unwrap().iter().filter(|reply| reply.frame_width == 0).count() as u64;
+        let about_none = self.about_no_frame().len() as u64;
         let health = self.pair.node.health();
         // What was counted a moment ago may not have been heard yet: then it is too many for a moment.
         (health.segmented + health.refused).saturating_sub(self.singles + about_none)

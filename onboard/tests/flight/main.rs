@@ -23,6 +23,8 @@ mod heat;
 #[cfg(unix)]
 mod killed;
 mod ledger;
+mod lives;
+mod lossy;
 mod lost_link;
 mod network;
 mod peer;
@@ -35,6 +37,8 @@ mod push;
 mod reasons;
 mod record;
 mod red;
+#[cfg(target_os = "linux")]
+mod rtsp;
 mod scrape;
 #[cfg(unix)]
 mod service;

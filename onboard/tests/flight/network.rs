@@ -158,6 +158,9 @@ pub(crate) fn verdict(reply: &Reply) -> &Verdict {
     }
 }
 
+/// Setup: a drone with one frame. Fault: what the second question asks for is not there. Expected: a mask for the first,
+/// with the frame it is of; a refusal for the second. Invariant: one outcome for each, counted.
+///
 /// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asked_over_the_network_a_drone_answers_with_masks_and_refusals() {
@@ -201,6 +204,9 @@ async fn a_mask_is_placed_where_the_pose_is_known() {
     pair.stop().await;
 }
 
+/// Setup: a query that stands. Fault: none. Expected: four frames, each answered before the next is shown, have four
+/// masks. Invariant: each outcome is about its own frame; none comes twice, none is left out.
+///
 /// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standing_query_gets_exactly_one_outcome_per_frame() {
@@ -232,6 +238,9 @@ async fn a_standing_query_gets_exactly_one_outcome_per_frame() {
     pair.stop().await;
 }
 
+/// Setup: a drone. Fault: bytes that are no query, cut ones, ones with more behind them.
+/// Expected: each is answered with an error that says what to try. Invariant: a good question behind them is answered.
+///
 /// Promise: P13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_bytes_are_answered_with_an_error_and_harm_nothing() {
@@ -250,6 +259,9 @@ async fn hostile_bytes_are_answered_with_an_error_and_harm_nothing() {
     pair.stop().await;
 }
 
+/// Setup: a drone that takes two queries, which stand. Fault: a third is asked.
+/// Expected: it is told that the drone is busy, and both others are answered. Invariant: what waits is bounded.
+///
 /// Promise: P5, P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_query_too_many_is_told_so() {
@@ -269,6 +281,10 @@ async fn one_query_too_many_is_told_so() {
     pair.stop().await;
 }
 
+/// Setup: a drone without a frame, and one whose deadline is nothing. Fault: no frame comes; every answer is late.
+/// Expected: both questions are refused for lateness. Invariant: no mask comes behind its deadline, and nobody waits for
+/// ever.
+///
 /// Promise: P1, P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_of_the_camera_and_lateness_are_refusals() {
@@ -286,6 +302,9 @@ async fn silence_of_the_camera_and_lateness_are_refusals() {
     pair.stop().await;
 }
 
+/// Setup: a drone that says how it is, and a query that waits for a frame. Fault: the drone is stopped.
+/// Expected: who waits is refused for lateness. Invariant: a drone that leaves owes nobody an outcome.
+///
 /// Promise: P1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_is_published_and_who_waits_at_the_end_is_answered() {
@@ -303,8 +322,11 @@ async fn health_is_published_and_who_waits_at_the_end_is_answered() {
     assert_eq!(verdict(&first(&answers).await.unwrap()), &Verdict::DeadlineMissed);
 }
 
-/// Fault: something cannot be had when the model is open already. Expected: the start fails, and its engine is let go.
-/// What would break: a program that tries again, beside the threads and the memory of every try before.
+/// Setup: a drone that is to start. Fault: something cannot be had when the model is open already.
+/// Expected: the start fails, and its engine is let go.
+/// Invariant: a program that tries again does not gather the threads and the memory of every try before.
+///
+/// Promise: P5
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_fails_leaves_no_thread_behind() {
     let (_folder, source) = folder();

@@ -47,6 +47,9 @@ fn what_is_there_is_found_and_what_is_not_is_absent() {
     assert_eq!(verdict(ask(&mut segmenter, &shown, "green tree")), Verdict::TargetAbsent);
 }
 
+/// Setup: a model that knows its words. Fault: a question with one that is none.
+/// Expected: a refusal that names it. Invariant: no mask for a question that was not understood.
+///
 /// Promise: P12
 #[test]
 fn a_word_without_sense_is_named() {
@@ -111,6 +114,9 @@ fn a_frame_is_seen_once_for_all_its_queries() {
     assert!(iou(&second.outcome, &square(&shown, 300, 300, 64)) > 0.9);
 }
 
+/// Setup: the gate that every drone has. Fault: the frame is dark. Expected: a refusal with advice.
+/// Invariant: no graph runs on a frame that the gate refuses.
+///
 /// Promise: P4
 #[test]
 fn a_dark_frame_is_refused_before_any_network_runs() {

@@ -98,6 +98,8 @@ async fn an_ffmpeg_that_ends_is_started_again_and_counted() {
 
 /// Setup: a stream that flows. Fault: ffmpeg is killed. Expected: another one is started.
 /// Invariant: ffmpeg ends with the node, within the stated time.
+///
+/// Promise: P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ffmpeg_that_is_killed_is_replaced_and_none_outlives_the_node() {
     let stage = Stage::new(&[red()]);
@@ -118,6 +120,8 @@ async fn an_ffmpeg_that_is_killed_is_replaced_and_none_outlives_the_node() {
 
 /// Setup: a stream that flows. Fault: it stalls without an end. Expected: ffmpeg is stopped and started again.
 /// Invariant: a camera that hangs is found out by the monotonic clock, whatever it says itself.
+///
+/// Promise: P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_stalls_is_started_again() {
     let stage = Stage::new(&[red()]);

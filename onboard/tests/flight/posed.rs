@@ -83,7 +83,11 @@ async fn a_mask_is_placed_by_the_poses_around_its_frame() {
     pair.stop().await;
 }
 
-/// Fault: bytes that are no pose, and one from yesterday's clock. Expected: they are left out; a pose that is known stays.
+/// Setup: a drone that knows its pose at one time. Fault: bytes that are no pose, and a pose that lies nowhere on the earth.
+/// Expected: they are left out, and the pose that is known stays.
+/// Invariant: no mask is placed by garbage, and none loses its place to it.
+///
+/// Promise: P13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_on_the_pose_key_harms_nothing() {
     let root = tempfile::tempdir().unwrap();
@@ -113,7 +117,11 @@ async fn recorded(bundle: &Bundle, file: &std::path::Path) {
     pair.stop().await;
 }
 
-/// What would break: a replay that cannot say where a mask lay, because the poses of the flight are gone (promise P11).
+/// Setup: a recorded flight of which the poses came over the link. Fault: in a copy of the record one pose is another.
+/// Expected: the flight replays with its places; in the copy the places differ, and that is named.
+/// Invariant: a place is that of the pose which the flight had, though nothing of the link is in a replay.
+///
+/// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn positions_replay_bit_by_bit() {
     let root = tempfile::tempdir().unwrap();

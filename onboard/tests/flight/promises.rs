@@ -1,6 +1,7 @@
 //! Which test holds which promise: docs/reference/promises.md is written from the tests of the whole workspace.
 //!
-//! A test says `Promise: P1, P2` in a line of its own doc comment. What the tests said when they were last run comes from the
+//! A test says `Promise: P1, P2` in a line of its own doc comment. One that flies says what it shows in four parts: Setup,
+//! Fault, Expected, Invariant. What the tests said when they were last run comes from the
 //! output of `cargo test` that `KESTREL_RESULTS` names; without it, what the page says already is kept.
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ const fn promise(id: &'static str, what: &'static str, open: &'static str) -> Pr
 
 const PROMISES: [Promise; 14] = [
     promise("P1", "One outcome per query and admitted frame; every dropped frame is counted", ""),
-    promise("P2", "Deadlines hold", "a deadline of each query is not in the contract: one holds for all"),
+    promise("P2", "Deadlines hold", ""),
     promise("P3", "No silent fallback", ""),
     promise("P4", "Degraded frames are refused, clean ones are not", "a bound with confidence"),
     promise("P5", "Memory is bounded", "a soak of hours on the hardware that flies"),
@@ -41,6 +42,12 @@ const PROMISES: [Promise; 14] = [
 
 /// Promises that must have a test.
 const HELD: [&str; 13] = ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12", "P13", "P14"];
+
+/// What the words above a test of a fault say.
+const PARTS: [&str; 4] = ["Setup:", "Fault:", "Expected:", "Invariant:"];
+/// Where those tests are, and the promises that they show under faults.
+const FLIGHT: &str = "onboard/tests/flight/";
+const UNDER_FAULTS: [&str; 10] = ["P1", "P2", "P3", "P4", "P5", "P9", "P11", "P12", "P13", "P14"];
 
 const FOLDERS: [&str; 5] = ["calibration", "ground", "models", "onboard", "training"];
 const NOT_RECORDED: &str = "not recorded";
@@ -65,17 +72,26 @@ fn function(line: &str) -> Option<&str> {
     is_declared.then(|| rest.split(['(', '<']).next().unwrap_or_default())
 }
 
-/// The tests of a source with their promises. A promise above anything else than a test is an error.
+/// The parts that the words above a test leave out, when they have some.
+fn left_out(words: &str) -> Vec<&'static str> {
+    let missing: Vec<&str> = PARTS.into_iter().filter(|part| !words.contains(part)).collect();
+    if missing.len() == PARTS.len() { Vec::new() } else { missing }
+}
+
+/// The tests of a source with their promises. A promise above anything else than a test is an error, and a test of a fault
+/// that says only half of what it shows.
 fn tests_of(file: &str, source: &str) -> Result<Vec<Test>, String> {
     let mut tests = Vec::new();
-    let (mut ids, mut is_test) = (Vec::<String>::new(), false);
+    let (mut ids, mut words, mut is_test) = (Vec::<String>::new(), String::new(), false);
     for line in source.lines().map(str::trim) {
         if let Some(list) = line.strip_prefix("/// Promise:") {
             ids = list.split(',').map(|id| id.trim().to_owned()).collect();
+        } else if let Some(said) = line.strip_prefix("///") {
+            words.push_str(said);
         } else if line.starts_with("#[test") || line.starts_with("#[tokio::test") {
             is_test = true;
-        } else if !line.starts_with("///") && !line.starts_with("#[") {
-            let ids = std::mem::take(&mut ids);
+        } else if !line.starts_with("#[") {
+            let (ids, words) = (std::mem::take(&mut ids), std::mem::take(&mut words));
             let was_test = std::mem::take(&mut is_test);
             if ids.is_empty() {
                 continue;
@@ -83,6 +99,11 @@ fn tests_of(file: &str, source: &str) -> Result<Vec<Test>, String> {
             let unknown = ids.iter().find(|id| PROMISES.iter().all(|promise| promise.id != id.as_str())).cloned();
             match (function(line), unknown) {
                 (Some(name), None) if was_test => {
+                    let is_shown = file.starts_with(FLIGHT) && ids.iter().any(|id| UNDER_FAULTS.contains(&id.as_str()));
+                    let missing = if is_shown { left_out(&words) } else { Vec::new() };
+                    if !missing.is_empty() {
+                        return Err(format!("{file}: {name}: expected {PARTS:?} above it, got no {missing:?}"));
+                    }
                     tests.push(Test { file: file.to_owned(), name: name.to_owned(), ids });
                 }
                 (_, Some(id)) => return Err(format!("{file}: expected P1 to P14, got {id:?} above {line:?}")),
@@ -255,6 +276,11 @@ fn promises_are_read_from_the_tests_and_from_nothing_else() {
     ] {
         assert!(tests_of("a.rs", wrong).is_err(), "{wrong}");
     }
+    let half = "/// Setup: a. Fault: b.\n///\n/// Promise: P1\n#[test]\nfn one() {}\n";
+    assert_eq!(tests_of("onboard/src/a.rs", half).unwrap().len(), 1, "it does not fly");
+    let error = tests_of(&format!("{FLIGHT}a.rs"), half).unwrap_err();
+    assert!(error.ends_with("got no [\"Expected:\", \"Invariant:\"]"), "{error}");
+    assert!(tests_of(&format!("{FLIGHT}a.rs"), &half.replace("P1", "P7")).is_ok());
 }
 
 #[test]

@@ -18,8 +18,24 @@ pub(crate) fn slots(dir: &Path, first: Option<&Path>) -> ModelSource {
     }
 }
 
+/// Changes the bytes of a chunk on their way.
+type Alter = fn(&ChunkRequest, &mut Vec<u8>);
+
 /// Offers a bundle and serves its chunks; `alter` changes bytes on their way. Gives the last state.
-pub(crate) async fn push(pair: &Pair, bundle: Bundle, alter: fn(&ChunkRequest, &mut Vec<u8>)) -> PushPhase {
+pub(crate) async fn push(pair: &Pair, bundle: Bundle, alter: Alter) -> PushPhase {
+    let serve = move |request: &ChunkRequest, mut bytes: Vec<u8>| {
+        alter(request, &mut bytes);
+        Ok(bytes)
+    };
+    push_served(pair, bundle, serve).await
+}
+
+/// As [`push`]; `serve` may answer with an error, too.
+async fn push_served(
+    pair: &Pair,
+    bundle: Bundle,
+    serve: impl Fn(&ChunkRequest, Vec<u8>) -> Result<Vec<u8>, String> + Send + Sync + 'static,
+) -> PushPhase {
     let states = pair.operator.declare_subscriber(pair.drone.model_state()).await.unwrap();
     let offer = encode(&bundle.offer().unwrap()).unwrap();
     let serving = pair
@@ -28,9 +44,11 @@ pub(crate) async fn push(pair: &Pair, bundle: Bundle, alter: fn(&ChunkRequest, &
         .callback(move |query| {
             use zenoh::Wait;
             let request = ChunkRequest::parse(query.key_expr().as_str(), query.parameters().as_str()).unwrap();
-            let mut bytes = bundle.chunk(&request).unwrap().expect("only what the manifest lists is asked for");
-            alter(&request, &mut bytes);
-            query.reply(query.key_expr().clone(), bytes).wait().unwrap();
+            let bytes = bundle.chunk(&request).unwrap().expect("only what the manifest lists is asked for");
+            match serve(&request, bytes) {
+                Ok(bytes) => query.reply(query.key_expr().clone(), bytes).wait().unwrap(),
+                Err(why) => query.reply_err(why).wait().unwrap(),
+            }
         })
         .await
         .unwrap();
@@ -102,4 +120,39 @@ async fn a_drone_without_slots_refuses_and_one_without_a_model_does_not_start() 
         other => panic!("expected a refusal, got {other:?}"),
     }
     pair.node.stop().await.unwrap();
+}
+
+/// Setup: a drone that flies a model. Fault: a pusher whose chunks are empty, too short, too long, noise, or errors.
+/// Expected: each push is rolled back and says why, and the next whole one is committed.
+/// Invariant: the model from before flies on until then, and no pusher waits for an end that does not come.
+///
+/// Promise: P6, P7, P13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_that_are_none_end_the_push_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    red::write(&at("first"), "1", None);
+    let second = red::write(&at("second"), "2", Some(&red::key()));
+    let pair = Pair::start(slots(&at("slots"), Some(&at("first"))), Limits::default()).await;
+    let malformed: [(Alter, &str); 4] = [
+        (|_, bytes| bytes.clear(), "bytes, got 0"),
+        (|_, bytes| bytes.truncate(bytes.len() - 1), "bytes, got "),
+        (|_, bytes| bytes.resize(bytes.len() + (1 << 20), 0), "bytes, got 1"),
+        (|_, bytes| bytes.fill(0x5f), "expected SHA-256"),
+    ];
+    for (alter, said) in malformed {
+        match push(&pair, second.clone(), alter).await {
+            PushPhase::RolledBack { why } => assert!(why.contains(said), "{said}: {why}"),
+            other => panic!("{said}: expected a roll-back, got {other:?}"),
+        }
+        assert_eq!(pair.node.health().model, "red@1", "{said}");
+    }
+    match push_served(&pair, second.clone(), |_, _| Err("nothing is left of it".into())).await {
+        PushPhase::RolledBack { why } => assert!(why.contains("nothing is left of it"), "{why}"),
+        other => panic!("expected a roll-back, got {other:?}"),
+    }
+    assert_eq!(pair.node.health().model, "red@1");
+    assert_eq!(push(&pair, second, as_it_is).await, PushPhase::Committed);
+    assert_eq!(pair.node.health().model, "red@2");
+    pair.stop().await;
 }

@@ -107,7 +107,10 @@ async fn an_answer_comes_first_and_its_reasons_behind_it() {
     pair.stop().await;
 }
 
-/// Expected: a clear reason, and masks as ever (promise P12).
+/// Setup: a drone that is asked for reasons. Fault: its model cannot give any, or it is not to give any.
+/// Expected: it says which. Invariant: masks come as ever.
+///
+/// Promise: P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_explained_is_answered_all_the_same() {
     let (_folder, source) = folder();

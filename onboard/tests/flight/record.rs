@@ -8,6 +8,7 @@ use std::sync::Arc;
 use image::RgbImage;
 use kestrel_link::{Mask, Query, Verdict};
 use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::engine::Opener;
 use kestrel_onboard::node::{Limits, ModelSource};
 use kestrel_onboard::pipeline::{Segmenter, SegmenterOptions};
 use kestrel_onboard::record::{
@@ -15,7 +16,7 @@ use kestrel_onboard::record::{
     survey,
 };
 use kestrel_perception::{GateThresholds, Tiling};
-use mcap::records::Record;
+use mcap::records::{Metadata, Record};
 use serde_json::{Value, json};
 
 use crate::command_line::{Bench, assert_clear};
@@ -68,7 +69,7 @@ fn pictures() -> Vec<RgbImage> {
 }
 
 /// Flies those pictures with the model `red@1` and records that.
-async fn recorded(root: &Path) -> (Bundle, PathBuf) {
+pub(crate) async fn recorded(root: &Path) -> (Bundle, PathBuf) {
     let bundle = red::write(&root.join("bundle"), "1", None);
     let file = root.join("flight.mcap");
     let limits = Limits { reuse_frame: PATIENCE, ..Limits::default() };
@@ -87,24 +88,37 @@ pub(crate) fn held(file: &Path) -> Survey {
 }
 
 pub(crate) fn replayed(file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
+    replayed_on(&Opener::default(), file, bundle, agreement)
+}
+
+/// Replays on an engine of the opener.
+pub(crate) fn replayed_on(opener: &Opener, file: &Path, bundle: &Bundle, agreement: Agreement) -> Report {
     let flight = held(file).flight;
     let Flight { tiling, tiles, gate, standing, georeferencing, .. } = flight;
     let options = SegmenterOptions { tiling, tiles, gate, standing, ..SegmenterOptions::default() };
-    let mut segmenter = Segmenter::open(bundle, &red::tract(), options).unwrap();
+    let mut segmenter = Segmenter::open_with(bundle, opener, &red::tract(), options).unwrap();
     let mut records = Records::open(BufReader::new(File::open(file).unwrap()), true).unwrap();
     let georeferencer = georeferencing.map(|with| with.georeferencer().unwrap());
     let terms = Terms { agreement, manifest_hash: &bundle.manifest_hash, georeferencer };
     replay(&mut records, &mut segmenter, &terms, |_| {}).unwrap()
 }
 
-/// Copies a record; `change` may change a message of a topic, or have it left out by `false`.
+/// Copies a record; `change` may change a message of a topic, or metadata of a name, or have it left out by `false`.
 pub(crate) fn rewritten(from: &Path, to: &Path, mut change: impl FnMut(&str, &mut Value) -> bool) {
     let bytes = std::fs::read(from).unwrap();
     let mut out = mcap::Writer::new(BufWriter::new(File::create(to).unwrap())).unwrap();
     let mut topics = std::collections::BTreeMap::new();
     for record in mcap::read::ChunkFlattener::new(&bytes).unwrap() {
         match record.unwrap() {
-            Record::Metadata(metadata) => out.write_metadata(&metadata).unwrap(),
+            Record::Metadata(Metadata { name, metadata }) => {
+                let read = |(key, text): (String, String)| (key, serde_json::from_str(&text).unwrap());
+                let mut fields = Value::Object(metadata.into_iter().map(read).collect());
+                if change(&name, &mut fields) {
+                    let fields = fields.as_object().unwrap().iter();
+                    let metadata = fields.map(|(key, value)| (key.clone(), value.to_string())).collect();
+                    out.write_metadata(&Metadata { name, metadata }).unwrap();
+                }
+            }
             Record::Schema { header, data } => {
                 out.add_schema_with_id(header.id, &header.name, &header.encoding, &data).unwrap();
             }
@@ -157,7 +171,9 @@ async fn a_recorded_flight_replays_bit_by_bit() {
     }
 }
 
-/// Fault: one thing in the record is another. Expected: the first difference is named with its place.
+/// Setup: a recorded flight. Fault: one thing in the record is another: a mask, a number, a reason, what the gate
+/// remembered. Expected: the first difference is named with its place. Invariant: no part of an outcome is left
+/// uncompared.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,8 +216,9 @@ async fn whatever_is_changed_is_named() {
     }
 }
 
-/// Fault: a frame with its outcomes is not in the record. Expected: the rest replays, the gate goes on from where it
-/// stood in flight, and what is missing is said.
+/// Setup: a recorded flight. Fault: a frame with its outcomes is not in the record; or no picture in it can be read.
+/// Expected: the rest replays, the gate goes on from where it stood in flight, and what is missing is said.
+/// Invariant: what is not there is never told to be alike or different.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -227,7 +244,8 @@ async fn a_record_with_gaps_replays_what_it_has() {
     assert_eq!(report.unasked_outcomes, held(&file).outcomes);
 }
 
-/// Fault: the recording is killed, so that its file ends anywhere. Expected: what is left replays alike.
+/// Setup: a recorded flight. Fault: its file ends in the middle of the data. Expected: that is said, and what is left
+/// replays alike. Invariant: every look that can be read is replayed. (A real kill -9 stands in `killed.rs`.)
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,7 +288,8 @@ async fn another_model_or_engine_replays_only_loosely() {
     assert!(engine_fits(flown, "ort/cpu", loosely).is_ok());
 }
 
-/// Setup: a model is pushed in flight. Expected: each model replays its own looks, from the gate's beginning.
+/// Setup: a recorded flight. Fault: another model is pushed in its middle.
+/// Expected: each model replays its own looks, from the gate's beginning. Invariant: no model answers for another.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -298,8 +317,9 @@ async fn each_model_of_a_flight_replays_its_own_frames() {
     }
 }
 
-/// Fault: the engine fails at a frame, is opened anew, and looks at the same frame again. Expected: the gate of the replay has
-/// forgotten what the one in flight had, so that the frame is no repeated one; another engine leaves the looks out.
+/// Setup: a recorded flight with a gate that knows repeated frames. Fault: the engine fails at a frame, is opened anew,
+/// and looks at the same frame again. Expected: the gate of the replay has forgotten what the one in flight had, so that
+/// the frame is no repeated one. Invariant: another engine's looks are left out, and not told to differ.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -346,6 +366,10 @@ async fn a_missed_deadline_is_no_difference() {
     assert!(report.outcomes >= 3);
 }
 
+/// Setup: a recorded flight and `onboard replay`. Fault: one outcome in the record is another; the bundle is of another
+/// model; the file is no record. Expected: the first difference with its place, or what does not fit, and exit code 1.
+/// Invariant: exit code 0 only where every outcome is the same to the last bit, or loosely where that was asked for.
+///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_says_alike_or_what_differs() {
@@ -384,7 +408,8 @@ async fn the_command_says_alike_or_what_differs() {
     assert_clear(&bench.onboard(&["replay", "none.mcap", "--bundle", &bundle]), 1, "none.mcap");
 }
 
-/// Setup: a record of that name is there. Expected: the drone does not start, and the old record stays.
+/// Setup: a record of that name is there. Fault: a flight is to be recorded under it. Expected: the drone does not start,
+/// and says why. Invariant: the old record stays.
 #[test]
 fn a_flight_does_not_start_over_an_old_record() {
     let bench = Bench::new();
@@ -398,8 +423,9 @@ fn a_flight_does_not_start_over_an_old_record() {
     assert_eq!(std::fs::read(bench.path("old.mcap")).unwrap(), b"an old flight");
 }
 
-/// Standing queries are asked again about each frame, in the order in which they were put, and go on from what was kept of
-/// them; behind a gap that is not known, and is not compared.
+/// Setup: a recorded flight with a query that stands and single ones. Fault: a look in its middle is not in the record.
+/// Expected: the query that stands is asked again about each frame, in the order in which queries were put, and goes on
+/// from what was kept of it. Invariant: behind a gap that is not known, and is not compared.
 ///
 /// Promise: P11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

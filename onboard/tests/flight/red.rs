@@ -50,7 +50,7 @@ pub(crate) fn picture(width: u32, height: u32, squares: &[(u32, u32, u32, Rgb<u8
 }
 
 pub(crate) fn query(id: &str, text: &str) -> Query {
-    Query { id: id.into(), text: text.into(), hint: None, frames: 1, explain: false }
+    Query::new(id, text)
 }
 
 pub(crate) fn key() -> SigningKey {

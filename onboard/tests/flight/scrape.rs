@@ -27,7 +27,8 @@ fn exchange(address: SocketAddr, bytes: &[u8], ends: bool) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// Attacks lie in `onboard/attacks/http-*.hex`: `# expect:` names the status, the rest is hex with comments.
+/// Setup: metrics over HTTP. Fault: the attacks of `onboard/attacks/http-*.hex`, in which `# expect:` names the status
+/// and the rest is hex with comments. Expected: each is refused with that status. Invariant: the next scrape is answered.
 ///
 /// Promise: P13
 #[test]
@@ -56,7 +57,9 @@ fn every_attack_is_refused_and_the_next_scrape_answered() {
     assert!(tried >= 12, "only {tried} attacks found");
 }
 
-/// What would break: memory that grows with what a stranger sends, or a scrape that waits for a silent one without end.
+/// Setup: metrics over HTTP. Fault: a stranger who sends without end, and one who connects and says nothing. Expected:
+/// the flood is refused, the silent one holds up the others for a while only, and both let the port go at the end.
+/// Invariant: memory does not grow with what is sent, and no scrape waits without end.
 ///
 /// Promise: P5
 #[test]
@@ -80,6 +83,9 @@ fn floods_and_silence_are_bounded() {
     }
 }
 
+/// Setup: a drone that gives metrics. Fault: one of two questions is refused. Expected: both outcomes are counted, the
+/// refusal by its reason. Invariant: what is refused on the link is in the metrics.
+///
 /// Promise: P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_tells_what_it_counted() {

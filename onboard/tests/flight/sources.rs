@@ -9,6 +9,7 @@ use kestrel_onboard::camera::{CameraOptions, Captured, Feed, Network, Origin, un
 use kestrel_onboard::node::Limits;
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_perception::{GateThresholds, Tiling};
+use zenoh::Session;
 
 use crate::ledger::segmented;
 use crate::network::{PATIENCE, Pair, folder, verdict};
@@ -42,6 +43,18 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+/// Waits until somebody on the network listens to a camera's key.
+pub(crate) async fn listened_to(operator: &Session, camera: String) {
+    let publisher = operator.declare_publisher(camera).await.unwrap();
+    let listening = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while !publisher.matching_status().await.unwrap().matching() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listening).await.expect("the drone listens to its camera");
 }
 
 /// A drone whose camera is another process on the network: this one.

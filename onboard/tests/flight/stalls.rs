@@ -50,15 +50,15 @@ async fn a_stall_of_any_length_costs_its_frames_and_nothing_else() {
     flight.stop().await;
 }
 
-/// Setup: a flight with a query that stands. Fault: the engine is silent and stays so.
-/// Expected: who is being answered, and who waits, is refused for lateness while the engine is still silent.
-/// Invariant: a deadline does not depend on the engine; one outcome for every query.
+/// Setup: a flight with a query that stands, and a watchdog that says nothing of the engine. Fault: the engine is silent and
+/// stays so. Expected: who is being answered, and who waits, is refused for lateness while the engine is still silent.
+/// Invariant: a deadline depends neither on the engine nor on the watchdog; one outcome for every query and frame.
 ///
 /// Promise: P1, P2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_silent_engine() {
     let mut flight = Booked::start(Limits { deadline: DEADLINE, ..limits() }, |options| UpkeepOptions {
-        watchdog: WatchdogLimits { late: DEADLINE, hung: PATIENCE },
+        watchdog: WatchdogLimits { late: PATIENCE, hung: PATIENCE },
         ..options
     })
     .await;
@@ -67,8 +67,9 @@ async fn nobody_waits_for_a_silent_engine() {
     let seen = flight.outcome(number).await;
     let waits = flight.ask().await;
     for reply in [&seen, &waits] {
-        assert!(refused(reply, &Verdict::DeadlineMissed), "{reply:?}");
+        assert!(refused(reply, &Verdict::DeadlineMissed) && reply.frame == number, "{reply:?}");
     }
+    assert_eq!(flight.pair.node.health().readiness, kestrel_link::Readiness::Ready, "the watchdog has said nothing");
     flight.faults.stall(false);
     flight.comes_back().await;
     flight.settled().await;

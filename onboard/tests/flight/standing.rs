@@ -1,13 +1,16 @@
 //! Queries that stand: words are read once, things keep their names.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
-use kestrel_link::{Hint, Outcome, Query, Reply, Track, TrackEvent, Verdict, decode, encode};
+use kestrel_link::{CaptureDoubt, Hint, Outcome, Query, Reply, Track, TrackEvent, Verdict, decode, encode};
+use kestrel_onboard::camera::Captured;
+use kestrel_onboard::camera::stamps::{Arrival, StampLimits, Stamps};
 use kestrel_onboard::engine::{self, Engine, EngineError, Graph, Input, Opener, Tensor};
-use kestrel_onboard::node::Limits;
+use kestrel_onboard::node::{Limits, ModelSource};
 use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions, StandingOptions, StandingQuery, union};
+use kestrel_onboard::record::Agreement;
 use kestrel_perception::{Bitmap, Tiling, TrackOptions};
 use zenoh::handlers::FifoChannelHandler;
 use zenoh::pubsub::Subscriber;
@@ -16,7 +19,7 @@ use zenoh::sample::Sample;
 use crate::faulty::{self, Faults};
 use crate::network::{PATIENCE, Pair, first};
 use crate::push::{as_it_is, push, slots};
-use crate::record::gate;
+use crate::record::{self, gate, replayed, rewritten};
 use crate::red::{self, BLUE, RED, picture, query};
 
 /// Time between two frames.
@@ -255,7 +258,8 @@ fn a_query_by_hint_looks_where_its_target_was_last() {
     assert!(asked.windows(2).all(|pair| pair[0] != pair[1]), "the same words, and another box each time");
 }
 
-/// Setup: a camera that freezes. Expected: the gate refuses, no graph runs, and things keep their names.
+/// Setup: a query that stands and follows a thing. Fault: the camera freezes. Expected: the gate refuses, and no graph
+/// runs. Invariant: things keep their names.
 #[test]
 fn frames_that_the_gate_refuses_are_told_to_every_thing() {
     let segmenter = SegmenterOptions { gate: Some(gate()), ..red::options(Tiling::Never) };
@@ -271,7 +275,8 @@ fn frames_that_the_gate_refuses_are_told_to_every_thing() {
     assert_eq!(frozen.standing.as_ref().unwrap().verified_frames_ago, Some(3));
 }
 
-/// Fault: the engine fails on one frame. Expected: the query stands as if that frame had never been.
+/// Setup: a query that stands and follows a thing. Fault: the engine fails on one frame.
+/// Expected: the next frame has its mask. Invariant: the query stands as if that frame had never been.
 ///
 /// Promise: P1
 #[test]
@@ -341,7 +346,7 @@ async fn a_model_that_is_switched_in_reads_the_words_itself() {
 async fn a_query_that_is_replaced_begins_anew() {
     let root = tempfile::tempdir().unwrap();
     red::write(root.path(), "1", None);
-    let source = kestrel_onboard::node::ModelSource::Folder(root.path().to_owned());
+    let source = ModelSource::Folder(root.path().to_owned());
     let limits = Limits { reuse_frame: Duration::ZERO, ..Limits::default() };
     let pair = Pair::start(source, limits).await;
     let frames = pair.node.frames();
@@ -358,4 +363,60 @@ async fn a_query_that_is_replaced_begins_anew() {
         assert_eq!(identity(&reply), (Track { id: 1, event: TrackEvent::New, age_frames: 0 }, Some(0)), "{text}");
     }
     pair.stop().await;
+}
+
+/// Setup: a thing that is followed. Fault: the camera's clock is set forward by an hour, and back.
+/// Expected: the thing keeps its name, and a replay gives it that name again. Invariant: no capture time that is doubted says
+/// how long a thing was not seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thing_keeps_its_name_though_the_cameras_clock_is_set() {
+    const START: u64 = 1_790_000_000_000_000_000;
+    const HOUR: u64 = 3_600_000_000_000;
+    let root = tempfile::tempdir().unwrap();
+    let bundle = red::write(&root.path().join("bundle"), "1", None);
+    let [file, other] = ["flight.mcap", "other.mcap"].map(|name| root.path().join(name));
+    let limits = Limits { reuse_frame: Duration::ZERO, ..Limits::default() };
+    let source = ModelSource::Folder(bundle.dir.clone());
+    let pair = Pair::recorded(source, limits, red::options(Tiling::Never), record::options(&file)).await;
+    let outcomes = pair.operator.declare_subscriber(pair.drone.outcome("s").unwrap()).await.unwrap();
+    let standing = Query { frames: 0, ..query("s", "red square") };
+    let answers = pair.get(pair.drone.query(), encode(&standing).unwrap()).await;
+    // Requests are taken in turn: once this one is refused, the one before it is in.
+    first(&pair.get(pair.drone.query(), vec![]).await).await.unwrap_err();
+
+    let (start, mut stamps) = (Instant::now(), Stamps::new(StampLimits::default()));
+    let faults = [
+        (0, None),
+        (HOUR, Some(CaptureDoubt::Jumped)),
+        (HOUR, Some(CaptureDoubt::Ahead)),
+        (0, Some(CaptureDoubt::Backwards)),
+        (0, Some(CaptureDoubt::Unsettled)),
+    ];
+    for (frame, (ahead, doubt)) in (0..).zip(faults) {
+        let nanos = u64::from(frame) * MILLIS * 1_000_000;
+        let capture_unix_nanos = START + nanos + ahead;
+        let judgement = stamps.judge(Arrival {
+            stamp_unix_nanos: capture_unix_nanos,
+            fingerprint: u64::from(frame),
+            now: start + Duration::from_nanos(nanos),
+            wall_unix_nanos: START + nanos,
+        });
+        let captured = Captured { image: square(frame), capture_unix_nanos, pose: None };
+        let number = pair.node.frames().put_judged(captured, &judgement).unwrap();
+        let reply = if frame == 0 { first(&answers).await.unwrap() } else { about(&outcomes, number).await };
+        assert_eq!((reply.frame, reply.capture_doubt), (number, doubt));
+        let event = if frame == 0 { TrackEvent::New } else { TrackEvent::Update };
+        assert_eq!(identity(&reply).0, Track { id: 1, event, age_frames: frame });
+    }
+    pair.stop().await;
+
+    let report = replayed(&file, &bundle, Agreement::Exact);
+    assert_eq!((report.looks, report.outcomes, report.different), (5, 5, 0), "{:?}", report.first);
+    rewritten(&file, &other, |topic, message| {
+        if topic == "/looks" {
+            message["steady"] = message["timestamp"].clone();
+        }
+        true
+    });
+    assert!(replayed(&other, &bundle, Agreement::Exact).different > 0, "by its stamps the thing is lost");
 }

@@ -1,12 +1,16 @@
 //! Two drones of one name.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
-use kestrel_link::Outcome;
+use kestrel_link::{DroneId, Outcome, Reply, decode, encode};
 use kestrel_onboard::node::{Limits, LinkOptions, Node, NodeConfig, NodeError};
+use zenoh::Session;
+use zenoh::query::{ConsolidationMode, QueryTarget};
 
 use crate::degraded::limits;
-use crate::network::{Pair, config, folder};
+use crate::ledger::segmented;
+use crate::network::{PATIENCE, Pair, config, folder};
 use crate::red::{RED, picture, query};
 use crate::sources::until;
 
@@ -37,20 +41,59 @@ async fn a_name_that_flies_is_not_taken_again() {
     pair.stop().await;
 }
 
-/// Setup: two drones of one name on two networks. Fault: the networks are joined.
-/// Expected: both say in health that there is another one, and fly on; when it has gone, all is well again.
-/// Invariant: a drone in the air is never ended for its name.
+/// What everybody who is called so answers to one question.
+async fn answers(operator: &Session, drone: &DroneId) -> Vec<Result<Reply, String>> {
+    let asked = operator.get(drone.query()).payload(encode(&query("a", "red square")).unwrap());
+    // None is left out because another one has the same key.
+    let asked = asked.target(QueryTarget::All).consolidation(ConsolidationMode::None).timeout(PATIENCE);
+    let replies = asked.await.unwrap();
+    let mut all = Vec::new();
+    while let Ok(reply) = tokio::time::timeout(PATIENCE, replies.recv_async()).await.unwrap() {
+        all.push(match reply.into_result() {
+            Ok(sample) => Ok(decode(&sample.payload().to_bytes()).unwrap()),
+            Err(error) => Err(String::from_utf8_lossy(&error.payload().to_bytes()).into_owned()),
+        });
+    }
+    all
+}
+
+/// Asks until both drones are there to answer. Neither may take a question in.
+async fn turned_away(operator: &Session, drone: &DroneId) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        let told = answers(operator, drone).await;
+        for answer in &told {
+            let error = answer.as_ref().expect_err("the other one may answer too");
+            assert!(error.starts_with(&format!("two drones are called {drone}; hint: ")), "{error}");
+        }
+        if told.len() == 2 {
+            return;
+        }
+        ticks.tick().await;
+    }
+}
+
+/// Outcomes that a drone has given.
+fn outcomes(node: &Node) -> u64 {
+    let health = node.health();
+    health.segmented + health.refused
+}
+
+/// Setup: two drones of one name on two networks, each with a frame. Fault: the networks are joined, and somebody asks.
+/// Expected: both say in health that there is another one, turn the question away and fly on; when one has gone, all is well
+/// again and the other one answers.
+/// Invariant: no question has two outcomes; a drone in the air is never ended for its name.
 ///
-/// Promise: P12
+/// Promise: P1, P12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drones_of_one_name_that_meet_in_flight_say_so() {
     let (_folder, source) = folder();
     let (first_at, second_at) = (endpoint(), endpoint());
     let start = async |link: LinkOptions| Node::start(NodeConfig { link, ..config(source.clone(), limits()) }).await;
     // The first one looks for the second again and again.
-    let link = LinkOptions { listen: vec![first_at], connect: vec![second_at.clone()], ..LinkOptions::default() };
-    let first = start(link).await.unwrap();
-    let second = match start(LinkOptions { listen: vec![second_at], ..LinkOptions::default() }).await {
+    let connect = vec![second_at.clone()];
+    let first = start(LinkOptions { listen: vec![first_at.clone()], connect, ..LinkOptions::default() }).await.unwrap();
+    let second = match start(LinkOptions { listen: vec![second_at.clone()], ..LinkOptions::default() }).await {
         Ok(second) => second,
         // They met between the second one's joining and its question: then it must not start.
         Err(error) => {
@@ -59,10 +102,21 @@ async fn drones_of_one_name_that_meet_in_flight_say_so() {
         }
     };
     for node in [&first, &second] {
+        node.frames().put(picture(320, 240, &[(100, 60, 50, RED)]), 1).unwrap();
         let told = || node.health().degraded.iter().any(|line| line.contains("has the same name"));
         until("the other one is told", told).await;
     }
+    let drone = config(source.clone(), limits()).drone;
+    let link = LinkOptions { connect: vec![first_at, second_at], ..LinkOptions::default() };
+    let operator = zenoh::open(link.config().unwrap()).await.unwrap();
+    tokio::time::timeout(PATIENCE, turned_away(&operator, &drone)).await.expect("both are there");
+    assert_eq!((outcomes(&first), outcomes(&second)), (0, 0), "neither has taken a question in");
+
     second.stop().await.unwrap();
     until("it has gone", || first.health().degraded.is_empty()).await;
+    let told = answers(&operator, &drone).await;
+    assert!(matches!(&told[..], [Ok(reply)] if segmented(reply)), "{told:?}");
+    assert_eq!(outcomes(&first), 1);
+    operator.close().await.unwrap();
     first.stop().await.unwrap();
 }

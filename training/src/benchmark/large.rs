@@ -36,7 +36,7 @@ fn large_scene(seed: u64, width: u32, height: u32) -> Sample {
     };
     let told = |ask: &Ask| matches!(ask.target, Target::Masks(_) | Target::Absent);
     let asks = proposed.into_iter().filter(placeless).map(|proposed| proposed.ask).filter(told).collect();
-    Sample { picture, asks, degradation: None, later: None }
+    Sample { picture, asks, degradation: None, later: None, spoken: Vec::new() }
 }
 
 fn options() -> Options {

@@ -64,7 +64,7 @@ impl Sources {
 /// When an image cannot be read.
 pub fn make(spec: &Spec, sources: &Sources, kind: Kind, seed: u64) -> Result<Sample> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(kind.stream()));
-    let (mut later, mut said) = (None, Vec::new());
+    let (mut later, mut said, mut spoken) = (None, Vec::new(), Vec::new());
     let picture = match kind {
         Kind::Scene if rng.random::<f32>() < spec.later_share => {
             let mut frames = scenes::render_sequence(seed, spec.size, 2).into_iter();
@@ -87,14 +87,14 @@ pub fn make(spec: &Spec, sources: &Sources, kind: Kind, seed: u64) -> Result<Sam
         Kind::Set(number) => {
             let own = sources.sets.get(number).ok_or_else(nothing_to_crop)?;
             let drawn = own.draw(spec.size, &mut rng)?;
-            said = drawn.said;
+            (said, spoken) = (drawn.said, drawn.spoken);
             drawn.picture
         }
     };
-    let degraded = later.is_none() && rng.random::<f32>() < spec.degraded_share;
+    let degraded = later.is_none() && rng.random::<f32>() < spec.degraded_share && spoken.is_empty();
     let view = degraded.then(|| View::draw_training(&mut rng));
-    let options = Options { count: spec.asks, slip_share: spec.slip_share, ..Options::default() };
-    finish(picture, later, said, &options, view, &mut rng)
+    let options = Options { count: spec.asks_beside(&spoken), slip_share: spec.slip_share, ..Options::default() };
+    Ok(Sample { spoken, ..finish(picture, later, said, &options, view, &mut rng)? })
 }
 
 /// Asks about a picture and looks at it through a view. What its annotators said of it comes first; of our own questions there
@@ -103,26 +103,45 @@ pub fn make(spec: &Spec, sources: &Sources, kind: Kind, seed: u64) -> Result<Sam
 /// # Errors
 /// When a mask does not decode.
 pub(crate) fn finish(
-    mut picture: Picture,
+    picture: Picture,
     later: Option<Picture>,
     said: Vec<Proposed>,
     options: &Options,
     view: Option<View>,
     rng: &mut ChaCha8Rng,
 ) -> Result<Sample> {
+    let proposed = asked(&picture, said, options, rng);
+    looked(picture, later, proposed, view)
+}
+
+/// The questions of [`finish`], with their answers in the clean picture.
+pub(crate) fn asked(picture: &Picture, said: Vec<Proposed>, options: &Options, rng: &mut ChaCha8Rng) -> Vec<Proposed> {
     let count = options.count.saturating_sub(said.len()).max(options.count.div_ceil(4));
-    let mut ours = expressions::generate(&picture, &Options { count, ..options.clone() }, rng);
+    let mut ours = expressions::generate(picture, &Options { count, ..options.clone() }, rng);
     ours.retain(|p| !said.iter().any(|s| s.ask.text.eq_ignore_ascii_case(&p.ask.text)));
-    let proposed: Vec<Proposed> = said.into_iter().chain(ours).collect();
+    said.into_iter().chain(ours).collect()
+}
+
+/// A picture through a view, with the questions that can still be told there.
+///
+/// # Errors
+/// When a mask does not decode.
+pub(crate) fn looked(
+    mut picture: Picture,
+    later: Option<Picture>,
+    proposed: Vec<Proposed>,
+    view: Option<View>,
+) -> Result<Sample> {
     let Some(view) = view else {
         let asks = proposed.into_iter().map(|p| p.ask).collect();
-        return Ok(Sample { picture, asks, degradation: None, later });
+        return Ok(Sample { picture, asks, degradation: None, later, spoken: Vec::new() });
     };
     let degraded = view.apply(&picture.image);
     let hidden = unseeable(&picture, &degraded, &view)?;
     let asks = proposed.into_iter().filter_map(|p| through(p, &hidden, &view)).collect();
     picture.image = degraded;
-    Ok(Sample { picture, asks, degradation: Some((view.family.name().to_owned(), view.severity)), later })
+    let degradation = Some((view.family.name().to_owned(), view.severity));
+    Ok(Sample { picture, asks, degradation, later, spoken: Vec::new() })
 }
 
 /// The right answer in a degraded view, or `None` when it cannot be told.

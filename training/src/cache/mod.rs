@@ -16,9 +16,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use make::{Sources, make};
-pub(crate) use make::{finish, through};
-pub(crate) use sets::written;
+pub(crate) use make::{asked, finish, looked, through};
 pub use sets::{Own, Wrong};
+pub(crate) use sets::{spoken, written};
 pub use spec::{Kind, Spec};
 
 use crate::datasets::{DataError, Result};

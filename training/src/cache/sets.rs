@@ -3,6 +3,8 @@
 //! What the set's annotators said of a picture is asked in their words. Most of such pictures are shown whole and as they are:
 //! "the left one" is another one in a part of the picture, or in its mirror image. What else is asked is generated, as for any
 //! other photograph.
+//! A picture about which people wrote tasks is always shown whole, as it is and clear, and nothing else is asked about it:
+//! nobody labelled what is in it.
 
 use std::path::Path;
 
@@ -18,12 +20,14 @@ use crate::datasets::folder::{self, SAMPLES};
 use crate::datasets::{DataError, Record, Result, Split};
 use crate::expressions::meaning::MIN_VISIBLE;
 use crate::expressions::{Options, Proposed, surface};
-use crate::sample::{Ask, Picture, Sample, Stratum, Target};
+use crate::sample::{Ask, Picture, Sample, Spoken, Stratum, Target};
 
 /// Share of the pictures with something said of them that are shown whole.
 const WHOLE_SHARE: f64 = 0.75;
 /// Written questions of a sample at most.
 const SAID: usize = 12;
+/// Written tasks of a sample at most.
+const SPOKEN: usize = 32;
 /// Pictures that may fail to decode one after the other.
 const TRIES: usize = 16;
 
@@ -40,6 +44,7 @@ pub struct Own {
 pub(super) struct Drawn {
     pub(super) picture: Picture,
     pub(super) said: Vec<Proposed>,
+    pub(super) spoken: Vec<Spoken>,
 }
 
 /// The training pictures of all sets of a specification.
@@ -59,9 +64,9 @@ impl Own {
     /// When no picture decodes.
     pub fn sample(&self, spec: &Spec, seed: u64) -> Result<Sample> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let Drawn { picture, said } = self.draw(spec.size, &mut rng)?;
-        let options = Options { count: spec.asks, slip_share: spec.slip_share, ..Options::default() };
-        finish(picture, None, said, &options, None, &mut rng)
+        let Drawn { picture, said, spoken } = self.draw(spec.size, &mut rng)?;
+        let options = Options { count: spec.asks_beside(&spoken), slip_share: spec.slip_share, ..Options::default() };
+        Ok(Sample { spoken, ..finish(picture, None, said, &options, None, &mut rng)? })
     }
 
     /// A picture as training shows it. One that does not decode is told in the log, and another one takes its place.
@@ -81,7 +86,7 @@ impl Own {
 }
 
 fn show(record: &Record, image: &RgbImage, size: u32, rng: &mut ChaCha8Rng) -> Result<Drawn> {
-    let whole = !record.expressions.is_empty() && rng.random_bool(WHOLE_SHARE);
+    let whole = !record.spoken.is_empty() || (!record.expressions.is_empty() && rng.random_bool(WHOLE_SHARE));
     let (picture, shown) = match whole {
         true => cut_indexed(record, image, &Region::whole(record), size)?,
         false => crop_of(record, image, size, rng)?,
@@ -89,7 +94,15 @@ fn show(record: &Record, image: &RgbImage, size: u32, rng: &mut ChaCha8Rng) -> R
     let mut said = written(record, &picture, &shown, whole);
     said.shuffle(rng);
     said.truncate(SAID);
-    Ok(Drawn { picture, said })
+    Ok(Drawn { picture, said, spoken: spoken(record, rng) })
+}
+
+/// Some of the tasks that people wrote about a record, in any order.
+pub(crate) fn spoken(record: &Record, rng: &mut ChaCha8Rng) -> Vec<Spoken> {
+    let mut spoken = record.spoken.clone();
+    spoken.shuffle(rng);
+    spoken.truncate(SPOKEN);
+    spoken
 }
 
 /// What annotators said of a record, as questions about a picture that shows it `whole` or in part; `shown` has the index in
@@ -139,6 +152,11 @@ fn stratum(surface: &surface::Surface, targets: &[usize], picture: &Picture) -> 
 }
 
 impl Spec {
+    /// Questions about a picture at most, beside what people wrote about it.
+    pub(super) fn asks_beside(&self, spoken: &[Spoken]) -> usize {
+        if spoken.is_empty() { self.asks } else { 0 }
+    }
+
     /// Checks what the types do not, without looking at any folder.
     ///
     /// # Errors
@@ -186,10 +204,9 @@ impl Spec {
         for set in &mut settled.sets {
             let part = set.part(data, Split::Train)?;
             let (pictures, things) = (part.records.len(), part.instances());
-            tell(&format!(
-                "{set}: {pictures} pictures to train on, {things} things, {} expressions",
-                part.expressions()
-            ));
+            let said = (part.expressions(), part.spoken());
+            let tasks = if said.1 > 0 { format!(", {} tasks", said.1) } else { String::new() };
+            tell(&format!("{set}: {pictures} pictures to train on, {things} things, {} expressions{tasks}", said.0));
             part.told().iter().for_each(|line| tell(&format!("{set}: {line}")));
             let found = folder::content(&part.records);
             if let Some(named) = set.content.as_ref().filter(|named| **named != found) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Spec;
 use crate::datasets::{DataError, Result};
-use crate::sample::{Ask, Category, Instance, Origin, Picture, Sample};
+use crate::sample::{Ask, Category, Instance, Origin, Picture, Sample, Spoken};
 
 /// Samples per shard.
 pub const SHARD: usize = 64;
@@ -26,6 +26,8 @@ struct Header {
     asks: Vec<Ask>,
     degradation: Option<(String, f32)>,
     later: Option<PictureHeader>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    spoken: Vec<Spoken>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,6 +101,7 @@ impl Writer {
             asks: sample.asks.clone(),
             degradation: sample.degradation.clone(),
             later: sample.later.as_ref().map(PictureHeader::of),
+            spoken: sample.spoken.clone(),
         };
         let json = serde_json::to_vec(&header).map_err(|source| DataError::Json { path: self.path.clone(), source })?;
         self.write(&(json.len() as u32).to_le_bytes())?;
@@ -160,7 +163,7 @@ pub fn read(path: &Path, number: usize) -> Result<Sample> {
         serde_json::from_slice(&json).map_err(|source| DataError::Json { path: path.to_path_buf(), source })?;
     let picture = picture(header.picture, &mut file, path)?;
     let later = header.later.map(|later| self::picture(later, &mut file, path)).transpose()?;
-    Ok(Sample { picture, asks: header.asks, degradation: header.degradation, later })
+    Ok(Sample { picture, asks: header.asks, degradation: header.degradation, later, spoken: header.spoken })
 }
 
 fn number_at(file: &mut File, path: &Path) -> Result<u64> {

@@ -78,7 +78,7 @@ impl Folder {
         let all = all.with_pictures();
         let (read, splits) = (all.records.len(), all.splits().into_iter().map(str::to_owned).collect::<Vec<_>>());
         let part = all.part(self.split.as_deref(), usual, &path)?;
-        if part.instances() + part.expressions() > 0 {
+        if part.instances() + part.expressions() + part.spoken() > 0 {
             return Ok(part);
         }
         let name = self.split.as_deref().unwrap_or(usual.name());
@@ -103,10 +103,20 @@ impl fmt::Display for Folder {
 pub fn content(records: &[Record]) -> String {
     let mut hash = Sha256::new();
     for record in records {
-        let bytes = std::fs::metadata(&record.path).map_or(0, |file| file.len());
+        let bytes = length(&record.path);
         let Record { width, height, instances, exhaustive, modality, scene, expressions, .. } = record;
         let said = (record.frame(), bytes, [width, height], instances, exhaustive, modality, scene, expressions);
         hash.update(format!("{said:?}"));
+        // Records without tasks keep the hash that they had before there were any.
+        if !record.spoken.is_empty() {
+            let after = record.after.as_deref().map(|path| (path.file_name(), length(path)));
+            hash.update(format!("{:?}", (&record.spoken, after)));
+        }
     }
     hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Bytes of a file; 0 where it is missing.
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
 }

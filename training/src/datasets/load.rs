@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use image::RgbImage;
+use image::{RgbImage, imageops};
 use serde::Deserialize;
 
 use super::{DataError, Outline, Referring, Result, Split, labels, split};
-use crate::sample::Category;
+use crate::sample::{Category, Spoken};
 
 /// What the sensor saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,16 +30,18 @@ pub struct Labelled {
     pub visible: f32,
 }
 
-/// One image of a data set with its labels; pixels are read on demand.
+/// One image of a data set with its labels; pixels are read on demand. Two pictures of one place are one image: side by side.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The annotation file's own name for the set.
     pub dataset: String,
     /// The image file.
     pub path: PathBuf,
+    /// The file of a later picture of the same place, as large, which is seen to the right of it.
+    pub after: Option<PathBuf>,
     /// Position in the annotation file.
     pub index: usize,
-    /// Pixels.
+    /// Pixels; of two pictures side by side.
     pub width: u32,
     /// Pixels.
     pub height: u32,
@@ -53,6 +55,8 @@ pub struct Record {
     pub scene: String,
     /// What the set's own annotators said of it.
     pub expressions: Vec<Referring>,
+    /// What people ask about it and answer in words.
+    pub spoken: Vec<Spoken>,
     /// The set's own name for the split that it belongs to, where it has one.
     pub own_split: Option<String>,
 }
@@ -144,9 +148,22 @@ fn record(folder: &Path, annotations: &Path, dataset: &str, index: usize, entry:
     let scene = split::scene(dataset, relative);
     let (width, height) = (entry.width, entry.height);
     let dataset = dataset.to_owned();
-    let (instances, exhaustive, expressions) = (vec![], vec![], vec![]);
     let own_split = split::named(&dataset, &scene);
-    Ok(Record { dataset, path, index, width, height, instances, exhaustive, modality, scene, expressions, own_split })
+    Ok(Record {
+        dataset,
+        path,
+        after: None,
+        index,
+        width,
+        height,
+        instances: Vec::new(),
+        exhaustive: Vec::new(),
+        modality,
+        scene,
+        expressions: Vec::new(),
+        spoken: Vec::new(),
+        own_split,
+    })
 }
 
 fn labelled(path: &Path, index: usize, entry: &InstanceEntry, images: usize) -> Result<Option<Labelled>> {
@@ -180,23 +197,44 @@ fn labelled(path: &Path, index: usize, entry: &InstanceEntry, images: usize) -> 
 }
 
 impl Record {
+    /// Its files: one, or those of two pictures side by side.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.path.as_path()).chain(self.after.as_deref())
+    }
+
+    /// Width and height that each of its files must have.
+    pub fn file_size(&self) -> (u32, u32) {
+        let width = if self.after.is_some() { self.width / 2 } else { self.width };
+        (width, self.height)
+    }
+
     /// Decodes the pixels.
     ///
     /// # Errors
-    /// When the file does not decode or has another size than annotated.
+    /// When a file does not decode or has another size than annotated.
     pub fn image(&self) -> Result<RgbImage> {
+        let first = self.decoded(&self.path)?;
+        let Some(after) = &self.after else { return Ok(first) };
+        let second = self.decoded(after)?;
+        let mut both = RgbImage::new(2 * first.width(), first.height());
+        imageops::replace(&mut both, &first, 0, 0);
+        imageops::replace(&mut both, &second, i64::from(first.width()), 0);
+        Ok(both)
+    }
+
+    fn decoded(&self, path: &Path) -> Result<RgbImage> {
         let broken = |expected: String, got: String| DataError::Picture {
-            path: self.path.clone(),
+            path: path.to_path_buf(),
             index: self.index,
             expected,
             got,
         };
-        let image = image::open(&self.path)
-            .map_err(|e| broken("a picture that decodes".to_owned(), e.to_string()))?
-            .into_rgb8();
-        if image.dimensions() != (self.width, self.height) {
+        let image =
+            image::open(path).map_err(|e| broken("a picture that decodes".to_owned(), e.to_string()))?.into_rgb8();
+        let (width, height) = self.file_size();
+        if image.dimensions() != (width, height) {
             let (w, h) = image.dimensions();
-            return Err(broken(format!("{}x{} as annotated", self.width, self.height), format!("{w}x{h}")));
+            return Err(broken(format!("{width}x{height} as annotated"), format!("{w}x{h}")));
         }
         Ok(image)
     }

@@ -54,6 +54,17 @@ impl Episodes {
         self.count == 0
     }
 
+    /// Where they lie.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The first `count` of a folder.
+    #[cfg(test)]
+    pub(super) fn of(folder: PathBuf, count: usize) -> Self {
+        Self { folder, count }
+    }
+
     /// Reads one.
     ///
     /// # Errors
@@ -63,7 +74,8 @@ impl Episodes {
     }
 }
 
-fn path(folder: &Path, index: usize) -> PathBuf {
+/// The file of one of a folder's episodes.
+pub(super) fn path(folder: &Path, index: usize) -> PathBuf {
     folder.join(format!("{index:05}.safetensors"))
 }
 

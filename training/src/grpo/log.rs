@@ -30,6 +30,10 @@ pub struct Entry {
     pub play_seconds: f32,
     /// Wall seconds of the step.
     pub seconds: f32,
+    /// Of these, in which no worker played or learnt: episodes were read, questions chosen, gradients added up.
+    pub waited: f32,
+    /// The same as a share of `seconds`.
+    pub waiting: f32,
 }
 
 /// What was measured in one step. A mean over nothing is not a number, `null` in the log.
@@ -273,9 +277,11 @@ mod tests {
             clip_fraction: 0.0,
             kl: 3.0,
             reasoned: Some(reasoned),
+            tasks: BTreeMap::new(),
             improved: Improved::default(),
         };
-        Entry { step: 1, steps: 2, rate: 1e-5, norm: 0.3, measured, play_seconds: 1.0, seconds: 2.0 }
+        let (waited, waiting) = (0.1, 0.05);
+        Entry { step: 1, steps: 2, rate: 1e-5, norm: 0.3, measured, play_seconds: 1.0, seconds: 2.0, waited, waiting }
     }
 
     /// What would break: a curve of a name that the log does not know is drawn as an empty one.

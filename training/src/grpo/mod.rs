@@ -1,14 +1,16 @@
 //! Reinforcement: a model and a recipe in, a better model out, or an honest record that it is not.
 //!
-//! The way of a step: [`bake`] has turned pictures into [`episode`]s, [`rollout`] asks, samples and judges
-//! ([`crate::rewards`], [`advantage`]), [`mod@improve`] follows the [`objective`]'s gradient, and the optimiser and
-//! checkpoints of [`crate::sft`] do the rest. [`record`] judges the outcome on frozen sets.
+//! The way of a step: [`bake`] has turned pictures into [`episode`]s, which are read while the step before is under way;
+//! [`rollout`] asks, samples and judges ([`crate::rewards`], [`advantage`]), [`mod@improve`] follows the [`objective`]'s
+//! gradient, and the optimiser and checkpoints of [`crate::sft`] do the rest. [`record`] judges the outcome on frozen sets.
 
 pub mod advantage;
+mod ahead;
 pub mod bake;
 pub mod episode;
 pub mod improve;
 mod log;
+mod memory;
 pub mod objective;
 pub mod reasoned;
 pub mod recipe;
@@ -37,10 +39,12 @@ use rand_chacha::ChaCha8Rng;
 use crate::curves::Log;
 use crate::sft::checkpoint::{self, Meta, Parameter};
 use crate::sft::example::ids;
+use crate::sft::idle::{Idle, Waited, share};
 use crate::sft::optimiser::AdamW;
 use crate::sft::order::Order;
-use crate::sft::{Result, Summary, TrainError, workers};
+use crate::sft::{GIBIBYTE, Result, Summary, TrainError, workers};
 use crate::threads::Threads;
+use ahead::{Ahead, Drawn, Source};
 use improve::{Batch, Improved, improve, turns};
 use log::{CURVES, Measured};
 use objective::units;
@@ -80,11 +84,14 @@ pub fn train(
     options: &Options,
     progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Summary> {
+    let device = recipe.device.device()?;
     let recipe = &settled(recipe, options, progress)?;
     let folder = options.runs.join(&recipe.name);
     let resumes = start::prepare(&folder, options)?;
-    let device = recipe.device.device()?;
     let Start { params, config, tokenizer } = load_to(&folder, start::BEGINNING, &device)?;
+    let needed = memory::check(recipe, &params, &config)? as f64 / GIBIBYTE;
+    // Nothing can be stopped yet: there is no state to keep.
+    let _ = progress(Progress::Doing(&format!("about {needed:.1} GiB of memory are needed beside the model")));
     let tell = |done: usize, all: usize| {
         // Seeing pictures cannot be stopped: what is done is kept, and another start goes on from there.
         let _ = progress(Progress::Episodes(done, all));
@@ -131,14 +138,15 @@ pub fn train(
     // What a resumed run keeps of its log is decided with its checkpoint.
     let log = Log::open(&folder, if resumes { usize::MAX } else { 0 }, CURVES)?;
     let (params, reference, config, tokenizer) = (&params, reference.as_ref(), &config, &tokenizer);
-    let mut run = Run { recipe, params, reference, config, tokenizer, episodes, adam, meta, log, folder };
+    let waited = Waited::default();
+    let mut run = Run { recipe, params, reference, config, tokenizer, episodes, adam, meta, log, folder, waited };
     if resumes {
         run.resume()?;
     }
     let stopped = run.steps(progress)?;
     run.save()?;
     run.log.plot()?;
-    Ok(Summary { folder: run.folder, step: run.meta.step, finished: !stopped })
+    Ok(Summary { folder: run.folder, step: run.meta.step, finished: !stopped, waiting: run.waited.share() })
 }
 
 /// The recipe with its data sets read: how many pictures they give, and of what.
@@ -170,14 +178,16 @@ struct Run<'a> {
     meta: Meta<Recipe>,
     log: Log,
     folder: PathBuf,
+    waited: Waited,
 }
 
 impl Run<'_> {
-    /// Reads the last checkpoint; all but the number of steps and how often to save must be as it was.
+    /// Reads the last checkpoint; all but the number of steps, how often to save and what computes must be as it was.
     fn resume(&mut self) -> Result<()> {
         let recipe = self.recipe;
         let same = |was: &Recipe| {
-            Recipe { steps: recipe.steps, checkpoint_steps: recipe.checkpoint_steps, ..was.clone() } == *recipe
+            let Recipe { steps, checkpoint_steps, device, .. } = *recipe;
+            Recipe { steps, checkpoint_steps, device, ..was.clone() } == *recipe
         };
         self.meta = checkpoint::read(&self.folder, same, &mut self.adam)?;
         self.meta.recipe = recipe.clone();
@@ -190,43 +200,53 @@ impl Run<'_> {
         let recipe = self.recipe;
         let threads = Threads::new(recipe.workers)?;
         let mut sums = vec![self.adam.sums(&[]); recipe.workers];
-        let mut order = Order::new(recipe.seed, self.meta.samples);
-        while self.meta.step < recipe.steps {
-            let first = self.meta.step * recipe.batch;
-            let pictures: Vec<(usize, u64)> = (first..first + recipe.batch).map(|p| order.at(p)).collect();
-            let entry = self.step(&threads, &mut sums, &pictures)?;
-            self.meta.step += 1;
-            self.log.push(&entry)?;
-            if self.meta.step.is_multiple_of(recipe.checkpoint_steps) {
-                self.save()?;
-                self.log.plot()?;
+        let source = Source {
+            episodes: self.episodes.clone(),
+            config: self.config,
+            device: self.params.device().clone(),
+            order: Order::new(recipe.seed, self.meta.samples),
+            batch: recipe.batch,
+            steps: self.meta.step..recipe.steps,
+        };
+        std::thread::scope(|scope| -> Result<bool> {
+            let mut ahead = Ahead::begin(scope, source)?;
+            while self.meta.step < recipe.steps {
+                let entry = self.step(&threads, &mut sums, &mut ahead)?;
+                self.meta.step += 1;
+                self.log.push(&entry)?;
+                if self.meta.step.is_multiple_of(recipe.checkpoint_steps) {
+                    self.save()?;
+                    self.log.plot()?;
+                }
+                if progress(Progress::Step(&entry)).is_break() {
+                    return Ok(true);
+                }
             }
-            if progress(Progress::Step(&entry)).is_break() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+            Ok(false)
+        })
     }
 
-    fn step(&mut self, threads: &Threads, sums: &mut [Sums], pictures: &[(usize, u64)]) -> Result<Entry> {
-        let (recipe, clock) = (self.recipe, Instant::now());
-        let played = self.play(threads, pictures)?;
+    fn step(&mut self, threads: &Threads, sums: &mut [Sums], ahead: &mut Ahead) -> Result<Entry> {
+        let (recipe, clock, idle) = (self.recipe, Instant::now(), Idle::new());
+        let pictures = ahead.next_step()?;
+        let (count, sample) = (pictures.len(), pictures.first().map_or(0, |drawn| drawn.index));
+        let played = self.play(threads, pictures, &idle)?;
         let play_seconds = clock.elapsed().as_secs_f32();
         let all: Vec<objective::Turn> = played.iter().flat_map(turns).collect();
         let better = played.iter().flat_map(|p| &p.taken).filter(|t| t.advantage.is_some_and(|a| a > 0.0)).count();
         let units = units(&all, &recipe.objective);
-        let batch = Batch { units, better: better as f32, pictures: pictures.len() as f32 };
+        let batch = Batch { units, better: better as f32, pictures: count as f32 };
         let rate = recipe.rate(self.meta.step);
         let (mut sum, mut norm) = (Improved::default(), 0.0);
         for _ in 0..recipe.updates {
-            let improved = self.improve(threads, sums, &played, batch)?;
+            let improved = self.improve(threads, sums, &played, batch, &idle)?;
             // A batch that teaches nothing must not be moved on by the optimiser's memory.
             if sums[0].iter().flatten().any(|slope| *slope != 0.0) {
-                norm = self.adam.step(&sums[0], 1.0, rate)?;
+                norm = idle.busy(|| self.adam.step(&sums[0], 1.0, rate))?;
             }
             for (what, value) in [("the gradient's norm", norm), ("the loss", improved.loss)] {
                 if !value.is_finite() {
-                    let (step, sample) = (self.meta.step + 1, pictures[0].0);
+                    let step = self.meta.step + 1;
                     return Err(TrainError::Diverged { step, what, value, sample });
                 }
             }
@@ -234,45 +254,58 @@ impl Run<'_> {
         }
         let measured = Measured::of(&played, &sum, recipe);
         let (step, steps) = (self.meta.step + 1, recipe.steps);
-        Ok(Entry { step, steps, rate, norm, measured, play_seconds, seconds: clock.elapsed().as_secs_f32() })
+        let (waited, seconds) = (idle.seconds(), clock.elapsed().as_secs_f32());
+        self.waited.add(waited, seconds);
+        let waiting = share(waited, seconds);
+        Ok(Entry { step, steps, rate, norm, measured, play_seconds, seconds, waited, waiting })
     }
 
     /// Every picture played, by as many threads as there are workers; which thread plays which is fixed.
-    fn play(&self, threads: &Threads, pictures: &[(usize, u64)]) -> Result<Vec<Played>> {
+    fn play(&self, threads: &Threads, pictures: Vec<Drawn>, idle: &Idle) -> Result<Vec<Played>> {
         let progress = self.meta.step as f32 / self.recipe.steps.max(1) as f32;
-        let one = |&(index, seed): &(usize, u64)| -> Result<Played> {
+        let one = |Drawn { seed, episode, .. }: Drawn| -> Result<Played> {
             let special = self.tokenizer.special();
             let actor = Actor { params: self.params, config: self.config, special };
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let episode = self.episodes.get(index, self.config)?.on(self.params.device())?;
             let mut tokens = |ask: &crate::sample::Ask| {
                 ids(self.tokenizer, self.config.max_tokens, &ask.text, ask.hint.as_ref(), &ask.nonsense)
             };
             let asked = choose(&episode, &self.recipe.questions, &mut tokens, &mut rng)?;
-            let mut played = play(&actor, self.recipe, episode, asked, progress, &mut rng)?;
+            let mut played = idle.busy(|| play(&actor, self.recipe, episode, asked, progress, &mut rng))?;
             if self.recipe.reasoning.questions > 0 {
                 let done = self.meta.step as f64 / self.recipe.steps as f64;
-                played.written = reasoned::play(&actor, self.tokenizer, self.recipe, &played.episode, done, &mut rng)?;
+                let (words, episode) = (self.tokenizer, &played.episode);
+                played.written = idle.busy(|| reasoned::play(&actor, words, self.recipe, episode, done, &mut rng))?;
             }
             if self.recipe.questions.chains > 0 {
                 let (words, room) = (self.tokenizer, self.config.max_tokens);
                 played.chains = reasoned::draw(words, room, self.recipe, &played.episode, &mut rng)?;
             }
             if !self.recipe.tasks.off() {
-                played.spoken = spoken::play(&actor, self.tokenizer, self.recipe, &played.episode, &mut rng)?;
+                let (words, episode) = (self.tokenizer, &played.episode);
+                played.spoken = idle.busy(|| spoken::play(&actor, words, self.recipe, episode, &mut rng))?;
             }
             Ok(played)
         };
-        let count = threads.count();
-        let parts = threads.each(0..count, |_, number| {
-            pictures.iter().skip(number).step_by(count).map(one).collect::<Result<Vec<Played>>>()
-        })?;
+        let (all, count) = (pictures.len(), threads.count());
+        let mut parts: Vec<Vec<Drawn>> = (0..count).map(|_| Vec::new()).collect();
+        for (number, drawn) in pictures.into_iter().enumerate() {
+            parts[number % count].push(drawn);
+        }
+        let parts = threads.each(parts, |_, mine| mine.into_iter().map(&one).collect::<Result<Vec<Played>>>())?;
         let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
-        Ok((0..pictures.len()).filter_map(|i| parts[i % count].next()).collect())
+        Ok((0..all).filter_map(|i| parts[i % count].next()).collect())
     }
 
     /// Gradients of everything played; the sums end up in the first of `sums`, added in a fixed order.
-    fn improve(&self, threads: &Threads, sums: &mut [Sums], played: &[Played], batch: Batch) -> Result<Improved> {
+    fn improve(
+        &self,
+        threads: &Threads,
+        sums: &mut [Sums],
+        played: &[Played],
+        batch: Batch,
+        idle: &Idle,
+    ) -> Result<Improved> {
         let count = sums.len();
         let special = self.tokenizer.special();
         let actor = Actor { params: self.params, config: self.config, special };
@@ -280,7 +313,7 @@ impl Run<'_> {
             sums.iter_mut().for_each(|sum| sum.fill(0.0));
             let mut total = Improved::default();
             for played in played.iter().skip(number).step_by(count) {
-                let (stores, improved) = improve(&actor, self.reference, self.recipe, played, batch)?;
+                let (stores, improved) = idle.busy(|| improve(&actor, self.reference, self.recipe, played, batch))?;
                 total += improved;
                 for store in &stores {
                     for (slot, sum) in self.adam.slots.iter().zip(sums.iter_mut()) {

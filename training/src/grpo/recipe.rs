@@ -8,6 +8,7 @@ use wildmatch::WildMatch;
 
 use super::{advantage, objective, reasoned, spoken};
 use crate::cache::Spec;
+use crate::datasets::formats::Format;
 use crate::rewards::position::Coherence;
 use crate::rewards::views::{self, Branch};
 use crate::sft::recipe::{Optimiser, Processor, VISION, Weights};
@@ -281,6 +282,10 @@ impl Recipe {
         }
         if let Err((setting, expected, got)) = self.data.pictures.check() {
             return wrong(&format!("data.pictures.{setting}"), &expected, got);
+        }
+        if let Some(number) = self.data.pictures.sets.iter().position(|set| set.format == Format::Spoken) {
+            let setting = format!("data.pictures.sets[{number}].format");
+            return wrong(&setting, "one whose labels tell what is right", "spoken, which labels nothing".into());
         }
         if self.policy.rollouts < 2 {
             return wrong(

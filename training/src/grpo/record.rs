@@ -13,6 +13,7 @@ use crate::sft::example::{Question, ids};
 use crate::threads::Threads;
 
 /// Records of all questions of a set; with the likeliest answer and the decoder's own mask threshold, no gate and no tiles.
+/// What computes is where the parameters are.
 ///
 /// # Errors
 /// When an episode is damaged or the model fails.
@@ -41,7 +42,7 @@ fn one(
     episodes: &Episodes,
     index: usize,
 ) -> Result<Vec<Record>> {
-    let episode = episodes.get(index, config)?;
+    let episode = episodes.get(index, config)?.on(params.device())?;
     let mut records = Vec::new();
     for sight in &episode.sights {
         let mut questions = Vec::with_capacity(sight.asked.len());

@@ -23,7 +23,7 @@ use crate::sft::pass::host;
 use crate::sft::{Result, propose};
 
 /// Masks that are drawn at once: what they need together stays under half a gigabyte.
-const AT_ONCE: usize = 24;
+pub(super) const AT_ONCE: usize = 24;
 
 /// A model with what reading and answering need.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use crate::sft::example::Chain;
 use crate::sft::pass::host;
 
 /// Rollouts in one pass: what they may see of each other is a square of all their tokens.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 /// A rollout that teaches something.
 #[derive(Debug, Clone, Copy)]

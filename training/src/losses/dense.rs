@@ -49,10 +49,11 @@ pub struct Grid {
 
 impl Grid {
     /// A grid without things in a picture where `exhaustive` categories are fully labelled; `centres` says whether the
-    /// centre output is taught too.
+    /// centre output is taught too. Where nothing is, what no thing covers is not known, and no colour is denied there.
     pub fn new(side: usize, exhaustive: &[Category], centres: bool) -> Self {
         let known = Category::ALL.map(|c| exhaustive.contains(&c));
-        let (cells, zeros) = (vec![Cell::Background; side * side], vec![0.0; side * side]);
+        let empty = if exhaustive.is_empty() { Cell::Unknown } else { Cell::Background };
+        let (cells, zeros) = (vec![empty; side * side], vec![0.0; side * side]);
         Self { side, cells, owner: zeros.clone(), heat: zeros, centres, exhaustive: known }
     }
 
@@ -219,6 +220,18 @@ mod tests {
         let mut gradient = vec![0.0; logits.len()];
         grid.token_loss(logits, OUTPUTS, 10.0, &mut gradient);
         check::differences(logits, &gradient, |x| grid.token_loss(x, OUTPUTS, 10.0, &mut vec![0.0; x.len()]));
+    }
+
+    #[test]
+    fn a_picture_of_which_nothing_is_labelled_teaches_no_dense_head() {
+        let grid = Grid::new(4, &[], true);
+        let logits: Vec<f32> = (0..16 * OUTPUTS).map(|i| ((i * 31) % 17) as f32 * 0.2 - 1.6).collect();
+        let mut gradient = vec![0.0; logits.len()];
+        let losses = [
+            grid.loss(&logits, OUTPUTS, 1.0, &mut gradient),
+            grid.token_loss(&logits[..4 * OUTPUTS], OUTPUTS, 1.0, &mut gradient[..4 * OUTPUTS]),
+        ];
+        assert!(losses == [0.0; 2] && gradient.iter().all(|slope| *slope == 0.0), "{losses:?}");
     }
 
     #[test]

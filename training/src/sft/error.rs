@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::datasets::DataError;
 
 /// Bytes of a gibibyte.
-pub(super) const GIBIBYTE: f64 = 1_073_741_824.0;
+pub(crate) const GIBIBYTE: f64 = 1_073_741_824.0;
 
 /// Result of training.
 pub type Result<T> = std::result::Result<T, TrainError>;
@@ -68,15 +68,17 @@ pub enum TrainError {
         /// First sample of the step.
         sample: usize,
     },
-    /// A phase needs more memory than there is.
+    /// A run needs more memory than there is.
     #[error(
-        "phase {phase}: expected at least {:.1} GiB of memory, counted before the first step; {:.1} GiB can be had\n\
-         hint: fewer workers, a smaller image, fewer queries or masks",
+        "{what}: expected at least {:.1} GiB of memory, counted before the first step; {:.1} GiB can be had\n\
+         hint: {less}",
         *needed as f64 / GIBIBYTE, *there as f64 / GIBIBYTE
     )]
     Memory {
-        /// The phase's name.
-        phase: String,
+        /// The phase or the recipe that needs it.
+        what: String,
+        /// What needs less.
+        less: &'static str,
         /// Bytes that it needs.
         needed: u64,
         /// Bytes that can be had.

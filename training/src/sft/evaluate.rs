@@ -91,8 +91,9 @@ fn tuning(recipe: &Recipe, pictures: usize, data: Option<&Path>) -> Result<bench
     let mut records = Vec::new();
     for set in sets {
         let tuning = Folder { split: None, ..set.clone() }.part(data, Split::Tune)?.records;
-        let trained: HashSet<_> = set.part(data, Split::Train)?.records.into_iter().map(|record| record.path).collect();
-        if let Some(both) = tuning.iter().find(|record| trained.contains(&record.path)) {
+        let training = set.part(data, Split::Train)?.records;
+        let trained: HashSet<&Path> = training.iter().flat_map(|record| record.files()).collect();
+        if let Some(both) = tuning.iter().find(|record| record.files().any(|file| trained.contains(file))) {
             return Err(TrainError::Setting {
                 recipe: recipe.name.clone(),
                 setting: "evaluate_sets".to_owned(),
@@ -257,7 +258,7 @@ pub(crate) fn answer(
     let mut ops = Candle::evaluating(params);
     let special = tokenizer.special();
     let pack = packed(subject.questions, config, special.pad);
-    let tensors = pack.tensors(config.language_width / config.heads, &Device::Cpu)?;
+    let tensors = pack.tensors(config.language_width / config.heads, params.device())?;
     let said = language(&mut ops, config, &seen.tokens, &tensors)?;
     let seg = said.seg.reshape((count, 1, config.mask_width))?;
     let picked = propose::found(seen, config)?;

@@ -29,6 +29,8 @@ pub struct Entry {
     pub seconds: f32,
     /// Of these, in which no worker computed on the device: pictures were prepared, gradients added up.
     pub waited: f32,
+    /// The same as a share of `seconds`.
+    pub waiting: f32,
     /// An evaluation after this step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<Evaluation>,

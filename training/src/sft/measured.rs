@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::rewards::TaskKind;
+pub use super::taught::{Tasks, Taught};
 
 /// Sums of what was measured over pictures; [`Values::mean`] divides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -174,86 +174,6 @@ impl AddAssign for Chains {
         self.near += other.near;
         self.aimed += other.aimed;
         self.apart += other.apart;
-    }
-}
-
-/// What was measured of answers to tasks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Tasks {
-    /// What kind of place it is.
-    #[serde(skip_serializing_if = "Taught::none")]
-    pub classification: Taught,
-    /// Which kinds of things there are.
-    #[serde(skip_serializing_if = "Taught::none")]
-    pub multi_label: Taught,
-    /// What is where.
-    #[serde(skip_serializing_if = "Taught::none")]
-    pub grounding_description: Taught,
-}
-
-/// What was measured of one task's answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Taught {
-    /// Answers that were taught.
-    pub taught: f32,
-    /// Right answers that were longer than an answer may be.
-    pub long: f32,
-    /// Loss of their tokens.
-    pub loss: f32,
-    /// Share of tokens, of those that the grammar leaves open, that are the likeliest; summed over answers.
-    pub right: f32,
-}
-
-impl Tasks {
-    fn none(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Changes what was measured of a task that is taught.
-    pub fn add(&mut self, kind: TaskKind, change: impl FnOnce(&mut Taught)) {
-        match kind {
-            TaskKind::Classification => change(&mut self.classification),
-            TaskKind::MultiLabel => change(&mut self.multi_label),
-            TaskKind::GroundingDescription => change(&mut self.grounding_description),
-            _ => {}
-        }
-    }
-
-    /// Means over `n` pictures, as [`Chains`].
-    fn mean(&self, n: f32) -> Self {
-        Self {
-            classification: self.classification.mean(n),
-            multi_label: self.multi_label.mean(n),
-            grounding_description: self.grounding_description.mean(n),
-        }
-    }
-}
-
-impl AddAssign for Tasks {
-    fn add_assign(&mut self, other: Self) {
-        self.classification += other.classification;
-        self.multi_label += other.multi_label;
-        self.grounding_description += other.grounding_description;
-    }
-}
-
-impl Taught {
-    fn none(&self) -> bool {
-        *self == Self::default()
-    }
-
-    fn mean(&self, n: f32) -> Self {
-        let [taught, long, loss] = [self.taught, self.long, self.loss].map(|sum| sum / n);
-        Self { taught, long, loss, right: self.right / self.taught.max(1.0) }
-    }
-}
-
-impl AddAssign for Taught {
-    fn add_assign(&mut self, other: Self) {
-        self.taught += other.taught;
-        self.long += other.long;
-        self.loss += other.loss;
-        self.right += other.right;
     }
 }
 

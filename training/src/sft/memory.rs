@@ -3,7 +3,7 @@
 use kestrel_models::candle::free_memory;
 use kestrel_models::cost::{Cost, Extents};
 use kestrel_models::kestrel::{
-    Config, PackedTensors, Proposals, Seen, compare, decode, keys, language, likeness, names_of_places,
+    Config, PackedTensors, Proposals, Said, Seen, compare, decode, keys, language, likeness, names_of_places,
     names_of_tokens, vision, wishes,
 };
 use kestrel_perception::proposals::{CODE, MOST, NAMES};
@@ -11,11 +11,12 @@ use kestrel_perception::proposals::{CODE, MOST, NAMES};
 use super::distil::Teacher;
 use super::recipe::{Distil, Phase, Processor, Recipe};
 use super::{Result, TrainError};
+use crate::tasks::TextLimits;
 
 /// Bytes of a number.
-const WORD: u64 = 4;
+pub(crate) const WORD: u64 = 4;
 /// Copies of every parameter beside a worker's sums: itself, two moments, the average that is exported.
-const COPIES: u64 = 4;
+pub(crate) const COPIES: u64 = 4;
 
 /// Results that operations put together from candle's own keep, for each that one of our kernels keeps: assumed, since no GPU
 /// has measured it.
@@ -25,6 +26,9 @@ const COMPOSED: u64 = 3;
 const HELD: usize = 4;
 /// Channels of the largest map: the expansion at stride 2 (`kestrel::trunk`).
 const WIDEST: usize = 96;
+
+/// What needs less, to be tried.
+const LESS: &str = "fewer workers, a smaller image, fewer queries or masks";
 
 /// Bytes that a phase needs at its fullest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,35 +62,14 @@ pub fn estimate(config: &Config, phase: &Phase, workers: usize) -> Result<Estima
     let (side, questions) = (config.image, phase.queries.max(1));
     let seen = vision(&mut cost, config, &vec![1, side, side, 3])?;
     let view = view(&seen);
+    read_tasks(&mut cost, config, phase, &seen)?;
     let keys = keys(&mut cost, config, &seen)?;
     names_of_places(&mut cost, config, &keys)?;
     names_of_tokens(&mut cost, config, &seen)?;
-    let (texts, tokens) = (questions * config.max_tokens, config.token_side().pow(2));
-    let (rows, half) = (tokens + texts, config.language_width / config.heads / 2);
-    let packed = PackedTensors {
-        ids: vec![1, texts],
-        index: vec![1, questions],
-        mask: vec![1, rows, rows],
-        cos: vec![1, rows, half],
-        sin: vec![1, rows, half],
-    };
-    let said = language(&mut cost, config, &seen.tokens, &packed)?;
+    let said = read(&mut cost, config, &seen, questions * config.max_tokens, questions)?;
     let wishes = wishes(&mut cost, config, &said.seg)?;
     likeness(&mut cost, config, &keys, &wishes)?;
-    let proposals = Proposals {
-        names: vec![1, MOST, NAMES],
-        codes: vec![1, MOST, CODE],
-        extents: vec![1, 2 * config.embed_side() + 2 * config.mask_side(), MOST],
-        attention: vec![1, MOST + 1, MOST + 1],
-    };
-    let seg = vec![questions, 1, config.mask_width];
-    let compared = compare(&mut cost, config, &proposals, &seg, questions)?;
-    let masks = phase.masks.clamp(1, questions);
-    let mut first = compared;
-    for part in [&mut first.meant, &mut first.found, &mut first.summary] {
-        part[0] = masks;
-    }
-    decode(&mut cost, config, &seen, &proposals, &first, &vec![masks, 1, config.mask_width], masks)?;
+    draw(&mut cost, config, &seen, questions, phase.masks.clamp(1, questions))?;
     let (parameters, workers) = (cost.parameters() * WORD, workers as u64);
     Ok(Estimate {
         state: COPIES * parameters,
@@ -97,8 +80,55 @@ pub fn estimate(config: &Config, phase: &Phase, workers: usize) -> Result<Estima
     })
 }
 
+/// Reads so many tokens of text behind a picture's, and gives what is said at `rows` of them.
+pub(crate) fn read(
+    cost: &mut Cost,
+    config: &Config,
+    seen: &Seen<Extents>,
+    texts: usize,
+    rows: usize,
+) -> Result<Said<Extents>> {
+    let (all, half) = (config.token_side().pow(2) + texts, config.language_width / config.heads / 2);
+    let packed = PackedTensors {
+        ids: vec![1, texts],
+        index: vec![1, rows],
+        mask: vec![1, all, all],
+        cos: vec![1, all, half],
+        sin: vec![1, all, half],
+    };
+    Ok(language(cost, config, &seen.tokens, &packed)?)
+}
+
+/// Compares what stands out for so many questions, and draws the masks of the first of them.
+pub(crate) fn draw(
+    cost: &mut Cost,
+    config: &Config,
+    seen: &Seen<Extents>,
+    questions: usize,
+    masks: usize,
+) -> Result<()> {
+    let proposals = Proposals {
+        names: vec![1, MOST, NAMES],
+        codes: vec![1, MOST, CODE],
+        extents: vec![1, 2 * config.embed_side() + 2 * config.mask_side(), MOST],
+        attention: vec![1, MOST + 1, MOST + 1],
+    };
+    let mut first = compare(cost, config, &proposals, &vec![questions, 1, config.mask_width], questions)?;
+    for part in [&mut first.meant, &mut first.found, &mut first.summary] {
+        part[0] = masks;
+    }
+    decode(cost, config, seen, &proposals, &first, &vec![masks, 1, config.mask_width], masks)?;
+    Ok(())
+}
+
+/// Numbers that a pass without gradients holds at once which looks at a picture, or draws so many masks.
+pub(crate) fn held(config: &Config, masks: usize) -> usize {
+    let map = (config.image / 2).pow(2) * WIDEST;
+    HELD * map.max(masks * config.mask_side().pow(2) * config.fine_width)
+}
+
 /// Numbers of a view.
-fn view(seen: &Seen<Extents>) -> usize {
+pub(crate) fn view(seen: &Seen<Extents>) -> usize {
     [&seen.tokens, &seen.embed, &seen.fine, &seen.spots].map(|part| part.iter().product::<usize>()).iter().sum()
 }
 
@@ -113,10 +143,20 @@ pub fn taught(config: &Config, another: bool, distil: &Distil, phase: &Phase, wo
         false => 0,
     };
     let seen = vision(&mut Cost::default(), &config, &vec![1, config.image, config.image, 3])?;
-    let map = (config.image / 2).pow(2) * WIDEST;
-    let masks = phase.masks.max(1) * config.mask_side().pow(2) * config.fine_width;
-    let numbers = distil.kept * view(&seen) + workers * (view(&seen) + HELD * map.max(masks));
+    let numbers = distil.kept * view(&seen) + workers * (view(&seen) + held(&config, phase.masks.max(1)));
     Ok(own + numbers as u64 * WORD)
+}
+
+/// Reads the right answers to as many tasks as the phase teaches about a picture, each as long as it may be.
+fn read_tasks(cost: &mut Cost, config: &Config, phase: &Phase, seen: &Seen<Extents>) -> Result<()> {
+    let answers = || phase.tasks.iter().map(|(kind, count)| (count.ceil() as usize, TextLimits::of(*kind).most()));
+    let written: usize = answers().map(|(count, most)| count * most).sum();
+    if written == 0 {
+        return Ok(());
+    }
+    let texts = written + answers().map(|(count, _)| count * config.max_tokens).sum::<usize>();
+    read(cost, config, seen, texts, written)?;
+    Ok(())
 }
 
 /// Bytes that Linux says can be had without swapping, from the text of `/proc/meminfo`.
@@ -125,16 +165,25 @@ pub fn available(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Bytes that can be had where a recipe computes, as far as the system tells, and how many results a pass there keeps for
+/// each that is counted.
+///
+/// # Errors
+/// What keeps a GPU from being asked.
+pub(crate) fn room(processor: Processor) -> Result<(Option<u64>, u64)> {
+    let host = || std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
+    Ok(match processor {
+        Processor::Cpu => (host(), 1),
+        Processor::Cuda | Processor::CudaTf32 => (free_memory(&processor.device()?)?, COMPOSED),
+    })
+}
+
 /// Bytes that a recipe's fullest phase needs; refused where that is more than is there, as far as the system tells.
 ///
 /// # Errors
 /// [`TrainError::Memory`], with what would need less; what keeps a GPU from being asked.
 pub(super) fn check(recipe: &Recipe, teacher: Option<&Teacher>) -> Result<u64> {
-    let host = || std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
-    let (there, kept) = match recipe.device {
-        Processor::Cpu => (host(), 1),
-        Processor::Cuda | Processor::CudaTf32 => (free_memory(&recipe.device.device()?)?, COMPOSED),
-    };
+    let (there, kept) = room(recipe.device)?;
     let mut most = 0;
     for phase in recipe.phases.iter().filter(|phase| !phase.blind) {
         let mut estimate = estimate(&recipe.model_of(phase), phase, recipe.workers)?;
@@ -145,7 +194,7 @@ pub(super) fn check(recipe: &Recipe, teacher: Option<&Teacher>) -> Result<u64> {
         let needed = estimate.total();
         most = most.max(needed);
         if let Some(there) = there.filter(|there| needed > *there) {
-            return Err(TrainError::Memory { phase: phase.name.clone(), needed, there });
+            return Err(TrainError::Memory { what: format!("phase {}", phase.name), less: LESS, needed, there });
         }
     }
     Ok(most)
@@ -172,6 +221,8 @@ mod tests {
         assert!(of(64, "queries = 8\nmasks = 2", 1) > least);
         assert!(of(64, "queries = 4\nmasks = 4", 1) > least);
         assert!(of(64, "queries = 4\nmasks = 2", 2) > least);
+        let told = |tasks: &str| of(64, &format!("queries = 4\nmasks = 2\ntasks = {{ {tasks} }}"), 1);
+        assert!(told("caption = 0.5") > least && told("caption = 2") > told("caption = 0.5"));
         assert!(of(64, "queries = 4\nmasks = 2\nkept = 1000", 1) > least + 1000 * 27_000);
     }
 

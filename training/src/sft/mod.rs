@@ -13,7 +13,7 @@ mod error;
 pub mod evaluate;
 pub mod example;
 pub mod explain;
-mod idle;
+pub(crate) mod idle;
 mod kept;
 mod layouts;
 pub mod log;
@@ -30,9 +30,12 @@ pub mod recipe;
 mod settle;
 mod start;
 mod tasks;
+mod taught;
 pub(crate) mod teach;
+mod words;
 pub mod workers;
 
+pub(crate) use error::GIBIBYTE;
 pub use error::{Result, TrainError};
 pub use evaluate::Evaluation;
 pub use log::Entry;
@@ -54,6 +57,7 @@ use crate::threads::Threads;
 use checkpoint::Meta;
 use distil::{Teacher, Tutor};
 use example::Maker;
+use idle::{Waited, share};
 use kept::Kept;
 use log::CURVES;
 use optimiser::AdamW;
@@ -107,6 +111,8 @@ pub struct Summary {
     pub step: usize,
     /// Whether the recipe is finished.
     pub finished: bool,
+    /// Share of the time of its steps in which nothing was computed on the device; `None` where no step was done now.
+    pub waiting: Option<f32>,
 }
 
 /// Trains a recipe. `progress` may stop the run with [`ControlFlow::Break`]; a checkpoint is written then.
@@ -119,9 +125,10 @@ pub fn train(
     progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Summary> {
     let teacher = Teacher::of(recipe, &options.runs.join(&recipe.name))?;
-    let needed = memory::check(recipe, teacher.as_ref())? as f64 / error::GIBIBYTE;
+    let needed = memory::check(recipe, teacher.as_ref())? as f64 / GIBIBYTE;
     progress_words(progress, &format!("about {needed:.1} GiB of memory are needed"));
     let recipe = &start::settled(recipe, options, progress)?;
+    let written = words::written(recipe, options.data.as_deref())?;
     let folder = options.runs.join(&recipe.name);
     std::fs::create_dir_all(&folder).map_err(TrainError::io("creating", &folder))?;
     if !options.resume && folder.join(checkpoint::STATE).is_file() {
@@ -139,7 +146,7 @@ pub fn train(
     if let Some(words) = words.filter(|_| !resumes) {
         start::tokenizer_of(&words, &folder)?;
     }
-    let tokenizer = start::tokenizer(recipe, &folder, progress)?;
+    let tokenizer = start::tokenizer(recipe, written, &folder, progress)?;
     let mut params = initialise(recipe, options.trunk.as_deref())?;
     match &options.from {
         _ if resumes => {}
@@ -179,11 +186,12 @@ pub fn train(
     };
     let log = Log::open(&folder, meta.step, CURVES)?;
     let (cache, tokenizer, params, teacher) = (&cache, &tokenizer, &params, teacher.as_ref());
-    let mut run = Run { recipe, cache, tokenizer, params, teacher, tune, plan, adam, meta, log, folder };
+    let waited = Waited::default();
+    let mut run = Run { recipe, cache, tokenizer, params, teacher, tune, plan, adam, meta, log, folder, waited };
     let stopped = run.phases(progress)?;
     run.save()?;
     run.log.plot()?;
-    Ok(Summary { folder: run.folder, step: run.meta.step, finished: !stopped })
+    Ok(Summary { folder: run.folder, step: run.meta.step, finished: !stopped, waiting: run.waited.share() })
 }
 
 fn progress_words(progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync), words: &str) {
@@ -203,6 +211,7 @@ struct Run<'a> {
     meta: Meta,
     log: Log,
     folder: PathBuf,
+    waited: Waited,
 }
 
 impl Run<'_> {
@@ -254,6 +263,9 @@ impl Run<'_> {
             let rate = phase.rate(position.within);
             let step_clock = Instant::now();
             let norm = self.adam.step(&workers[0].sums, 1.0 / phase.batch as f32, rate)?;
+            let optimiser_millis = step_clock.elapsed().as_secs_f32() * 1e3;
+            let seconds = clock.elapsed().as_secs_f32();
+            self.waited.add(waited, seconds);
             let mut entry = Entry {
                 step: self.meta.step + 1,
                 steps: recipe.steps(),
@@ -262,9 +274,10 @@ impl Run<'_> {
                 norm,
                 values: values.mean(),
                 times: times.mean(values.pictures),
-                optimiser_millis: step_clock.elapsed().as_secs_f32() * 1e3,
-                seconds: clock.elapsed().as_secs_f32(),
+                optimiser_millis,
+                seconds,
                 waited,
+                waiting: share(waited, seconds),
                 evaluation: None,
             };
             for (what, value) in [("the gradient's norm", norm), ("the loss", entry.values.total)] {

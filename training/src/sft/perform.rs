@@ -17,7 +17,7 @@ use crate::expressions::Phrasing;
 use crate::metrics::Performed;
 use crate::rewards::{Options, TaskKind, score};
 use crate::sample::Sample;
-use crate::tasks::{self, Task, TextGrammar, TextLimits, constant, parse, right, spoken, task, text};
+use crate::tasks::{self, Task, TextGrammar, TextLimits, constant, first_told, parse, right, spoken, task, text, told};
 
 /// Training pictures whose right answers are tried as the constant one.
 const PICTURES: usize = 128;
@@ -54,7 +54,8 @@ impl Plan {
             let sample = cache.get(index)?;
             let Some(facts) = tasks::facts(&sample) else { continue };
             for &kind in &plan.kinds {
-                let found = right(&facts, kind).map(|(answer, truth)| (text(&answer), truth));
+                let found = right(&facts, kind).or_else(|| first_told(&sample, kind));
+                let found = found.map(|(answer, truth)| (text(&answer), truth));
                 answers.entry(kind).or_default().extend(found);
             }
         }
@@ -68,8 +69,8 @@ impl Plan {
     }
 }
 
-/// Answers the tasks of a plan about a picture, greedily; `seen` is its view. Labels that cannot tell the right answer
-/// ask nothing.
+/// Answers the tasks of a plan about a picture, greedily; `seen` is its view. Where neither labels nor people tell the right
+/// answer, nothing is asked.
 ///
 /// # Errors
 /// When the model or the tokenizer fails.
@@ -87,10 +88,12 @@ pub fn perform(
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ STREAM);
     let mut performed = Vec::new();
     for &kind in &plan.kinds {
+        let mut told = told(sample, kind, plan.count, &mut rng).into_iter();
         for _ in 0..plan.count {
             let held_out = rng.random::<f32>() < HELD_OUT_SHARE;
             let phrasing = if held_out { Phrasing::HeldOut } else { Phrasing::Train };
-            let Some(task) = task(&facts, kind, phrasing, &mut rng) else { break };
+            let task = told.next().or_else(|| task(&facts, kind, phrasing, &mut rng));
+            let Some(task) = task else { break };
             let said = answer(model, &task, seen)?;
             let constant = plan.constants.get(&kind).map(String::as_str);
             performed.push(record(&task, said, constant, &sample.picture.origin.scene));
@@ -109,7 +112,7 @@ struct Said {
 fn answer(model: &Model<'_>, task: &Task, seen: &Seen<Tensor>) -> Result<Said> {
     let limits = TextLimits::of(task.kind);
     let grammar = TextGrammar::new(model.tokenizer, limits);
-    let ids = prompt(model.tokenizer, model.config.max_tokens, task.request)?;
+    let ids = prompt(model.tokenizer, model.config.max_tokens, &task.request)?;
     let asked = Prompt { tokens: &seen.tokens, things: None, ids: &ids };
     let seg = model.tokenizer.special().seg;
     let sampling = Sampling { choice: Choice::Greedy, most: limits.most(), seg };
@@ -131,7 +134,7 @@ fn record(task: &Task, said: Said, constant: Option<&str>, scene: &str) -> Perfo
     Performed {
         scene: scene.to_owned(),
         kind: task.kind,
-        request: task.request.to_owned(),
+        request: task.request.clone(),
         held_out_phrasing: task.held_out_phrasing,
         right: text(&task.answer),
         reward: worth(&said.text),

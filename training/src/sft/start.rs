@@ -53,14 +53,19 @@ pub(super) fn cache(recipe: &Recipe, options: &Options, progress: Report<'_>) ->
     Ok(Cache::build(&recipe.data, options.data.as_deref(), &folder, recipe.workers, &tell)?)
 }
 
-/// The tokenizer of the run, trained on training phrasings when it is not there yet.
-pub(super) fn tokenizer(recipe: &Recipe, folder: &Path, progress: Report<'_>) -> Result<QueryTokenizer> {
+/// The tokenizer of the run, trained on training phrasings and on what people have `written` when it is not there yet.
+pub(super) fn tokenizer(
+    recipe: &Recipe,
+    written: Vec<String>,
+    folder: &Path,
+    progress: Report<'_>,
+) -> Result<QueryTokenizer> {
     let path = folder.join(TOKENIZER);
     if path.is_file() {
         return Ok(QueryTokenizer::load(&path)?);
     }
     progress_words(progress, "training the tokenizer");
-    let texts = corpus(recipe.seed, recipe.tokenizer_texts);
+    let texts = corpus(recipe.seed, recipe.tokenizer_texts).chain(written);
     let trained = tokenizer::train(texts, recipe.model.vocabulary)?;
     if trained.vocabulary() > recipe.model.vocabulary {
         return Err(TrainError::Setting {

@@ -29,7 +29,7 @@ impl TextLimits {
     /// Room for the right answers to a task.
     pub fn of(kind: TaskKind) -> Self {
         match kind {
-            TaskKind::Classification => Self { tokens: 24, boxes: 0 },
+            TaskKind::Classification | TaskKind::ShortVqa => Self { tokens: 24, boxes: 0 },
             TaskKind::GroundingDescription => Self { tokens: 128, boxes: LISTED },
             _ => Self { tokens: 96, boxes: 0 },
         }

@@ -8,12 +8,16 @@
 //!
 //! Labels tell all of it for rendered scenes only: no data set of photographs says its places, and none labels
 //! everything in it. The requests and the language of the answers are derived, not the paper's.
+//!
+//! Captions, short questions and changes ([`SPOKEN`]) are what people wrote: [`told()`] takes them from a sample as a set in the
+//! format [`Spoken`](crate::datasets::formats::Format::Spoken) gives them.
 
 mod constant;
 mod describe;
 mod grammar;
 mod phrase;
 mod seen;
+mod told;
 
 #[cfg(test)]
 mod tests;
@@ -34,11 +38,13 @@ use crate::scenes;
 pub use constant::constant;
 pub use grammar::{TextGrammar, TextLimits, parse};
 pub use phrase::request;
+pub use told::{SPOKEN, first_told, told};
 
 /// The tasks that labels give right answers to.
 pub const TAUGHT: [TaskKind; 3] = [TaskKind::Classification, TaskKind::MultiLabel, TaskKind::GroundingDescription];
 
-/// What is missing to teach a task here; `None` for those that are taught.
+/// What is missing to teach a task from labels; `None` for those that are taught. What people wrote brings it for those of
+/// [`SPOKEN`].
 pub fn missing(kind: TaskKind) -> Option<&'static str> {
     match kind {
         TaskKind::Classification | TaskKind::MultiLabel | TaskKind::GroundingDescription => None,
@@ -58,7 +64,7 @@ pub struct Task {
     /// The task.
     pub kind: TaskKind,
     /// The words of the request.
-    pub request: &'static str,
+    pub request: String,
     /// Whether training never asks like this.
     pub held_out_phrasing: bool,
     /// What is to be written.
@@ -75,7 +81,7 @@ pub fn facts(sample: &Sample) -> Option<Facts<'_>> {
 /// A request of this kind, or `None` where the labels cannot tell its answer.
 pub fn task(facts: &Facts<'_>, kind: TaskKind, phrasing: Phrasing, rng: &mut ChaCha8Rng) -> Option<Task> {
     let (answer, truth) = right(facts, kind)?;
-    let request = request(kind, phrasing, rng)?;
+    let request = request(kind, phrasing, rng)?.to_owned();
     Some(Task { kind, request, held_out_phrasing: phrasing == Phrasing::HeldOut, answer, truth })
 }
 

@@ -14,7 +14,7 @@ use rand::SeedableRng;
 use super::*;
 use crate::rewards::text::normalise;
 use crate::rewards::{Options, score};
-use crate::sample::{Category, Instance, Origin, Picture};
+use crate::sample::{Category, Instance, Origin, Picture, Spoken};
 use crate::scenes::render;
 
 const SIDE: u32 = 160;
@@ -128,7 +128,8 @@ fn a_description_counts_what_is_certain_and_shows_what_is_counted() {
 
 #[test]
 fn a_degraded_view_is_not_asked_about() {
-    let sample = |degradation| Sample { picture: render(1, 64), asks: vec![], degradation, later: None };
+    let sample =
+        |degradation| Sample { picture: render(1, 64), asks: vec![], degradation, later: None, spoken: vec![] };
     assert!(facts(&sample(None)).is_some());
     assert!(facts(&sample(Some(("fog".to_owned(), 0.5)))).is_none());
 }
@@ -150,11 +151,40 @@ fn held_out_phrasings_are_never_trained_on() {
         }
         for seed in 0..50 {
             let Some(asked) = task(&facts, kind, Phrasing::Train, &mut rng(seed)) else { continue };
-            assert!(train.contains(&normalise(asked.request)) && !asked.held_out_phrasing);
+            assert!(train.contains(&normalise(&asked.request)) && !asked.held_out_phrasing);
             let asked = task(&facts, kind, Phrasing::HeldOut, &mut rng(seed)).unwrap();
-            assert!(held_out.contains(&normalise(asked.request)) && asked.held_out_phrasing);
+            assert!(held_out.contains(&normalise(&asked.request)) && asked.held_out_phrasing);
         }
     }
+}
+
+#[test]
+fn what_people_wrote_is_asked_as_it_is_and_never_twice() {
+    let spoken = |task, request: &str, texts: &[&str]| Spoken {
+        task,
+        request: request.to_owned(),
+        texts: texts.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    let questions = [("is it day?", ["yes"]), ("how many cars?", ["2"])];
+    let mut list: Vec<Spoken> = questions.iter().map(|(ask, texts)| spoken(TaskKind::ShortVqa, ask, texts)).collect();
+    list.push(spoken(TaskKind::Caption, "describe it", &["a park", "a green park"]));
+    let sample = Sample { picture: render(1, 64), asks: vec![], degradation: None, later: None, spoken: list };
+    let mut written = BTreeSet::new();
+    for seed in 0..30 {
+        let tasks = told(&sample, TaskKind::ShortVqa, 5, &mut rng(seed));
+        let asked: BTreeSet<&str> = tasks.iter().map(|task| task.request.as_str()).collect();
+        assert!(tasks.len() == 2 && asked == BTreeSet::from(questions.map(|(ask, _)| ask)), "{tasks:?}");
+        assert_eq!(told(&sample, TaskKind::ShortVqa, 1, &mut rng(seed)).len(), 1);
+        let captions = told(&sample, TaskKind::Caption, 3, &mut rng(seed));
+        let [caption] = captions.as_slice() else { panic!("one caption: {captions:?}") };
+        assert_eq!(caption.truth.texts, ["a park", "a green park"], "all of them are right");
+        written.insert(text(&caption.answer));
+    }
+    assert_eq!(written.len(), 2, "each is written at some time");
+    assert!(told(&sample, TaskKind::RegionCaption, 3, &mut rng(1)).is_empty());
+    assert!(TAUGHT.iter().all(|kind| told(&sample, *kind, 3, &mut rng(1)).is_empty()), "labels answer these");
+    let (answer, truth) = first_told(&sample, TaskKind::ShortVqa).unwrap();
+    assert_eq!((answer, truth.texts), (vec![Piece::Text("yes".into())], vec!["yes".to_owned()]));
 }
 
 #[test]

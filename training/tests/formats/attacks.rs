@@ -17,7 +17,7 @@ enum Come {
 use Come::{Refused, Skipped};
 
 /// The folders of `training/attacks/`.
-const ATTACKS: [(&str, Format, Come); 18] = [
+const ATTACKS: [(&str, Format, Come); 23] = [
     ("auair-negative-sizes", Format::Auair, Skipped("box without area", 2)),
     ("coco-bomb-of-runs", Format::Coco, Skipped("run lengths that do not fit their size", 4)),
     ("coco-deep", Format::Coco, Refused("recursion limit")),
@@ -33,6 +33,11 @@ const ATTACKS: [(&str, Format, Come); 18] = [
     ("dota-not-text", Format::Dota, Refused("UTF-8")),
     ("geochat-path", Format::Geochat, Skipped("picture whose name leads out of the folder", 2)),
     ("refdrone-list-of-lists", Format::Refdrone, Refused("not valid JSON")),
+    ("spoken-answers", Format::Spoken, Skipped("task without a right answer", 3)),
+    ("spoken-pairs", Format::Spoken, Skipped("change without a second picture", 2)),
+    ("spoken-paths", Format::Spoken, Skipped("picture whose name leads out of the folder", 4)),
+    ("spoken-truncated", Format::Spoken, Refused("no line that is one")),
+    ("spoken-wrong-types", Format::Spoken, Skipped("entry that is not of its form", 9)),
     ("visdrone-words", Format::Visdrone, Skipped("line that is not eight numbers", 3)),
     ("vrsbench-grid", Format::Vrsbench, Skipped("ground truth that is not one box on the grid", 4)),
     ("vsai_ref-nested", Format::VsaiRef, Skipped("mask that is neither polygons nor run lengths", 3)),

@@ -46,7 +46,7 @@ const MOST_PIXELS: f32 = 1e6;
 pub struct TrackOptions {
     /// Frames in a row in which it may be missed; it is lost with the next one.
     pub keep_frames: u32,
-    /// Longest time in milliseconds between two frames that show it, by the camera's clock.
+    /// Longest time in milliseconds between two frames that show it, by the clock of [`Tracker::step`].
     pub keep_millis: u64,
 }
 
@@ -110,7 +110,7 @@ struct Live {
 
 /// The identities of one standing query.
 ///
-/// A function of the answers and their capture times alone, so that a recorded flight gives the same ids again.
+/// A function of the answers and their frames' times alone, so that a recorded flight gives the same ids again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tracker {
     options: TrackOptions,
@@ -135,40 +135,40 @@ impl Tracker {
 
     /// Takes in the pieces of the answer about the next frame, none for a refusal; the largest come first.
     ///
-    /// `unix_nanos` is the frame's capture time. Where the camera does not say it, or its clock goes backwards, motion
-    /// counts on ten frames a second, and tracks are kept by frames alone.
+    /// `nanos` is the frame's time by a clock that nobody sets between two frames: only differences count. Where it stands
+    /// still or goes backwards, motion counts on ten frames a second, and tracks are kept by frames alone.
     ///
     /// # Errors
     /// When a box is not finite, empty or out of range; the tracks then stay as they were.
-    pub fn step(&mut self, pieces: &[Piece], unix_nanos: u64) -> Result<Step, Error> {
+    pub fn step(&mut self, pieces: &[Piece], nanos: u64) -> Result<Step, Error> {
         pieces.iter().try_for_each(Piece::check)?;
         let mut step = Step { tracks: vec![None; pieces.len()], ..Step::default() };
-        self.expire(unix_nanos, &mut step);
+        self.expire(nanos, &mut step);
         let pieces = &pieces[..pieces.len().min(MOST_PIECES)];
-        let continued = self.associate(pieces, unix_nanos);
+        let continued = self.associate(pieces, nanos);
         for live in &mut self.live {
             live.age_frames = live.age_frames.saturating_add(1);
             live.unseen_frames = live.unseen_frames.saturating_add(1);
         }
         for (at, piece) in pieces.iter().enumerate() {
             if let Some(live) = continued[at].and_then(|index| self.live.get_mut(index)) {
-                step.tracks[at] = Some(live.update(piece, unix_nanos));
+                step.tracks[at] = Some(live.update(piece, nanos));
             }
         }
         self.sort_out(&mut step);
         for (at, piece) in pieces.iter().enumerate() {
             if step.tracks[at].is_none() {
-                step.tracks[at] = self.begin(piece, unix_nanos, &mut step);
+                step.tracks[at] = self.begin(piece, nanos, &mut step);
             }
         }
         Ok(step)
     }
 
     /// Ends the tracks that were not seen for too long by the clock.
-    fn expire(&mut self, unix_nanos: u64, step: &mut Step) {
+    fn expire(&mut self, nanos: u64, step: &mut Step) {
         let keep = self.options.keep_millis;
         self.live.retain(|live| {
-            let kept = unix_nanos.saturating_sub(live.motion.seen_nanos) / 1_000_000 <= keep;
+            let kept = nanos.saturating_sub(live.motion.seen_nanos) / 1_000_000 <= keep;
             if !kept {
                 step.lost.push(live.id);
             }
@@ -177,13 +177,13 @@ impl Tracker {
     }
 
     /// The index of the track that each piece continues.
-    fn associate(&self, pieces: &[Piece], unix_nanos: u64) -> [Option<usize>; MOST_PIECES] {
+    fn associate(&self, pieces: &[Piece], nanos: u64) -> [Option<usize>; MOST_PIECES] {
         let tracks = self.live.len().min(MOST_TRACKS);
         let columns = tracks + pieces.len();
         let mut costs = Costs { rows: pieces.len(), columns, of: [[ALONE; assign::COLUMNS]; assign::ROWS] };
         for (row, piece) in costs.of.iter_mut().zip(pieces) {
             for (cost, live) in row.iter_mut().zip(&self.live) {
-                *cost = live.cost(piece, unix_nanos).unwrap_or(APART);
+                *cost = live.cost(piece, nanos).unwrap_or(APART);
             }
         }
         let columns = assign(&costs);
@@ -209,7 +209,7 @@ impl Tracker {
     }
 
     /// Begins a track; where there are too many, the one that was not seen for longest makes room.
-    fn begin(&mut self, piece: &Piece, unix_nanos: u64, step: &mut Step) -> Option<Track> {
+    fn begin(&mut self, piece: &Piece, nanos: u64, step: &mut Step) -> Option<Track> {
         let id = self.next;
         let next = id.checked_add(1)?;
         if self.live.len() >= MOST_TRACKS {
@@ -222,7 +222,7 @@ impl Tracker {
         self.next = next;
         self.live.push(Live {
             id,
-            motion: Motion::new(piece.bounding_box, unix_nanos),
+            motion: Motion::new(piece.bounding_box, nanos),
             appearance: piece.appearance.clone(),
             age_frames: 0,
             unseen_frames: 0,
@@ -234,8 +234,8 @@ impl Tracker {
 
 impl Live {
     /// What it costs to take a piece for this track, 0..=1; `None` when it is out of reach.
-    fn cost(&self, piece: &Piece, unix_nanos: u64) -> Option<f64> {
-        let expected = self.motion.predict(unix_nanos, self.unseen_frames.saturating_add(1));
+    fn cost(&self, piece: &Piece, nanos: u64) -> Option<f64> {
+        let expected = self.motion.predict(nanos, self.unseen_frames.saturating_add(1));
         let place = nearness((&self.shape, &expected), (&piece.shape, &piece.bounding_box), self.unseen_frames)?;
         let look = self.appearance.similarity(&piece.appearance);
         let cost = 1.0 - f64::from(PLACE * place + (1.0 - PLACE) * look);
@@ -244,8 +244,8 @@ impl Live {
     }
 
     /// Goes on with a piece; `unseen_frames` counts this frame already.
-    fn update(&mut self, piece: &Piece, unix_nanos: u64) -> Track {
-        self.motion.update(piece.bounding_box, unix_nanos, self.unseen_frames);
+    fn update(&mut self, piece: &Piece, nanos: u64) -> Track {
+        self.motion.update(piece.bounding_box, nanos, self.unseen_frames);
         self.appearance.blend(&piece.appearance, RENEWAL);
         self.unseen_frames = 0;
         self.shape.clone_from(&piece.shape);

@@ -2,7 +2,7 @@
 
 use super::Shape;
 
-/// Time between two frames of a camera that does not say when it took them, or whose clock went backwards, in seconds.
+/// Time between two frames whose clock stands still or goes backwards, in seconds.
 const NOMINAL_SECONDS: f32 = 0.1;
 /// Share of a surprise that becomes velocity: the gain h of a g-h filter whose g is 1, because masks are exact places
 /// (Brookner, Tracking and Kalman Filtering Made Easy, 1998).
@@ -25,7 +25,7 @@ pub(super) struct Motion {
     velocity: Option<[f32; 2]>,
 }
 
-/// Seconds between two captures that are `frames` apart.
+/// Seconds between two times of frames that are `frames` apart.
 fn seconds(from_nanos: u64, to_nanos: u64, frames: u32) -> f32 {
     match to_nanos.checked_sub(from_nanos) {
         Some(nanos) if nanos > 0 => (nanos as f32 / 1e9).clamp(1e-3, 10.0),
@@ -38,22 +38,22 @@ fn middle(of: &[f32; 4]) -> [f32; 2] {
 }
 
 impl Motion {
-    pub(super) fn new(seen: [f32; 4], unix_nanos: u64) -> Self {
-        Self { seen, seen_nanos: unix_nanos, velocity: None }
+    pub(super) fn new(seen: [f32; 4], nanos: u64) -> Self {
+        Self { seen, seen_nanos: nanos, velocity: None }
     }
 
     /// Its box at a time, `frames` after the one in which it was last seen.
-    pub(super) fn predict(&self, unix_nanos: u64, frames: u32) -> [f32; 4] {
+    pub(super) fn predict(&self, nanos: u64, frames: u32) -> [f32; 4] {
         let [vx, vy] = self.velocity.unwrap_or_default();
-        let time = seconds(self.seen_nanos, unix_nanos, frames);
+        let time = seconds(self.seen_nanos, nanos, frames);
         let [x, y, width, height] = self.seen;
         [x + vx * time, y + vy * time, width, height]
     }
 
     /// Takes in where it is.
-    pub(super) fn update(&mut self, seen: [f32; 4], unix_nanos: u64, frames: u32) {
-        let time = seconds(self.seen_nanos, unix_nanos, frames);
-        let (predicted, now) = (middle(&self.predict(unix_nanos, frames)), middle(&seen));
+    pub(super) fn update(&mut self, seen: [f32; 4], nanos: u64, frames: u32) {
+        let time = seconds(self.seen_nanos, nanos, frames);
+        let (predicted, now) = (middle(&self.predict(nanos, frames)), middle(&seen));
         let surprise = [(now[0] - predicted[0]) / time, (now[1] - predicted[1]) / time];
         let (before, after) = (self.seen[2] * self.seen[3], seen[2] * seen[3]);
         if after < before * STEADY && before < after * STEADY {
@@ -63,7 +63,7 @@ impl Motion {
             });
         }
         self.seen = seen;
-        self.seen_nanos = unix_nanos;
+        self.seen_nanos = nanos;
     }
 }
 

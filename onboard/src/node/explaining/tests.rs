@@ -7,12 +7,13 @@ use image::RgbImage;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn query(id: &str) -> Query {
-    Query { id: id.into(), text: "the car".into(), hint: None, frames: 1, explain: true }
+    Query { explain: true, ..Query::new(id, "the car") }
 }
 
 fn frame() -> Arc<Frame> {
-    let admitted = Instant::now();
-    Arc::new(Frame { number: 7, image: RgbImage::new(4, 3), capture_unix_nanos: 5, doubt: None, pose: None, admitted })
+    let (image, admitted, capture_unix_nanos) = (RgbImage::new(4, 3), Instant::now(), 5);
+    let steady_nanos = capture_unix_nanos;
+    Arc::new(Frame { number: 7, image, capture_unix_nanos, doubt: None, steady_nanos, pose: None, admitted })
 }
 
 /// A meeting place for a bundle that can explain, as its manifest says.

@@ -66,9 +66,16 @@ impl PanicGuard {
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.inner.upkeep.fail(Fault::Panicked { thread: self.thread });
-            self.inner.health_changed();
+            self.inner.panicked(self.thread);
         }
+    }
+}
+
+impl Inner {
+    /// Says that a thread has panicked, so that the node cannot go on.
+    pub(in crate::node) fn panicked(&self, thread: &'static str) {
+        self.upkeep.fail(Fault::Panicked { thread });
+        self.health_changed();
     }
 }
 

@@ -19,10 +19,10 @@ impl StandingQueries {
         Self { options, most: most.max(1), all: Vec::new() }
     }
 
-    /// What is kept of a query, to ask about its next frame; nothing where it `begins`, or is another than the one with
-    /// its id.
+    /// What is kept of a query, to ask about its next frame; nothing where it `begins`, or asks for something else than the
+    /// one with its id.
     pub fn of(&mut self, query: &Query, begins: bool) -> &mut StandingQuery {
-        let known = self.taken(&query.id).filter(|known| !begins && known.query == *query);
+        let known = self.taken(&query.id).filter(|known| !begins && known.query.asks_as(query));
         let standing = known.unwrap_or_else(|| StandingQuery::new(query, &self.options));
         self.put(standing)
     }
@@ -32,7 +32,7 @@ impl StandingQueries {
         if turn == 0 {
             return Some(self.of(query, true));
         }
-        let known = self.taken(&query.id).filter(|known| known.turn == turn && known.query == *query)?;
+        let known = self.taken(&query.id).filter(|known| known.turn == turn && known.query.asks_as(query))?;
         Some(self.put(known))
     }
 
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn query(id: &str, text: &str) -> Query {
-        Query { id: id.into(), text: text.into(), hint: None, frames: 0, explain: false }
+        Query { frames: 0, ..Query::new(id, text) }
     }
 
     fn queries(most: usize) -> StandingQueries {
@@ -86,6 +86,8 @@ mod tests {
         let mut kept = queries(4);
         kept.of(&query("a", "the car"), true).turn = 7;
         assert_eq!(kept.of(&query("a", "the car"), false).turn(), 7);
+        let renewed = Query { time_to_live_millis: Some(5), ..query("a", "the car") };
+        assert_eq!(kept.of(&renewed, false).turn(), 7, "the same, for longer");
         assert_eq!(kept.of(&query("a", "the boat"), false).turn(), 0, "other words");
         kept.of(&query("a", "the boat"), false).turn = 3;
         assert_eq!(kept.of(&query("a", "the boat"), true).turn(), 0, "asked anew");

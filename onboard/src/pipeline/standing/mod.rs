@@ -57,7 +57,7 @@ impl Default for StandingOptions {
 
 /// What is kept of one query from frame to frame; it belongs to the model that answered.
 ///
-/// A function of the frames that it was asked about and their capture times: asked the same again, it answers the same.
+/// A function of the frames that it was asked about and their times: asked the same again, it answers the same.
 /// A frame on which the engine failed leaves it as it was.
 pub struct StandingQuery {
     query: Query,
@@ -128,13 +128,13 @@ impl StandingQuery {
         outcome: &mut Outcome,
         read: Option<(Option<f32>, Option<Heard>)>,
         (frame, drawn): (&RgbImage, Option<&Bitmap>),
-        capture_unix_nanos: u64,
+        nanos: u64,
     ) -> Result<Standing, SegmentError> {
         let pieces = match outcome {
             Outcome::Segmented { masks } => pieces(masks, self.asks_for_all, frame, drawn)?,
             Outcome::Refused(_) => Vec::new(),
         };
-        let step = self.tracker.step(&pieces, capture_unix_nanos)?;
+        let step = self.tracker.step(&pieces, nanos)?;
         if let Outcome::Segmented { masks } = outcome {
             for (segment, track) in masks.iter_mut().zip(step.tracks) {
                 segment.track = track;
@@ -156,7 +156,8 @@ impl StandingQuery {
 }
 
 impl Look<'_> {
-    /// Answers a query that stands about the next of its frames, whose capture time is `capture_unix_nanos`.
+    /// Answers a query that stands about the next of its frames, whose time is `nanos`: its capture time, or that of another
+    /// clock that nobody sets between two frames.
     ///
     /// As [`Look::ask`] where the words are read; elsewhere from what was kept, without the language graph and without
     /// tiles. Where words ask for all things of a kind, each connected piece of the mask is a segment with an identity of
@@ -165,17 +166,13 @@ impl Look<'_> {
     ///
     /// # Errors
     /// When the query is malformed.
-    pub fn ask_standing(
-        &mut self,
-        standing: &mut StandingQuery,
-        capture_unix_nanos: u64,
-    ) -> Result<Answer, SegmentError> {
+    pub fn ask_standing(&mut self, standing: &mut StandingQuery, nanos: u64) -> Result<Answer, SegmentError> {
         standing.query.validate()?;
         let frame = self.frame;
         let mut timings = std::mem::take(&mut self.timings);
         if let Some(refusal) = &self.refusal {
             let mut outcome = Outcome::Refused(refusal.clone());
-            let said = standing.take(&mut outcome, None, (frame, None), capture_unix_nanos)?;
+            let said = standing.take(&mut outcome, None, (frame, None), nanos)?;
             return Ok(Answer { standing: Some(said), ..Answer::unseen(outcome, timings, None) });
         }
         let tokens = match standing.tokens.take() {
@@ -198,18 +195,15 @@ impl Look<'_> {
             // Where the words were read, tiles may have drawn the mask anew.
             let drawn = heard.is_none().then_some(&whole.mask);
             let read = Some((shows(&whole), heard));
-            let named = timed(&mut timings.postprocess, || {
-                standing.take(&mut outcome, read, (frame, drawn), capture_unix_nanos)
-            });
+            let named = timed(&mut timings.postprocess, || standing.take(&mut outcome, read, (frame, drawn), nanos));
             said = Some(named?);
         }
         Ok(Answer { outcome, timings, whole: Some(whole.into()), words_cut, failure, standing: said })
     }
 
     /// As [`Look::ask_standing`] for a query that was checked at the door; a fault of ours is a refusal too.
-    pub fn answer_standing(&mut self, standing: &mut StandingQuery, capture_unix_nanos: u64) -> Answer {
-        self.ask_standing(standing, capture_unix_nanos)
-            .unwrap_or_else(|error| Answer::unanswerable(standing.query(), &error))
+    pub fn answer_standing(&mut self, standing: &mut StandingQuery, nanos: u64) -> Answer {
+        self.ask_standing(standing, nanos).unwrap_or_else(|error| Answer::unanswerable(standing.query(), &error))
     }
 
     /// Draws what was kept, or reads the words where that is due.

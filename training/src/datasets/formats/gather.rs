@@ -9,7 +9,7 @@ use kestrel_link::query::MAX_TEXT_BYTES;
 use super::shape::{Checked, Shape};
 use super::{Annotations, Format, Tally, files};
 use crate::datasets::{Labelled, Modality, Record, Referring, labels, split};
-use crate::sample::Category;
+use crate::sample::{Category, Spoken};
 
 /// How large a picture is.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,12 @@ pub(super) enum Labels {
     Named,
 }
 
+/// A picture by the set's own split and its file's name.
+type Key = (Option<String>, String);
+
+/// Reason for a picture that must not be opened.
+const OUTSIDE: &str = "picture whose name leads out of the folder";
+
 /// Records in the making.
 #[derive(Debug)]
 pub(super) struct Gather {
@@ -38,7 +44,7 @@ pub(super) struct Gather {
     folder: PathBuf,
     dataset: String,
     records: Vec<Record>,
-    by_file: HashMap<(Option<String>, String), usize>,
+    by_file: HashMap<Key, usize>,
     /// Per record: categories of which something is left out.
     doubts: Vec<BTreeSet<Category>>,
     /// Per record: whether anything at all may be left out.
@@ -76,12 +82,12 @@ impl Gather {
             return Some(*index);
         }
         if !files::is_inside(file) {
-            self.skip("picture whose name leads out of the folder", at);
+            self.skip(OUTSIDE, at);
             return None;
         }
         let path = files::picture(&self.folders(own), file);
         let measured = || path.as_deref().and_then(|p| image::image_dimensions(p).ok()).map(<[u32; 2]>::from);
-        let [width, height] = match size {
+        let size = match size {
             Size::Annotated([w, h]) if w == 0 || h == 0 => {
                 self.skip("picture without a size", at);
                 return None;
@@ -90,10 +96,46 @@ impl Gather {
             Size::Measured => measured().unwrap_or_default(),
             Size::MeasuredOr(usual) => measured().unwrap_or(usual),
         };
+        let path = path.unwrap_or_else(|| self.expected(file));
+        Some(self.record(key, file, path, size))
+    }
+
+    /// The record of two pictures of one place, made at first sight: `before`, and to the right of it `after`.
+    pub(super) fn pair(&mut self, [before, after]: [&str; 2], own: Option<&str>, at: impl Display) -> Option<usize> {
+        // No file's name holds this character.
+        let key = (own.map(str::to_owned), format!("{before}\0{after}"));
+        if let Some(index) = self.by_file.get(&key) {
+            return Some(*index);
+        }
+        if !files::is_inside(before) || !files::is_inside(after) {
+            self.skip(OUTSIDE, at);
+            return None;
+        }
+        let folders = self.folders(own);
+        let paths = [before, after].map(|file| files::picture(&folders, file).unwrap_or_else(|| self.expected(file)));
+        let [first, second] = paths.each_ref().map(|path| image::image_dimensions(path).ok());
+        if first.zip(second).is_some_and(|(first, second)| first != second) {
+            self.skip("pair of pictures of different sizes", at);
+            return None;
+        }
+        let (width, height) = first.unwrap_or_default();
+        let [path, second] = paths;
+        let index = self.record(key, before, path, [width.saturating_mul(2), height]);
+        self.records[index].after = Some(second);
+        Some(index)
+    }
+
+    /// Where a picture is looked for that is in none of the folders.
+    fn expected(&self, file: &str) -> PathBuf {
+        self.folder.join("images").join(file)
+    }
+
+    fn record(&mut self, key: Key, file: &str, path: PathBuf, [width, height]: [u32; 2]) -> usize {
         let index = self.records.len();
         self.records.push(Record {
             dataset: self.dataset.clone(),
-            path: path.unwrap_or_else(|| self.folder.join("images").join(file)),
+            path,
+            after: None,
             index,
             width,
             height,
@@ -102,12 +144,13 @@ impl Gather {
             modality: if self.format == Format::HitUav { Modality::Thermal } else { Modality::Rgb },
             scene: scene(self.format, Path::new(file)),
             expressions: Vec::new(),
-            own_split: own.map(str::to_owned),
+            spoken: Vec::new(),
+            own_split: key.0.clone(),
         });
         self.doubts.push(BTreeSet::new());
         self.doubted.push(false);
         self.by_file.insert(key, index);
-        Some(index)
+        index
     }
 
     /// Width and height of a picture, 0×0 where they are not known.
@@ -222,7 +265,7 @@ impl Gather {
         let Some(mut targets) = targets else {
             return self.skip("expression for something that is left out", at);
         };
-        if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
+        if !is_request(text) {
             return self
                 .skip("expression that no request can be: empty, over 512 bytes or with control characters", at);
         }
@@ -231,6 +274,13 @@ impl Gather {
         if let Some(record) = self.records.get_mut(picture) {
             let split = split.map(str::to_owned);
             record.expressions.push(Referring { text: text.to_owned(), targets, split });
+        }
+    }
+
+    /// A task that people wrote about a picture.
+    pub(super) fn task(&mut self, picture: usize, spoken: Spoken) {
+        if let Some(record) = self.records.get_mut(picture) {
+            record.spoken.push(spoken);
         }
     }
 
@@ -272,6 +322,11 @@ impl Gather {
         folders.extend([self.folder.join("images"), self.folder.join("JPEGImages"), self.folder.clone()]);
         folders
     }
+}
+
+/// Whether somebody may ask with these words.
+pub(super) fn is_request(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control)
 }
 
 /// The unit of splitting that a file name tells: a flight, a frame sequence, or the large image that patches were cut from.

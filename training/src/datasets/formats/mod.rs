@@ -22,6 +22,7 @@ mod refsegrs;
 mod rrsis_d;
 mod rsvg;
 mod shape;
+mod spoken;
 mod tally;
 mod visdrone;
 mod vrsbench;
@@ -73,11 +74,13 @@ pub enum Format {
     HitUav,
     /// VisDrone's text files: boxes.
     Visdrone,
+    /// `tasks.jsonl` of this project: captions, short questions and changes, with answers in words.
+    Spoken,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Kestrel,
         Self::Coco,
         Self::Dota,
@@ -92,6 +95,7 @@ impl Format {
         Self::Auair,
         Self::HitUav,
         Self::Visdrone,
+        Self::Spoken,
     ];
 
     /// The name that recipes and commands use.
@@ -111,6 +115,7 @@ impl Format {
             Self::Auair => "auair",
             Self::HitUav => "hit_uav",
             Self::Visdrone => "visdrone",
+            Self::Spoken => "spoken",
         }
     }
 }
@@ -182,6 +187,7 @@ pub fn read_file(format: Format, folder: &Path, annotations: Option<&Path>) -> R
         Format::Auair => auair::read(folder),
         Format::HitUav => hit_uav::read(folder),
         Format::Visdrone => visdrone::read(folder),
+        Format::Spoken => spoken::read(folder),
     }
 }
 
@@ -222,16 +228,12 @@ impl Annotations {
     #[must_use]
     pub fn with_pictures(mut self) -> Self {
         let skipped = &mut self.skipped;
-        self.records.retain_mut(|record| {
-            let reason = match image::image_dimensions(&record.path) {
-                _ if !record.path.is_file() => "picture that is missing",
-                Err(_) => "picture that does not open",
-                Ok((w, h)) if u64::from(w) * u64::from(h) * 3 > MAX_PICTURE_BYTES => "picture too large to decode",
-                Ok(found) if found != (record.width, record.height) => "picture of another size than annotated",
-                Ok(_) => return true,
-            };
-            skipped.add(reason, record.path.display());
-            false
+        self.records.retain(|record| {
+            let trouble = record.files().find_map(|file| Some((trouble(record, file)?, file)));
+            if let Some((reason, file)) = trouble {
+                skipped.add(reason, file.display());
+            }
+            trouble.is_none()
         });
         self
     }
@@ -268,6 +270,23 @@ impl Annotations {
     /// Expressions of all pictures.
     pub fn expressions(&self) -> usize {
         self.records.iter().map(|r| r.expressions.len()).sum()
+    }
+
+    /// Tasks that people wrote about all pictures.
+    pub fn spoken(&self) -> usize {
+        self.records.iter().map(|r| r.spoken.len()).sum()
+    }
+}
+
+/// What keeps a file of a record from being shown.
+fn trouble(record: &Record, file: &Path) -> Option<&'static str> {
+    let bytes = |(w, h): (u32, u32)| u64::from(w).saturating_mul(u64::from(h)).saturating_mul(3);
+    match image::image_dimensions(file) {
+        _ if !file.is_file() => Some("picture that is missing"),
+        Err(_) => Some("picture that does not open"),
+        Ok(found) if bytes(found) > MAX_PICTURE_BYTES => Some("picture too large to decode"),
+        Ok(found) if found != record.file_size() => Some("picture of another size than annotated"),
+        Ok(_) => None,
     }
 }
 

@@ -67,14 +67,17 @@ impl Annotations {
             true => names(record).filter_map(used).max(),
             false => Some(hashed(&record.scene)),
         };
-        let file = |record: &Record| std::fs::canonicalize(&record.path).unwrap_or_else(|_| record.path.clone());
-        let files: Vec<PathBuf> = self.records.iter().map(file).collect();
+        let whole = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let files: Vec<Vec<PathBuf>> = self.records.iter().map(|record| record.files().map(whole).collect()).collect();
         let mut furthest: HashMap<&Path, Option<Split>> = HashMap::new();
-        for (file, record) in files.iter().zip(&self.records) {
-            let entry = furthest.entry(file.as_path()).or_default();
-            *entry = (*entry).max(of(record));
+        for (files, record) in files.iter().zip(&self.records) {
+            for file in files {
+                let entry = furthest.entry(file.as_path()).or_default();
+                *entry = (*entry).max(of(record));
+            }
         }
-        files.iter().map(|file| furthest.get(file.as_path()).copied().flatten()).collect()
+        while levelled(&files, &mut furthest) {}
+        files.iter().map(|files| most(files, &furthest)).collect()
     }
 
     /// How many pictures there are of each use.
@@ -91,6 +94,27 @@ impl Annotations {
         let known = format!("{known}, or {ALL}");
         DataError::Split { path: folder.to_path_buf(), known, got: format!("`{asked}`") }
     }
+}
+
+/// Takes either picture of a pair as far from training as the other; whether that moved any, and with it perhaps another pair's.
+fn levelled(records: &[Vec<PathBuf>], furthest: &mut HashMap<&Path, Option<Split>>) -> bool {
+    let mut moved = false;
+    for pair in records.iter().filter(|files| files.len() > 1) {
+        let most = most(pair, furthest);
+        for file in pair {
+            if let Some(of) = furthest.get_mut(file.as_path())
+                && *of < most
+            {
+                (*of, moved) = (most, true);
+            }
+        }
+    }
+    moved
+}
+
+/// The use of the file that is kept furthest from training.
+fn most(files: &[PathBuf], furthest: &HashMap<&Path, Option<Split>>) -> Option<Split> {
+    files.iter().filter_map(|file| furthest.get(file.as_path()).copied().flatten()).max()
 }
 
 /// The set's own names for the splits that a picture, or something said of it, is in.

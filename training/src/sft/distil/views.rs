@@ -13,15 +13,14 @@ use crate::views::View;
 const STREAM: u64 = 0x7669_6577;
 
 /// A clear sample as it is or, for a `share` of seeds, through a view that training may use, with `count` questions whose right
-/// answers hold there; and whether it was so changed. Later frames and what annotators wrote are of the clear picture: samples
+/// answers hold there; and whether it was so changed. Later frames and what people wrote are of the clear picture: samples
 /// with either stay.
 ///
 /// # Errors
 /// When a mask does not decode.
 pub(in crate::sft) fn viewed(sample: Sample, share: f32, count: usize, seed: u64) -> Result<(Sample, bool)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ STREAM);
-    let ours = !sample.asks.iter().any(|ask| ask.written);
-    let clear = sample.degradation.is_none() && sample.later.is_none() && ours;
+    let clear = sample.degradation.is_none() && sample.later.is_none() && sample.is_ours();
     if !clear || rng.random::<f32>() >= share {
         return Ok((sample, false));
     }

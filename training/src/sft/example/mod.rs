@@ -104,8 +104,8 @@ impl<'a> Maker<'a> {
     pub fn draw(&mut self, sample: &Sample, seed: u64) -> Result<Example> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // What annotators wrote is kept with its picture and cannot be made anew.
-        let ours = !sample.asks.iter().any(|ask| ask.written);
-        let fresh = if self.phase.queries > 0 && sample.degradation.is_none() && ours && rng.random_bool(FRESH_SHARE) {
+        let clear = sample.degradation.is_none() && sample.is_ours();
+        let fresh = if self.phase.queries > 0 && clear && rng.random_bool(FRESH_SHARE) {
             let base = Options::default();
             let weights = base.weights.iter().map(|&(stratum, w)| (stratum, w * self.phase.weight(stratum))).collect();
             expressions::generate(&sample.picture, &Options { count: self.phase.queries, weights, ..base }, &mut rng)

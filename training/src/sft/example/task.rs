@@ -9,7 +9,7 @@ use crate::expressions::Phrasing;
 use crate::rewards::TaskKind;
 use crate::sample::Sample;
 use crate::sft::Result;
-use crate::tasks::{self, Task, TextGrammar, TextLimits, parse, task, written};
+use crate::tasks::{self, Task, TextGrammar, TextLimits, parse, task, told, written};
 
 /// Sets the choice of tasks apart from the random numbers that drew questions and chains.
 const STREAM: u64 = 0x7461_736b;
@@ -26,13 +26,14 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Whether nothing was asked, or nothing could be answered from the labels.
+    /// Whether nothing was asked, or nothing could be answered from the labels and nobody told.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty() && self.long.is_empty()
     }
 }
 
-/// As many requests of each task as the phase teaches, in training phrasings; none where the labels cannot tell.
+/// As many requests of each task as the phase teaches, in training phrasings or as people wrote them; none where neither the
+/// labels nor people tell the answer.
 pub(super) fn write(maker: &Maker<'_>, sample: &Sample, seed: u64) -> Result<Tasks> {
     let mut drawn = Tasks::default();
     if maker.phase.tasks.is_empty() {
@@ -41,8 +42,11 @@ pub(super) fn write(maker: &Maker<'_>, sample: &Sample, seed: u64) -> Result<Tas
     let Some(facts) = tasks::facts(sample) else { return Ok(drawn) };
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ STREAM);
     for (&kind, &count) in &maker.phase.tasks {
-        for _ in 0..times(count, &mut rng) {
-            let Some(task) = task(&facts, kind, Phrasing::Train, &mut rng) else { break };
+        let count = times(count, &mut rng);
+        let mut told = told(sample, kind, count, &mut rng).into_iter();
+        for _ in 0..count {
+            let task = told.next().or_else(|| task(&facts, kind, Phrasing::Train, &mut rng));
+            let Some(task) = task else { break };
             match answered(maker.tokenizer, maker.config.max_tokens, &task)? {
                 Some(answer) => {
                     drawn.kinds.push(kind);
@@ -68,7 +72,7 @@ fn answered(tokenizer: &QueryTokenizer, max_tokens: usize, task: &Task) -> Resul
     if parse(&right, &grammar).is_err() {
         return Ok(None);
     }
-    let mut ids = prompt(tokenizer, max_tokens, task.request)?;
+    let mut ids = prompt(tokenizer, max_tokens, &task.request)?;
     let prompt = ids.len();
     ids.extend(right);
     Ok(Some(Chain { ids, prompt, grammar, shown: Vec::new() }))

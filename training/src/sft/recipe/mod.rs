@@ -2,11 +2,13 @@
 
 mod distil;
 mod phase;
+mod processor;
 mod weights;
 
 pub use distil::{Distil, Terms, model_files};
 pub use phase::Phase;
 pub(crate) use phase::{VISION, schedule};
+pub use processor::Processor;
 pub use weights::Weights;
 
 use std::path::{Path, PathBuf};
@@ -73,38 +75,6 @@ pub struct Recipe {
     pub distil: Option<Distil>,
     /// What happens, in order.
     pub phases: Vec<Phase>,
-}
-
-/// What computes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Processor {
-    /// The CPU.
-    #[default]
-    Cpu,
-    /// The first CUDA device; needs a build with the feature `cuda`.
-    Cuda,
-    /// The same, its matrix products with inputs rounded to TF32 (10 bits of mantissa); all else stays f32.
-    CudaTf32,
-}
-
-impl Processor {
-    /// Whether it is the one that every machine has.
-    pub fn plain(&self) -> bool {
-        *self == Self::Cpu
-    }
-
-    /// The device itself.
-    ///
-    /// # Errors
-    /// When there is none or this build has no support for it. How products round holds for the whole process.
-    pub fn device(self) -> Result<candle_core::Device> {
-        candle_core::cuda::set_gemm_reduced_precision_f32(self == Self::CudaTf32);
-        Ok(match self {
-            Self::Cpu => candle_core::Device::Cpu,
-            Self::Cuda | Self::CudaTf32 => candle_core::Device::new_cuda(0)?,
-        })
-    }
 }
 
 /// AdamW (Loshchilov & Hutter, arXiv 1711.05101) with clipping and an average of the parameters.
@@ -239,7 +209,7 @@ impl Recipe {
                 let got = format!("`{part}…`, which moves");
                 return wrong(&at("kept"), "0 where any part of vision moves: its views change", got);
             }
-            if let Some((setting, expected, got)) = phase.unteachable(self.loss.chain) {
+            if let Some((setting, expected, got)) = phase.unteachable(self.loss.chain, &self.data.sets) {
                 return wrong(&setting, &expected, got);
             }
             if !(phase.learning_rate > 0.0 && phase.learning_rate.is_finite()) {
@@ -374,6 +344,13 @@ mod tests {
         }
         let error = with(seeing, "caption = 1", weight).unwrap_err();
         assert!(error.contains("one of classification, multi_label, grounding_description"), "{error}");
+        let set = |format: &str| format!("{weight}\n[[data.sets]]\nformat = \"{format}\"\nfolder = \"mine\"");
+        let spoken = "caption = 1, region_caption = 1, change_caption = 1, short_vqa = 1";
+        with(seeing, spoken, &set("spoken")).unwrap();
+        let error = with(seeing, "caption = 1", &set("coco")).unwrap_err();
+        assert!(error.contains("a set in the format `spoken`") && error.contains("tasks.caption"), "{error}");
+        let error = with(seeing, "temporal = 1", &set("spoken")).unwrap_err();
+        assert!(error.contains("several times") && !error.contains("`spoken`"), "{error}");
         let error = with(seeing, "classification = 1", "").unwrap_err();
         assert!(error.contains("loss.chain") && error.contains("tasks.classification"), "{error}");
         let error = with("queries = 1", "classification = 1", weight).unwrap_err();

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use kestrel_perception::Limits;
 use serde::{Deserialize, Serialize};
 
+use crate::datasets::folder::Folder;
+use crate::datasets::formats::Format;
 use crate::reasoning::LISTED;
 use crate::rewards::TaskKind;
 use crate::sample::Stratum;
-use crate::tasks::{TAUGHT, missing};
+use crate::tasks::{SPOKEN, TAUGHT, missing};
 
 /// Requests of one task about a picture that a phase may teach.
 const MOST: f32 = 8.0;
@@ -113,13 +115,17 @@ impl Phase {
         Limits::roomy(self.thought_tokens, LISTED)
     }
 
-    /// What keeps this phase's tasks from being taught, as setting, expected and got; `weight` is that of their loss.
-    pub(super) fn unteachable(&self, weight: f32) -> Option<(String, String, String)> {
+    /// What keeps this phase's tasks from being taught, as setting, expected and got; `weight` is that of their loss, `sets`
+    /// are the recipe's.
+    pub(super) fn unteachable(&self, weight: f32, sets: &[Folder]) -> Option<(String, String, String)> {
         let setting = |kind: &TaskKind| format!("phases.{}.tasks.{}", self.name, kind.name());
+        let spoken = sets.iter().any(|set| set.format == Format::Spoken);
         for (kind, count) in &self.tasks {
-            if let Some(why) = missing(*kind) {
+            let people = SPOKEN.contains(kind);
+            if let Some(why) = missing(*kind).filter(|_| !(people && spoken)) {
                 let taught = TAUGHT.map(TaskKind::name).join(", ");
-                return Some((setting(kind), format!("one of {taught}"), format!("{}, {why}", kind.name())));
+                let or = if people { ", or a set in the format `spoken` under [[data.sets]]" } else { "" };
+                return Some((setting(kind), format!("one of {taught}{or}"), format!("{}, {why}", kind.name())));
             }
             if !(*count > 0.0 && *count <= MOST) {
                 return Some((setting(kind), format!("a number above 0, {MOST} at most"), count.to_string()));
