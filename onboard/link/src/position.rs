@@ -44,6 +44,9 @@ pub struct Position {
     pub outline: Vec<[f64; 2]>,
     /// The largest one-sigma radius of the corners.
     pub outline_radius_metres: f64,
+    /// One-sigma radius of each corner, in the order of `outline`; empty from a drone that does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outline_radii_metres: Vec<f64>,
 }
 
 /// Standard deviations of a position along its two principal axes.
@@ -141,6 +144,11 @@ impl Position {
         if self.outline.len() > MAX_OUTLINE {
             return Err(LinkError::field("position.outline", format!("at most {MAX_OUTLINE}"), self.outline.len()));
         }
+        let (radii, corners) = (self.outline_radii_metres.len(), self.outline.len());
+        if radii > 0 && radii != corners {
+            return Err(LinkError::field("position.outline_radii_metres", format!("none, or {corners}"), radii));
+        }
+        self.outline_radii_metres.iter().try_for_each(|&radius| metres("position.outline_radii_metres", radius))?;
         self.outline.iter().try_for_each(|&corner| on_earth("position.outline", corner))
     }
 }

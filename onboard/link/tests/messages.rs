@@ -28,6 +28,7 @@ fn position() -> Position {
         ellipse: Ellipse { major_metres: 2.0, minor_metres: 1.0, bearing_degrees: 63.5 },
         outline: vec![[56.2062, -10.0001], [56.2063, -10.0], [56.2062, -9.9999]],
         outline_radius_metres: 2.75,
+        outline_radii_metres: vec![2.5, 2.75, 2.25],
     }
 }
 
@@ -46,8 +47,9 @@ fn places() -> Vec<Georeference> {
         Unplaced::BeyondRange { range_metres: 3000.5, most_metres: 2000.0 },
         Unplaced::TooUncertain { radius_metres: 30.25, most_metres: 25.0 },
     ];
-    let bare = Position { outline: vec![], ..position() };
-    let mut places = vec![Georeference::Placed(position()), Georeference::Placed(bare)];
+    let bare = Position { outline: vec![], outline_radii_metres: vec![], ..position() };
+    let before = Position { outline_radii_metres: vec![], ..position() };
+    let mut places: Vec<Georeference> = [position(), bare, before].map(Georeference::Placed).into();
     places.extend(reasons.map(|why| Georeference::Unplaced { why }));
     places
 }
@@ -377,8 +379,11 @@ fn places_out_of_range() -> Vec<Georeference> {
         Position { longitude_degrees: f64::NAN, ..position() },
         Position { radius_metres: -1.0, ..position() },
         Position { ellipse: Ellipse { bearing_degrees: 200.0, ..position().ellipse }, ..position() },
-        Position { outline: vec![[0.0, 181.0]], ..position() },
-        Position { outline: vec![[0.0, 0.0]; MAX_OUTLINE + 1], ..position() },
+        Position { outline: vec![[0.0, 181.0]], outline_radii_metres: vec![], ..position() },
+        Position { outline: vec![[0.0, 0.0]; MAX_OUTLINE + 1], outline_radii_metres: vec![], ..position() },
+        Position { outline_radii_metres: vec![2.5, f64::NAN, 2.5], ..position() },
+        Position { outline_radii_metres: vec![2.5; 2], ..position() },
+        Position { outline: vec![], ..position() },
     ];
     let unplaced = far.map(|why| Georeference::Unplaced { why });
     wrong.into_iter().map(Georeference::Placed).chain(unplaced).collect()
@@ -390,6 +395,17 @@ fn a_segment_without_positions_is_whole() {
     let answer = reply(Outcome::Segmented { masks: vec![segment(12, 9)] });
     let bytes = encode(&answer).unwrap();
     assert!(!bytes.windows(9).any(|name| name == b"positions"));
+    assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
+}
+
+/// What would break: a drone from before each corner had a radius could not be read.
+#[test]
+fn a_position_without_radii_of_its_corners_is_whole() {
+    let before = Position { outline_radii_metres: vec![], ..position() };
+    let masks = vec![Segment { positions: vec![Georeference::Placed(before)], ..segment(12, 9) }];
+    let answer = reply(Outcome::Segmented { masks });
+    let bytes = encode(&answer).unwrap();
+    assert!(!bytes.windows(13).any(|name| name == b"outline_radii"));
     assert_eq!(decode::<Reply>(&bytes).unwrap(), answer);
 }
 

@@ -40,5 +40,5 @@ pub use preprocess::{Letterbox, MODEL_SIZE, Scratch, View, preprocess};
 pub use statements::Thought;
 pub use tiling::{Part, TileOptions, Tiling, plan, refine, tile_hint, touched};
 pub use tokens::{SpecialIds, TokenLayout, VocabularyError, WordDoubt, layout, word_doubts, word_doubts_into};
-pub use track::{Appearance, Piece, TrackOptions, Tracker};
+pub use track::{Appearance, Piece, Shape, TrackOptions, Tracker};
 pub use verification::Verification;

@@ -352,6 +352,14 @@ fn a_slanting_view_is_measured_on_the_ground() {
         assert!((29.5..90.5).contains(&north) && (-8.5..12.5).contains(&east), "{north} {east}");
     }
     assert!(place.outline.len() >= 4 && place.outline_radius_metres >= place.radius_metres * 0.9);
+    // Each corner has its own error, in the order of the corners: the far ones are less sure.
+    let radii = &place.outline_radii_metres;
+    assert_eq!(radii.len(), place.outline.len());
+    assert_eq!(radii.iter().copied().fold(0.0, f64::max), place.outline_radius_metres);
+    let mut by_north: Vec<(f64, f64)> =
+        place.outline.iter().zip(radii).map(|(corner, radius)| (metres(*corner)[0], *radius)).collect();
+    by_north.sort_by(|one, two| one.0.total_cmp(&two.0));
+    assert!(by_north[by_north.len() - 1].1 > 1.2 * by_north[0].1, "{by_north:.2?}");
 }
 
 #[test]

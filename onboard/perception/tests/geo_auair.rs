@@ -153,14 +153,21 @@ fn a_parked_car_stays_where_it_is() {
     }
     let distances = apart(&seen);
     let radii: Vec<f64> = seen.iter().map(|(_, spot)| spot.radius_metres).collect();
-    println!("metres from their mean: {distances:.1?}; one sigma: {radii:.1?}");
     // Errors that are alike in all frames do not show here, so no fewer than promised may agree.
     let within = distances.iter().zip(&radii).filter(|(distance, radius)| distance <= radius).count();
-    assert!(within * 100 >= 63 * seen.len(), "{within} of {} within one sigma", seen.len());
-    assert!(root_mean_square(&distances) < 2.0);
     // Read as if the compass turned the other way, or a quarter turn off, the car would wander.
-    assert!(root_mean_square(&apart(&parked(&frames, |yaw| -yaw))) > 4.0);
-    assert!(root_mean_square(&apart(&parked(&frames, |yaw| yaw + 90.0))) > 4.0);
+    let scatter = |heading: fn(f64) -> f64| root_mean_square(&apart(&parked(&frames, heading)));
+    let [right, negated, turned] = [scatter(|yaw| yaw), scatter(|yaw| -yaw), scatter(|yaw| yaw + 90.0)];
+    let [least, most] = [f64::min, f64::max].map(|of: fn(f64, f64) -> f64| radii.iter().copied().reduce(of).unwrap());
+    println!("\n| a parked car in {} frames | |\n|---|---|", seen.len());
+    println!("| scatter about their mean (root mean square), m | {right:.2} |");
+    println!("| stated radius, m | {least:.2} to {most:.2} |");
+    println!("| within it | {within} of {} |", seen.len());
+    println!("| scatter with the heading negated, m | {negated:.2} |");
+    println!("| scatter with the heading turned by 90°, m | {turned:.2} |");
+    assert!(within * 100 >= 63 * seen.len(), "{within} of {} within one sigma", seen.len());
+    assert!(right < 2.0, "{right} m");
+    assert!(negated > 4.0 && turned > 4.0, "{negated} m and {turned} m");
 }
 
 #[test]
@@ -191,6 +198,7 @@ fn every_frame_gives_a_place_or_a_reason() {
             }
         }
     }
-    println!("{placed} placed, {refused} refused");
+    println!("\n| {} frames with a tilt of 35° ± 10° assumed | |\n|---|---|", frames.len());
+    println!("| pieces placed | {placed} |\n| pieces refused | {refused} |");
     assert!(placed > 0 && refused > 0);
 }

@@ -46,9 +46,10 @@ fn a_flight_is_recorded_where_a_file_is_named() {
 #[test]
 fn queries_stand_by_the_defaults_of_the_code() {
     assert_eq!(parse(LEAST).unwrap().node.segmenter.standing, StandingOptions::default());
-    let text = format!("{LEAST}[standing]\nverify_frames = 5\nkeep_frames = 0\n");
+    let text = format!("{LEAST}[standing]\nverify_frames = 5\nverify_presence_fall = 0.5\nkeep_frames = 0\n");
     let standing = parse(&text).unwrap().node.segmenter.standing;
-    assert_eq!((standing.verify_frames, standing.track.keep_frames), (5, 0));
+    let read = (standing.verify_frames, standing.verify_presence_fall, standing.track.keep_frames);
+    assert_eq!(read, (5, 0.5, 0));
 }
 
 /// What would break: a documented default that is another than the one in code.
@@ -171,6 +172,8 @@ fn wrong_values_name_their_key() {
         ("[tiling]\nseen_pixels = 65.0\n", "tiling.seen_pixels"),
         ("[tiling]\noverlap = nan\n", "tiling.overlap"),
         ("[standing]\nverify_frames = 0\n", "standing.verify_frames"),
+        ("[standing]\nverify_presence_fall = 0.0\n", "standing.verify_presence_fall"),
+        ("[standing]\nverify_presence_fall = nan\n", "standing.verify_presence_fall"),
         ("[standing]\nkeep_frames = 100001\n", "standing.keep_frames"),
         ("[standing]\nkeep_millis = 3600001\n", "standing.keep_millis"),
         ("[position]\npose_most_age_millis = 10001\n", "position.pose_most_age_millis"),

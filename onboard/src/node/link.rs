@@ -169,6 +169,7 @@ fn coarsen(outcome: &mut Outcome, budget: usize) -> Result<(), LinkError> {
             for position in &mut segment.positions {
                 if let Georeference::Placed(position) = position {
                     position.outline.clear();
+                    position.outline_radii_metres.clear();
                 }
             }
         }

@@ -380,6 +380,18 @@ mod tests {
         assert_eq!(from_pairs::<Flight>(&to_pairs(&flight).unwrap()).unwrap(), flight);
     }
 
+    /// What would break: a record from before presence was heeded that cannot be read, or is replayed with other readings.
+    #[test]
+    fn a_flight_from_before_presence_was_heeded_comes_back() {
+        let mut pairs = to_pairs(&example()).unwrap();
+        let standing = pairs.get_mut("standing").unwrap();
+        let mut fields: Value = serde_json::from_str(standing).unwrap();
+        fields.as_object_mut().unwrap().remove("verify_presence_fall").unwrap();
+        *standing = fields.to_string();
+        let flight: Flight = from_pairs(&pairs).unwrap();
+        assert_eq!((flight.standing.verify_frames, flight.standing.verify_presence_fall), (7, 1.0));
+    }
+
     #[test]
     fn a_history_keeps_all_64_bits() {
         let history = GateHistory { fingerprint: Some(u64::MAX - 1), repeats: 3 };

@@ -140,8 +140,8 @@ async fn what_is_lost_while_the_engine_is_silent_is_told_with_the_next_answer() 
     let pair = Pair::with(source, limits, |config| {
         config.engine = faulty::options();
         config.upkeep = UpkeepOptions { opener: faulty::opener(&faults), ..UpkeepOptions::of(PATIENCE) };
-        config.segmenter.standing =
-            StandingOptions { verify_frames: 30, track: TrackOptions { keep_frames: 0, keep_millis: 60_000 } };
+        let track = TrackOptions { keep_frames: 0, keep_millis: 60_000 };
+        config.segmenter.standing = StandingOptions { track, ..StandingOptions::default() };
     })
     .await;
     let outcomes = pair.operator.declare_subscriber(pair.drone.outcome("s").unwrap()).await.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use image::RgbImage;
+use image::{Rgb, RgbImage};
 use kestrel_link::{CaptureDoubt, Hint, Outcome, Query, Reply, Track, TrackEvent, Verdict, decode, encode};
 use kestrel_onboard::camera::Captured;
 use kestrel_onboard::camera::stamps::{Arrival, StampLimits, Stamps};
@@ -26,7 +26,11 @@ use crate::red::{self, BLUE, RED, picture, query};
 const MILLIS: u64 = 100;
 
 fn options(verify_frames: u32, keep_frames: u32) -> StandingOptions {
-    StandingOptions { verify_frames, track: TrackOptions { keep_frames, keep_millis: 60_000 } }
+    StandingOptions {
+        verify_frames,
+        track: TrackOptions { keep_frames, keep_millis: 60_000 },
+        ..StandingOptions::default()
+    }
 }
 
 /// One query of a drone, frame after frame.
@@ -100,6 +104,26 @@ fn words_are_read_again_every_so_many_frames() {
     let mut following = Following::of("red square", options(4, 5));
     let read: Vec<u32> = (0..10).filter(|&frame| following.ask(&square(frame)).timings.runs[1] > 0).collect();
     assert_eq!(read, [0, 4, 8]);
+}
+
+/// What would break: a target that fades, and is drawn on as if it were as surely there as when its words were read.
+#[test]
+fn a_presence_that_falls_has_the_words_read_once_more() {
+    let shown = |colour| picture(512, 512, &[(20, 200, 48, colour)]);
+    // Just red enough for a mask: the model is less sure by two hundredths.
+    let faded = shown(Rgb([223, 114, 114]));
+    for (verify_presence_fall, runs) in [(0.01, [1, 1, 2]), (1.0, [1, 0, 1])] {
+        let mut following = Following::of("red square", StandingOptions { verify_presence_fall, ..options(30, 5) });
+        for frame in 0..3 {
+            assert_eq!(following.ask(&shown(RED)).timings.runs[1], u32::from(frame == 0));
+        }
+        let answer = following.ask(&faded);
+        assert!(matches!(answer.outcome, Outcome::Segmented { .. }));
+        assert_eq!(answer.timings.runs, runs, "{verify_presence_fall}");
+        for _ in 0..3 {
+            assert_eq!(following.ask(&faded).timings.runs, [1, 0, 1], "it stays as it was read");
+        }
+    }
 }
 
 /// A frame costs vision once, and the mask graph once for each query.

@@ -58,7 +58,8 @@ impl GeoError {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bounds {
-    /// Standard deviation of a mask's centroid and corners along each axis of the frame, in pixels: the model's error.
+    /// Standard deviation of a mask's centroid and corners along each axis of the frame, in pixels: the model's error. Where
+    /// each corner is off by itself and not the mask as a whole, the centroid is nearer than that.
     pub pixel_sigma: f64,
     /// Largest one-sigma radius of a centroid or corner, in metres.
     pub most_sigma_metres: f64,
@@ -172,14 +173,14 @@ impl Georeferencer {
     }
 }
 
-/// The place of one piece: the centroid of its area on the ground, and its outline there.
+/// The place of one piece: the centroid of its area on the ground, and its outline there, each corner with its own error.
 fn place(sight: &Sight, piece: &Component) -> Result<Position, Unplaced> {
     let corners = outline::simplify(&outline::trace(piece), MAX_OUTLINE);
     let mut outline = Vec::with_capacity(corners.len());
-    let mut outline_radius_metres = 0.0_f64;
+    let mut outline_radii_metres = Vec::with_capacity(corners.len());
     for corner in corners {
         let spot = sight.spot(corner)?;
-        outline_radius_metres = outline_radius_metres.max(spot.radius_metres);
+        outline_radii_metres.push(spot.radius_metres);
         outline.push([spot.place.latitude_degrees, spot.place.longitude_degrees]);
     }
     let centroid = outline::centroid(sight, piece)?;
@@ -192,7 +193,8 @@ fn place(sight: &Sight, piece: &Component) -> Result<Position, Unplaced> {
         radius_metres: spot.radius_metres,
         ellipse: spot.spread.ellipse(),
         outline,
-        outline_radius_metres,
+        outline_radius_metres: outline_radii_metres.iter().copied().fold(0.0, f64::max),
+        outline_radii_metres,
     })
 }
 

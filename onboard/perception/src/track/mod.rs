@@ -1,16 +1,18 @@
 //! Which piece of an answer is which of the one before: identities of a standing query over time.
 //!
 //! [`Tracker::step`] takes the pieces of one answer. Each is held against every live track: where constant velocity has
-//! brought the track's box, how the two boxes overlap, and how alike their colours are. The assignment of least total cost
-//! says which piece continues which track (tracking by detection as in Bewley et al., Simple online and realtime tracking,
-//! ICIP 2016, with colours beside the boxes). A track that no piece continues is kept for a while, so that what passes
+//! brought the track's box, how the track's mask, moved there, overlaps the piece's, and how alike their colours are. The
+//! assignment of least total cost says which piece continues which track (tracking by detection as in Bewley et al., Simple
+//! online and realtime tracking, ICIP 2016, with masks in the boxes and colours beside them). A track that no piece continues is kept for a while, so that what passes
 //! behind a tree comes out as itself.
 //!
-//! Everything is bounded: [`MOST_PIECES`] pieces of an answer, [`MOST_TRACKS`] tracks, a fixed histogram each.
+//! Everything is bounded: [`MOST_PIECES`] pieces of an answer, [`MOST_TRACKS`] tracks, a shape of few cells and a fixed
+//! histogram each.
 
 mod appearance;
 mod assign;
 mod motion;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,7 @@ use crate::error::Error;
 pub use appearance::Appearance;
 use assign::{Costs, assign};
 use motion::{Motion, nearness};
+pub use shape::Shape;
 
 /// Most pieces of one answer that have identities.
 pub const MOST_PIECES: usize = 8;
@@ -58,6 +61,8 @@ impl Default for TrackOptions {
 pub struct Piece {
     /// `[x, y, width, height]` in pixels of the frame.
     pub bounding_box: [f32; 4],
+    /// What it fills of that.
+    pub shape: Shape,
     /// Its colours.
     pub appearance: Appearance,
 }
@@ -99,6 +104,8 @@ struct Live {
     appearance: Appearance,
     age_frames: u32,
     unseen_frames: u32,
+    /// As it was last seen.
+    shape: Shape,
 }
 
 /// The identities of one standing query.
@@ -219,6 +226,7 @@ impl Tracker {
             appearance: piece.appearance.clone(),
             age_frames: 0,
             unseen_frames: 0,
+            shape: piece.shape.clone(),
         });
         Some(Track { id, event: TrackEvent::New, age_frames: 0 })
     }
@@ -228,7 +236,7 @@ impl Live {
     /// What it costs to take a piece for this track, 0..=1; `None` when it is out of reach.
     fn cost(&self, piece: &Piece, nanos: u64) -> Option<f64> {
         let expected = self.motion.predict(nanos, self.unseen_frames.saturating_add(1));
-        let place = nearness(&expected, &piece.bounding_box, self.unseen_frames)?;
+        let place = nearness((&self.shape, &expected), (&piece.shape, &piece.bounding_box), self.unseen_frames)?;
         let look = self.appearance.similarity(&piece.appearance);
         let cost = 1.0 - f64::from(PLACE * place + (1.0 - PLACE) * look);
         // A velocity can grow beyond numbers only from boxes that jump over the whole range; those are apart.
@@ -240,6 +248,7 @@ impl Live {
         self.motion.update(piece.bounding_box, nanos, self.unseen_frames);
         self.appearance.blend(&piece.appearance, RENEWAL);
         self.unseen_frames = 0;
+        self.shape.clone_from(&piece.shape);
         Track { id: self.id, event: TrackEvent::Update, age_frames: self.age_frames }
     }
 }

@@ -1,5 +1,7 @@
 //! Where a piece will be: its box, moved at constant velocity.
 
+use super::Shape;
+
 /// Time between two frames whose clock stands still or goes backwards, in seconds.
 const NOMINAL_SECONDS: f32 = 0.1;
 /// Share of a surprise that becomes velocity: the gain h of a g-h filter whose g is 1, because masks are exact places
@@ -65,27 +67,17 @@ impl Motion {
     }
 }
 
-/// How well a box lies where it is expected, 0..=1: half its IoU, half the nearness of its middle; `None` out of reach.
+/// How well a piece lies where it is expected, 0..=1: half the IoU of its mask with the one that was moved there, half the
+/// nearness of the middles of their boxes; `None` out of reach.
 ///
 /// `unseen` is the number of frames in which it was looked for in vain.
-pub(super) fn nearness(expected: &[f32; 4], found: &[f32; 4], unseen: u32) -> Option<f32> {
-    let ([ax, ay], [bx, by]) = (middle(expected), middle(found));
+pub(super) fn nearness(expected: (&Shape, &[f32; 4]), found: (&Shape, &[f32; 4]), unseen: u32) -> Option<f32> {
+    let ([ax, ay], [bx, by]) = (middle(expected.1), middle(found.1));
     let distance = (ax - bx).hypot(ay - by);
     let diagonal = |of: &[f32; 4]| of[2].hypot(of[3]);
     let growth = (1.0 + GROWTH * unseen as f32).min(MOST_GROWTH);
-    let reach = REACH * growth * (diagonal(expected) + diagonal(found)) / 2.0;
-    (distance < reach).then(|| 0.5 * iou(expected, found) + 0.5 * (1.0 - distance / reach))
-}
-
-fn iou(one: &[f32; 4], two: &[f32; 4]) -> f32 {
-    let shared = |axis: usize| {
-        let low = one[axis].max(two[axis]);
-        let high = (one[axis] + one[axis + 2]).min(two[axis] + two[axis + 2]);
-        (high - low).max(0.0)
-    };
-    let both = shared(0) * shared(1);
-    let either = one[2] * one[3] + two[2] * two[3] - both;
-    if either > 0.0 { (both / either).clamp(0.0, 1.0) } else { 0.0 }
+    let reach = REACH * growth * (diagonal(expected.1) + diagonal(found.1)) / 2.0;
+    (distance < reach).then(|| 0.5 * Shape::iou(expected, found) + 0.5 * (1.0 - distance / reach))
 }
 
 #[cfg(test)]
@@ -122,11 +114,13 @@ mod tests {
 
     #[test]
     fn nearness_falls_with_distance_and_ends() {
-        let at = |x: f32| [x, 0.0, 10.0, 10.0];
-        assert_eq!(nearness(&at(0.0), &at(0.0), 0), Some(1.0));
-        let near: Vec<f32> = [0.0, 5.0, 12.0, 20.0].iter().filter_map(|&x| nearness(&at(0.0), &at(x), 0)).collect();
-        assert!(near.len() == 4 && near.windows(2).all(|pair| pair[1] < pair[0]), "{near:?}");
-        assert_eq!(nearness(&at(0.0), &at(40.0), 0), None);
-        assert!(nearness(&at(0.0), &at(40.0), 4).is_some(), "who was not seen for long is looked for farther away");
+        let whole = Shape::default();
+        let near =
+            |x: f32, unseen: u32| nearness((&whole, &[0.0, 0.0, 10.0, 10.0]), (&whole, &[x, 0.0, 10.0, 10.0]), unseen);
+        assert_eq!(near(0.0, 0), Some(1.0));
+        let falling: Vec<f32> = [0.0, 5.0, 12.0, 20.0].into_iter().filter_map(|x| near(x, 0)).collect();
+        assert!(falling.len() == 4 && falling.windows(2).all(|pair| pair[1] < pair[0]), "{falling:?}");
+        assert_eq!(near(40.0, 0), None);
+        assert!(near(40.0, 4).is_some(), "who was not seen for long is looked for farther away");
     }
 }

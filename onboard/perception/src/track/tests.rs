@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bitmap::Bitmap;
 
 const MILLI: u64 = 1_000_000;
 
 fn piece(bounding_box: [f32; 4], colour: [u8; 3]) -> Piece {
-    Piece { bounding_box, appearance: Appearance::of(std::iter::once(colour)) }
+    Piece { bounding_box, shape: Shape::default(), appearance: Appearance::of(std::iter::once(colour)) }
 }
 
 fn white(x: f32, y: f32) -> Piece {
@@ -42,6 +43,25 @@ fn colours_decide_where_places_do_not() {
     assert_eq!(ids(&tracker.step(&[at(0.0, red), at(10.0, blue)], 0).unwrap()), [1, 2]);
     // Both between the two places.
     assert_eq!(ids(&tracker.step(&[at(5.0, blue), at(5.0, red)], 0).unwrap()), [2, 1]);
+}
+
+/// What would break: two alike things that lie around each other, an L and what it leaves free, exchange their names, because
+/// their boxes are the same.
+#[test]
+fn shapes_decide_where_boxes_do_not() {
+    let shaped = |inside: &dyn Fn(u32, u32) -> bool, right: f32| {
+        let found = &Bitmap::from_fn(40, 40, inside).components()[0];
+        Piece { shape: Shape::of(found), ..piece([100.0 + right, 50.0, 40.0, 40.0], [255; 3]) }
+    };
+    let corner = |x: u32, y: u32| x < 10 || y >= 30;
+    let one = |right: f32| shaped(&corner, right);
+    let other = |right: f32| shaped(&|x, y| corner(39 - x, 39 - y), right);
+    let mut tracker = Tracker::new(TrackOptions::default());
+    assert_eq!(ids(&tracker.step(&[one(0.0), other(0.0)], 0).unwrap()), [1, 2]);
+    // The order of pieces says nothing, and both move on.
+    assert_eq!(ids(&tracker.step(&[other(3.0), one(3.0)], 0).unwrap()), [2, 1]);
+    assert_eq!(ids(&tracker.step(&[other(6.0), one(6.0)], 0).unwrap()), [2, 1]);
+    assert_eq!(ids(&tracker.step(&[one(9.0), other(9.0)], 0).unwrap()), [1, 2]);
 }
 
 #[test]

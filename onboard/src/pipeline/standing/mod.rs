@@ -32,18 +32,26 @@ use super::{
 };
 
 /// How queries that stand are followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StandingOptions {
     /// The words are read again after so many frames, and earlier when the picture contradicts them; 1 reads them on
     /// every frame.
     pub verify_frames: u32,
+    /// The picture contradicts them, too, when the presence of what it shows is lower by this than when they were read, 0..=1;
+    /// 1 never heeds it. A record from before this was heeded says nothing of it, and is replayed without.
+    #[serde(default = "unheeded")]
+    pub verify_presence_fall: f32,
     /// How long a thing keeps its identity while it is not seen.
     pub track: TrackOptions,
 }
 
+fn unheeded() -> f32 {
+    1.0
+}
+
 impl Default for StandingOptions {
     fn default() -> Self {
-        Self { verify_frames: 30, track: TrackOptions::default() }
+        Self { verify_frames: 30, verify_presence_fall: 0.2, track: TrackOptions::default() }
     }
 }
 
@@ -84,7 +92,7 @@ impl StandingQuery {
             tokens: None,
             heard: None,
             words_cut: 0,
-            verification: Verification::new(options.verify_frames),
+            verification: Verification::new(options.verify_frames, options.verify_presence_fall),
             tracker: Tracker::new(options.track),
             place: None,
         }
@@ -113,12 +121,12 @@ impl StandingQuery {
         self.query.hint.map(|asked| self.place.unwrap_or(asked))
     }
 
-    /// Names what an outcome shows, after the words were read or not; `None` for a frame that was not looked at. Beside the
-    /// frame stands the mask that the outcome encodes, where that is at hand.
+    /// Names what an outcome shows, after the words were read or not, with the presence of what the whole frame shows; `None`
+    /// for a frame that was not looked at. Beside the frame stands the mask that the outcome encodes, where that is at hand.
     fn take(
         &mut self,
         outcome: &mut Outcome,
-        read: Option<(bool, Option<Heard>)>,
+        read: Option<(Option<f32>, Option<Heard>)>,
         (frame, drawn): (&RgbImage, Option<&Bitmap>),
         nanos: u64,
     ) -> Result<Standing, SegmentError> {
@@ -227,9 +235,12 @@ impl Look<'_> {
     }
 }
 
-/// Whether the policy shows what was said of the whole frame.
-fn shows(whole: &Glance) -> bool {
-    matches!(whole.decision, Decision::Segment { .. })
+/// The presence of what the policy shows of the whole frame; `None` where it shows nothing.
+fn shows(whole: &Glance) -> Option<f32> {
+    match whole.decision {
+        Decision::Segment { presence, .. } => Some(presence),
+        Decision::Refuse(_) => None,
+    }
 }
 
 /// The outcome of the whole frame alone.

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use kestrel_link::{Hint, Outcome, Segment};
 use kestrel_perception::track::MOST_PIECES;
-use kestrel_perception::{Appearance, Bitmap, Component, Piece, segment};
+use kestrel_perception::{Appearance, Bitmap, Component, Piece, Shape, segment};
 
 use crate::pipeline::{SegmentError, union};
 
@@ -71,7 +71,7 @@ fn joined(parts: impl IntoIterator<Item = Component>) -> Option<Component> {
 
 fn piece(part: &Component, frame: &RgbImage) -> Piece {
     let bounding_box = part.bounding_box.map(|pixels| pixels as f32);
-    Piece { bounding_box, appearance: Appearance::under(frame, part) }
+    Piece { bounding_box, shape: Shape::of(part), appearance: Appearance::under(frame, part) }
 }
 
 /// The box around all masks as a hint; `None` where there is none.
@@ -108,11 +108,13 @@ mod tests {
         assert_eq!(pieces(&mut masks, false, &frame, Some(&drawn)).unwrap(), found, "decoded or at hand");
         assert_eq!((masks.len(), found.len()), (1, 1));
         assert_eq!(found[0].bounding_box, [0.0, 0.0, 98.0, 13.0]);
+        assert_ne!(found[0].shape, Shape::default(), "gaps are no part of it");
         let area = masks[0].area_pixels;
         let found = pieces(&mut masks, true, &frame, None).unwrap();
         assert_eq!((masks.len(), found.len()), (MOST_PIECES + 1, MOST_PIECES), "the two smallest are one");
         assert_eq!(masks.iter().map(|mask| mask.area_pixels).sum::<u64>(), area, "no pixel is lost");
         assert_eq!(found[0].bounding_box, [90.0, 0.0, 8.0, 13.0], "the largest first");
+        assert!(found.iter().all(|piece| piece.shape == Shape::default()), "each fills its box");
     }
 
     #[test]
