@@ -56,7 +56,7 @@ pub(super) struct Active<A> {
     ends_at: Option<Instant>,
     /// Since when it has had no outcome.
     waiting_since: Instant,
-    /// Whether it is being answered; whoever does that is watched by others.
+    /// Whether it is being answered, until that is sent; whoever does that is watched by others.
     in_hand: bool,
     /// The last frame it was answered about.
     answered: Option<u64>,
@@ -147,9 +147,11 @@ impl<A> Active<A> {
         }
     }
 
-    /// It has its outcome: from `now` on it waits for the next frame.
-    pub(super) fn told(&mut self, now: Instant) {
-        (self.in_hand, self.waiting_since) = (false, now);
+    /// It has its outcome about a frame: from `now` on it waits for the next one, unless it was put to that meanwhile.
+    pub(super) fn told(&mut self, frame: u64, now: Instant) {
+        if self.answered == Some(frame) {
+            (self.in_hand, self.waiting_since) = (false, now);
+        }
     }
 
     fn counts_as_answered(&mut self, frame: u64) {

@@ -163,7 +163,6 @@ fn answer_all(
 fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &Craft, outgoing: &Outgoing) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            inner.mailbox.told(&job.query.id);
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
@@ -204,7 +203,6 @@ fn answer(
         tracing::error!("query {}: {error}", query.id);
     }
     let job = inner.upkeep.running.end();
-    inner.mailbox.told(&query.id);
     if ends {
         craft.standing.forget(&query.id);
     }
@@ -231,6 +229,7 @@ fn answer(
     }
     let Some(job) = job else {
         // Who waited for too long was refused for lateness in the meantime.
+        inner.mailbox.told(&query.id, frame.number);
         craft.owed.keep(&query.id, said.standing.as_ref().filter(|_| !ends));
         look.recycle_outcome(said.outcome);
         return answer.failure;
@@ -296,6 +295,8 @@ pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
     if inner.send(&mut reply, job.asker.as_ref()) && perceived && in_time && !instead {
         record(inner, &job, Some(frame.number), &reply, true);
     }
+    // Not before: others tell what is said last of a query, and that comes behind this.
+    inner.mailbox.told(&job.query.id, frame.number);
     let is_seen = explainable && latency <= deadline;
     explaining::give(inner, &job, if is_seen { Ok(&frame) } else { Err((Unexplained::Unseen, Some(seen))) });
     reply.outcome

@@ -116,7 +116,7 @@ pub(in crate::node) fn late(inner: &Inner, now: Instant) -> Vec<(Job<Asker>, Ove
     let running = &inner.upkeep.running;
     let mut late = Vec::new();
     if let Some((job, seen)) = running.take_overdue(now) {
-        inner.mailbox.told(&job.query.id);
+        inner.mailbox.told(&job.query.id, seen.number);
         let why = Overdue::Answer { frame: seen.number, start: job.start };
         late.push((job, why, Some(seen)));
     }
