@@ -198,6 +198,31 @@ fn what_is_said_last_waits_for_the_outcome_about_the_last_frame() {
     assert_eq!(told(&late), [("s", Overdue::Life(Duration::ZERO), true)]);
 }
 
+/// What would break: a query for some frames whose withdrawal says that nothing more comes, and then its answer comes.
+#[test]
+fn a_query_for_some_frames_is_withdrawn_behind_its_answer() {
+    let mailbox = Meeting::new(limits());
+    let counted = query("c", 5, None, None);
+    mailbox.ask(counted.clone(), "a").unwrap();
+    let seen = frame(&mailbox, None);
+    mailbox.take(&seen).unwrap();
+    let left = mailbox.ask(counted.withdrawal(), "b").unwrap().unwrap();
+    assert_eq!((left.asker, left.begins), (None, false), "its answer goes to who asked");
+    assert!(mailbox.expire(Instant::now(), None).is_empty(), "what is in hand is told first");
+    mailbox.told("c", seen.number);
+    let late = mailbox.expire(Instant::now(), None);
+    assert_eq!(told(&late), [("c", Overdue::Life(Duration::ZERO), true)]);
+    assert_eq!((late[0].0.asker, mailbox.active()), (Some("b"), 0));
+
+    // Reasons belong to a first answer: with them it is another query.
+    mailbox.ask(counted.clone(), "c").unwrap();
+    let next = frame(&mailbox, Some(&seen));
+    mailbox.take(&next).unwrap();
+    mailbox.ask(Query { explain: true, ..counted.withdrawal() }, "d").unwrap();
+    let late = mailbox.expire(Instant::now(), None);
+    assert!(late[0].0.begins && late[0].0.ends, "and they are refused with it");
+}
+
 /// What would break: identities that begin again whenever a query is renewed, and a renewal that ends with its query.
 #[test]
 fn a_query_that_is_renewed_goes_on() {
