@@ -160,9 +160,14 @@ fn answer_all(
 /// Refuses every query about the frame until something else is to be done: there is no engine to ask.
 ///
 /// In the record these refusals stand apart: nothing was perceived that could be perceived again.
-fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &Craft, outgoing: &Outgoing) -> Wake<Flying> {
+fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &mut Craft, outgoing: &Outgoing) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
+            if job.begins {
+                // It has its first outcome here: what one of its id had understood before is not its own.
+                craft.standing.forget(&job.query.id);
+                craft.owed.forget(&job.query.id);
+            }
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };

@@ -43,7 +43,7 @@ struct State<A> {
     seen: Option<Seen>,
 }
 
-/// The one query that is being answered. Whoever takes it out answers it: the perception thread, or the watchdog for it.
+/// The one query that is being answered. Whoever takes it out answers it: the perception thread, or who finds it late.
 pub(in crate::node) struct Running<A> {
     state: Mutex<State<A>>,
     idle: Condvar,
