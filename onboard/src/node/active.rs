@@ -56,7 +56,7 @@ pub(super) struct Active<A> {
     ends_at: Option<Instant>,
     /// Since when it has had no outcome.
     waiting_since: Instant,
-    /// Whether it is being answered; whoever does that is watched by others.
+    /// Whether it is being answered, until that is sent; whoever does that is watched by others.
     in_hand: bool,
     /// The last frame it was answered about.
     answered: Option<u64>,
@@ -92,12 +92,15 @@ impl<A> Active<A> {
         self.left == Some(0)
     }
 
-    /// Whether `query` lets it go on. Who has had no answer yet has nothing that could, and may be owed reasons for the first.
+    /// Whether `query` lets it go on, if only to its last outcome. Who has had no answer yet has nothing that could, and may be
+    /// owed reasons for the first.
     pub(super) fn goes_on_as(&self, query: &Query) -> bool {
-        self.answered.is_some() && query.renews(&self.query)
+        // Of a number of frames, too: what is said last comes behind the answer that is on its way.
+        let is_withdrawn = query.time_to_live_millis == Some(0) && !query.explain && query.asks_as(&self.query);
+        self.answered.is_some() && (is_withdrawn || query.renews(&self.query))
     }
 
-    /// Goes on as one that renews it: `by` is that, without anything that it has seen. Gives what is left of who waited.
+    /// Goes on as one that renews or withdraws it: `by` is that, without anything that it has seen. Gives what is left of who waited.
     pub(super) fn renewed(&mut self, by: Self) -> Job<A> {
         let (asker, query) = (self.asker.take(), std::mem::replace(&mut self.query, by.query));
         let job = Job { query, asker, start: self.waiting_since, deadline: self.deadline, begins: false, ends: true };
@@ -147,9 +150,11 @@ impl<A> Active<A> {
         }
     }
 
-    /// It has its outcome: from `now` on it waits for the next frame.
-    pub(super) fn told(&mut self, now: Instant) {
-        (self.in_hand, self.waiting_since) = (false, now);
+    /// It has its outcome about a frame: from `now` on it waits for the next one, unless it was put to that meanwhile.
+    pub(super) fn told(&mut self, frame: u64, now: Instant) {
+        if self.answered == Some(frame) {
+            (self.in_hand, self.waiting_since) = (false, now);
+        }
     }
 
     fn counts_as_answered(&mut self, frame: u64) {

@@ -73,8 +73,8 @@ fn nobody_waits_behind_an_engine_for_longer_than_for_an_outcome() {
     mailbox.ask(query("stands", 0, Some(200), None), "stands").unwrap();
     let before = frame(&mailbox, None);
     assert_eq!(asked(&mailbox, &before), ["first", "stands"]);
-    mailbox.told("first");
-    mailbox.told("stands");
+    mailbox.told("first", before.number);
+    mailbox.told("stands", before.number);
     mailbox.ask(query("quick", 1, Some(100), None), "quick").unwrap();
     mailbox.ask(query("slow", 1, Some(500), None), "slow").unwrap();
     let seen = frame(&mailbox, Some(&before));
@@ -90,7 +90,7 @@ fn nobody_waits_behind_an_engine_for_longer_than_for_an_outcome() {
     assert_eq!(told(&mailbox.expire(start + 201 * MILLI, at_work)), [("stands", answer, false)]);
     assert_eq!(told(&mailbox.expire(start + 501 * MILLI, at_work)), [("slow", answer, true)]);
     assert!(mailbox.take(&seen).is_none(), "nobody is left who wants to know of it");
-    mailbox.told("first");
+    mailbox.told("first", seen.number);
     let next = frame(&mailbox, Some(&seen));
     assert_eq!(asked(&mailbox, &next), ["first", "stands"]);
 }
@@ -105,7 +105,7 @@ fn who_was_told_waits_for_newer_frames_and_not_for_the_engine() {
     mailbox.ask(query("stands", 0, Some(100), None), "a").unwrap();
     let seen = frame(&mailbox, None);
     mailbox.take(&seen).unwrap();
-    mailbox.told("stands");
+    mailbox.told("stands", seen.number);
     let now = Instant::now();
     let at_work = Some((seen.number, seen.admitted));
     assert!(mailbox.expire(now + 200 * MILLI, at_work).is_empty(), "it has its outcome, and there is no other frame");
@@ -171,12 +171,56 @@ fn a_query_is_withdrawn_by_one_that_lives_for_no_time() {
     mailbox.take(&seen).unwrap();
     mailbox.ask(stands.withdrawal(), "d").unwrap();
     assert!(mailbox.expire(Instant::now(), None).is_empty(), "what is in hand is told first");
-    mailbox.told("s");
+    mailbox.told("s", seen.number);
     let next = frame(&mailbox, Some(&seen));
     assert!(mailbox.take(&next).is_none(), "it is put to no further frame");
     let late = mailbox.expire(Instant::now(), None);
     assert_eq!((told(&late).as_slice(), late[0].0.asker, late[0].0.begins), (&gone[..], Some("d"), false));
     assert!(mailbox.ask(query("next", 1, None, None), "e").is_ok());
+}
+
+/// Setup: outcomes are sent while the next frame is looked at. Fault: a query is withdrawn while the outcome about a frame is on
+/// its way and it is put to the next one. Expected: its last outcome waits for that about the next one.
+#[test]
+fn what_is_said_last_waits_for_the_outcome_about_the_last_frame() {
+    let mailbox = Meeting::new(limits());
+    let stands = query("s", 0, None, None);
+    mailbox.ask(stands.clone(), "a").unwrap();
+    let first = frame(&mailbox, None);
+    mailbox.take(&first).unwrap();
+    let second = frame(&mailbox, Some(&first));
+    mailbox.take(&second).unwrap();
+    mailbox.ask(stands.withdrawal(), "b").unwrap();
+    mailbox.told("s", first.number);
+    assert!(mailbox.expire(Instant::now(), None).is_empty(), "it is still being answered");
+    mailbox.told("s", second.number);
+    let late = mailbox.expire(Instant::now(), None);
+    assert_eq!(told(&late), [("s", Overdue::Life(Duration::ZERO), true)]);
+}
+
+/// What would break: a query for some frames whose withdrawal says that nothing more comes, and then its answer comes.
+#[test]
+fn a_query_for_some_frames_is_withdrawn_behind_its_answer() {
+    let mailbox = Meeting::new(limits());
+    let counted = query("c", 5, None, None);
+    mailbox.ask(counted.clone(), "a").unwrap();
+    let seen = frame(&mailbox, None);
+    mailbox.take(&seen).unwrap();
+    let left = mailbox.ask(counted.withdrawal(), "b").unwrap().unwrap();
+    assert_eq!((left.asker, left.begins), (None, false), "its answer goes to who asked");
+    assert!(mailbox.expire(Instant::now(), None).is_empty(), "what is in hand is told first");
+    mailbox.told("c", seen.number);
+    let late = mailbox.expire(Instant::now(), None);
+    assert_eq!(told(&late), [("c", Overdue::Life(Duration::ZERO), true)]);
+    assert_eq!((late[0].0.asker, mailbox.active()), (Some("b"), 0));
+
+    // Reasons belong to a first answer: with them it is another query.
+    mailbox.ask(counted.clone(), "c").unwrap();
+    let next = frame(&mailbox, Some(&seen));
+    mailbox.take(&next).unwrap();
+    mailbox.ask(Query { explain: true, ..counted.withdrawal() }, "d").unwrap();
+    let late = mailbox.expire(Instant::now(), None);
+    assert!(late[0].0.begins && late[0].0.ends, "and they are refused with it");
 }
 
 /// What would break: identities that begin again whenever a query is renewed, and a renewal that ends with its query.
@@ -189,14 +233,14 @@ fn a_query_that_is_renewed_goes_on() {
     assert_eq!((replaced.asker, replaced.begins), (Some("a"), true), "what has not begun cannot go on");
     let seen = frame(&mailbox, None);
     assert!(mailbox.take(&seen).unwrap().begins);
-    mailbox.told("s");
+    mailbox.told("s", seen.number);
     let left = mailbox.ask(renewal, "c").unwrap().unwrap();
     assert_eq!((left.asker, left.begins), (None, false), "who has had an answer does not wait");
     assert!(mailbox.take(&seen).is_none(), "one outcome for each frame");
     let next = frame(&mailbox, Some(&seen));
     let job = mailbox.take(&next).unwrap();
     assert_eq!((job.asker, job.begins, job.deadline), (Some("c"), false, 100 * MILLI));
-    mailbox.told("s");
+    mailbox.told("s", next.number);
     let late = mailbox.expire(Instant::now() + 60_001 * MILLI, None);
     assert_eq!(told(&late), [("s", Overdue::Frame, false)], "its first life would be over");
     mailbox.ask(query("s", 0, None, None), "d").unwrap();

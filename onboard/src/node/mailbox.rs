@@ -242,6 +242,8 @@ impl<A, M> Mailbox<A, M> {
             && state.queries[index].goes_on_as(&query)
         {
             let left = state.queries[index].renewed(Active::new(query, asker, &self.limits, now));
+            // Where its life was over and nobody had said so yet, the frame at hand may be one that was not put to it.
+            self.changed.notify_all();
             return Ok(Some(left));
         }
         let replaced = before.map(|index| state.queries.remove(index).ended());
@@ -300,11 +302,12 @@ impl<A, M> Mailbox<A, M> {
         Some(job)
     }
 
-    /// The query that was taken has its outcome: from now on it waits for the next frame.
-    pub(super) fn told(&self, query_id: &str) {
+    /// The query that was taken has its outcome about the frame with this number: from now on it waits for the next one, unless
+    /// that was put to it already, or another query has its id by now.
+    pub(super) fn told(&self, query_id: &str, frame: u64) {
         let mut state = self.lock();
         if let Some(active) = state.queries.iter_mut().find(|active| active.id() == query_id) {
-            active.told(Instant::now());
+            active.told(frame, Instant::now());
         }
     }
 

@@ -252,7 +252,7 @@ fn who_is_being_answered_does_not_wait_for_a_frame() {
     let first = frame(&mailbox, None);
     let job = mailbox.take(&first).unwrap();
     assert!(mailbox.expire(Instant::now() + PATIENCE, None).is_empty());
-    mailbox.told(&job.query.id);
+    mailbox.told(&job.query.id, first.number);
     assert!(mailbox.expire(Instant::now(), None).is_empty(), "it waits from now on");
     assert!(mailbox.expire(Instant::now() + PATIENCE, None)[0].0.ends);
 }

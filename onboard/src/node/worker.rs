@@ -160,10 +160,14 @@ fn answer_all(
 /// Refuses every query about the frame until something else is to be done: there is no engine to ask.
 ///
 /// In the record these refusals stand apart: nothing was perceived that could be perceived again.
-fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &Craft, outgoing: &Outgoing) -> Wake<Flying> {
+fn refuse_all(inner: &Inner, frame: &Arc<Frame>, craft: &mut Craft, outgoing: &Outgoing) -> Wake<Flying> {
     loop {
         while let Some(job) = inner.mailbox.take(frame) {
-            inner.mailbox.told(&job.query.id);
+            if job.begins {
+                // It has its first outcome here: what one of its id had understood before is not its own.
+                craft.standing.forget(&job.query.id);
+                craft.owed.forget(&job.query.id);
+            }
             let verdict = Verdict::EngineDegraded;
             let evidence = vec![("engine_failures".into(), inner.upkeep.mender.failures() as f32)];
             let refusal = Refusal { advice: policy::advice(&verdict), evidence, verdict };
@@ -204,7 +208,6 @@ fn answer(
         tracing::error!("query {}: {error}", query.id);
     }
     let job = inner.upkeep.running.end();
-    inner.mailbox.told(&query.id);
     if ends {
         craft.standing.forget(&query.id);
     }
@@ -231,6 +234,7 @@ fn answer(
     }
     let Some(job) = job else {
         // Who waited for too long was refused for lateness in the meantime.
+        inner.mailbox.told(&query.id, frame.number);
         craft.owed.keep(&query.id, said.standing.as_ref().filter(|_| !ends));
         look.recycle_outcome(said.outcome);
         return answer.failure;
@@ -296,6 +300,8 @@ pub(super) fn finish(inner: &Inner, finished: Finished) -> Outcome {
     if inner.send(&mut reply, job.asker.as_ref()) && perceived && in_time && !instead {
         record(inner, &job, Some(frame.number), &reply, true);
     }
+    // Not before: others tell what is said last of a query, and that comes behind this.
+    inner.mailbox.told(&job.query.id, frame.number);
     let is_seen = explainable && latency <= deadline;
     explaining::give(inner, &job, if is_seen { Ok(&frame) } else { Err((Unexplained::Unseen, Some(seen))) });
     reply.outcome

@@ -208,7 +208,7 @@ pub struct Answered {
     /// Masks or a refusal, placed on the earth, before the deadline was looked at and before masks were made coarser for the
     /// link.
     pub outcome: Outcome,
-    /// Whether nobody was told, not even that it was late: the watchdog had refused in its place, see [`Unperceived`].
+    /// Whether nobody was told, not even that it was late: a refusal had been given in its place, see [`Unperceived`].
     #[serde(default)]
     pub untold: bool,
     /// The pose that masks were placed with.

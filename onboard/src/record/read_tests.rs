@@ -305,7 +305,7 @@ fn every_outcome_that_was_given_is_in_the_file_once() {
     let mut file = FlightFile::begin(Cursor::new(Vec::<u8>::new()), &example()).unwrap();
     file.take(&look(0)).unwrap();
     file.take(&answer(0)).unwrap();
-    // The watchdog refuses while the engine is silent; what that says at last is told to nobody.
+    // A query is refused for lateness while the engine is at work; what that says at last is told to nobody.
     file.take(&refusal(false)).unwrap();
     // An answer that was in time waited too long for the link.
     file.take(&refusal(true)).unwrap();

@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(std::iter::from_fn(|| waiting.receive()).count(), 10);
     }
 
-    /// What would break: books in which a refusal of the watchdog counts, and beside it the answer that came too late to be told.
+    /// What would break: books in which a refusal for lateness counts, and beside it the answer that came too late to be told.
     #[test]
     fn an_answer_that_nobody_was_told_is_no_lost_outcome() {
         let (events, waiting) = queue();

@@ -43,7 +43,7 @@ struct State<A> {
     seen: Option<Seen>,
 }
 
-/// The one query that is being answered. Whoever takes it out answers it: the perception thread, or the watchdog for it.
+/// The one query that is being answered. Whoever takes it out answers it: the perception thread, or who finds it late.
 pub(in crate::node) struct Running<A> {
     state: Mutex<State<A>>,
     idle: Condvar,
@@ -116,7 +116,7 @@ pub(in crate::node) fn late(inner: &Inner, now: Instant) -> Vec<(Job<Asker>, Ove
     let running = &inner.upkeep.running;
     let mut late = Vec::new();
     if let Some((job, seen)) = running.take_overdue(now) {
-        inner.mailbox.told(&job.query.id);
+        inner.mailbox.told(&job.query.id, seen.number);
         let why = Overdue::Answer { frame: seen.number, start: job.start };
         late.push((job, why, Some(seen)));
     }
