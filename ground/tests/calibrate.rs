@@ -43,11 +43,17 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A bundle of one's own: the released one.
+/// A bundle of one's own: the graphs of the released one, without what its own steps, ranges and calibration left.
 fn bundle(folder: &Path) -> (PathBuf, String) {
     let dir = folder.join("bundle");
     copy(&Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().join(RELEASED), &dir);
-    let hash = Bundle::open(&dir).unwrap().thresholds.model_hash;
+    let manifest = Bundle::open(&dir).unwrap().manifest;
+    for name in ["steps.json", "calibration.json", "quantisation.json"].map(|name| dir.join(name)) {
+        if name.exists() {
+            std::fs::remove_file(name).unwrap();
+        }
+    }
+    let hash = kestrel_onboard::bundle::seal(&dir, manifest, None).unwrap().thresholds.model_hash;
     (dir, hash)
 }
 
