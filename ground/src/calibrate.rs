@@ -1,10 +1,10 @@
 //! `ground calibrate`: thresholds of a bundle with what they promise, from evaluation records.
 
 mod gate;
+mod ranges;
 mod show;
 
 use crate::draft;
-use crate::quantise::RECORD_FILE;
 use crate::records::{self, Header, Recorded};
 use crate::steps::{self, BUNDLE, CALIBRATION_FILE, Step};
 use anyhow::{Context, Result, bail};
@@ -13,8 +13,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_calibration::{Batch, Calibrated, Promise, Source, Table, Unit, calibrate, refuse_test, resplits};
 use kestrel_link::Thresholds;
 use kestrel_link::manifest::{GRAPH_FILES, THRESHOLDS_FILE};
-use kestrel_training::benchmark;
-use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -145,7 +143,7 @@ impl Fit {
         let (records, fitting) = (read(&self.records)?, read(&self.fit)?);
         let (model, hash) = self.model(records.iter().chain(&fitting))?;
         if let Some(dir) = &self.bundle {
-            apart_from_ranges(dir, &records)?;
+            ranges::apart(dir, &records)?;
         }
         let (batches, fitting) = (batches(records), batches(fitting));
         let found = calibrate(&batches, &fitting, &promise)?;
@@ -327,42 +325,6 @@ fn tuning(recorded: Recorded) -> Result<Recorded> {
             recorded.header.set
         ),
         _ => Ok(recorded),
-    }
-}
-
-/// What a quantised bundle tells of the scenes on which its ranges were taken.
-#[derive(Debug, Deserialize)]
-struct Quantised {
-    calibration: Ranges,
-}
-
-#[derive(Debug, Deserialize)]
-struct Ranges {
-    set: String,
-    seed: u64,
-}
-
-/// Refuses to bound the risk on rendered scenes that chose the ranges of the graphs; another seed costs nothing.
-fn apart_from_ranges(dir: &Path, records: &[Recorded]) -> Result<()> {
-    let path = dir.join(RECORD_FILE);
-    if !path.is_file() {
-        return Ok(());
-    }
-    let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let Quantised { calibration: ranges } =
-        serde_json::from_slice(&bytes).with_context(|| format!("{}: expected how it was quantised", path.display()))?;
-    let same = |header: &Header| {
-        !header.real && header.set == ranges.set && header.seed % benchmark::SEEDS == ranges.seed % benchmark::SEEDS
-    };
-    match records.iter().find(|recorded| same(&recorded.header)) {
-        None => Ok(()),
-        Some(recorded) => bail!(
-            "{}: expected scenes that did not choose the ranges of the graphs, got `{}` with the seed {}, on which they were taken\n\
-             hint: `ground eval --seed …` draws others",
-            recorded.path.display(),
-            ranges.set,
-            ranges.seed
-        ),
     }
 }
 

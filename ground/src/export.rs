@@ -2,7 +2,7 @@
 
 use crate::draft;
 use crate::steps::{self, BUNDLE, INPUTS, Step};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
 use kestrel_link::{AnswerTokens, Thresholds};
@@ -49,6 +49,10 @@ pub struct Arguments {
     /// The teacher of the training, as `ground distil --teacher` took it, for the record of steps.
     #[arg(long, requires = "recipe")]
     teacher: Option<PathBuf>,
+    /// The quantisation.json of the training, as `ground train --quantisation` took it, for the record of steps; by default
+    /// the one that the recipe names.
+    #[arg(long, requires = "recipe", value_name = "FILE")]
+    quantisation: Option<PathBuf>,
     /// Free text for the manifest, `key=value`; may be given several times.
     #[arg(long, value_parser = pair)]
     provenance: Vec<(String, String)>,
@@ -96,7 +100,15 @@ fn note(arguments: &Arguments) -> Result<()> {
             step = step.word("--teacher").input(&model)?.beside(&words)?;
         }
         let text = std::fs::read_to_string(recipe).with_context(|| format!("reading {}", recipe.display()))?;
-        let seed = toml::from_str::<toml::Table>(&text)?.get("seed").and_then(toml::Value::as_integer);
+        let settings: toml::Table = toml::from_str(&text)?;
+        let named = settings.get("quantisation").and_then(toml::Value::as_str).map(PathBuf::from);
+        if let Some(record) = arguments.quantisation.clone().or(named) {
+            // Named in the command, because the recipe's own path leads nowhere on another day.
+            step = step.word("--quantisation").input(&record).map_err(|error| {
+                anyhow!("{error:#}\nhint: --quantisation names the record that the training rounded by")
+            })?;
+        }
+        let seed = settings.get("seed").and_then(toml::Value::as_integer);
         steps::note(out, Step { recipe: Some(text), seed: seed.and_then(|seed| seed.try_into().ok()), ..step })?;
     }
     let mut step = Step::new("export");

@@ -179,6 +179,23 @@ fn a_promise_goes_into_a_bundle_and_can_be_made_again() {
     assert!(!differs.status.success() && told.contains("min_area_pixels 1 again 8"), "{told}");
 }
 
+/// What would break: a bundle whose record begins in the middle, and a complaint about files where steps are missing.
+#[test]
+fn a_step_with_nothing_before_it_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, _) = bundle(folder.path());
+    let manifest = Bundle::open(&dir).unwrap().manifest;
+    let step = serde_json::json!({
+        "command": ["quantise", "{before}", "--out", "{bundle}"], "inputs": {}, "date": "2026-01-01", "program": "0",
+        "outputs": { "vision.onnx": manifest.files["vision.onnx"].sha256 },
+    });
+    std::fs::write(dir.join("steps.json"), serde_json::json!({ "format": 1, "steps": [step] }).to_string()).unwrap();
+    kestrel_onboard::bundle::seal(&dir, manifest, None).unwrap();
+    let told = said(&["reproduce", text(&dir), "--json", "--work", text(&folder.path().join("work"))]);
+    let found: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert!(found["steps"][0]["unverified"].as_str().unwrap().contains("no record of its own steps"), "{found}");
+}
+
 /// What would break: a bundle of somebody else's that has files called made again which no step made.
 #[test]
 fn a_step_that_makes_nothing_vouches_for_nothing() {
@@ -272,7 +289,8 @@ fn thresholds_are_of_one_model() {
     assert!(error.contains("expected records of the graphs") && error.contains(&hash), "{error}");
 
     // Scenes on which the ranges of the graphs were taken bound nothing.
-    std::fs::write(dir.join("quantisation.json"), r#"{"calibration":{"set":"scenes-tune","seed":40}}"#).unwrap();
+    let ranges = r#"{"calibration":{"sets":["nwpu-tune","scenes-tune"],"seed":40}}"#;
+    std::fs::write(dir.join("quantisation.json"), ranges).unwrap();
     records(&place("ranges.jsonl"), &hash, 400);
     let error = refused(&["calibrate", text(&place("ranges.jsonl")), "--bundle", text(&dir)]);
     assert!(error.contains("ranges of the graphs") && error.contains("--seed"), "{error}");
