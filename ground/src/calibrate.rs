@@ -148,12 +148,19 @@ impl Fit {
         let (batches, fitting) = (batches(records), batches(fitting));
         let found = calibrate(&batches, &fitting, &promise)?;
         let affordable = found.affordable(&promise);
-        let again = match self.resplits {
-            0 => None,
-            count => Some(self.resplit(&batches, &fitting, &promise, count)?),
+        // Halves may be too small for what the whole holds: that costs the re-splits and not the promise.
+        let (again, unsplit) = match self.resplits {
+            0 => (None, None),
+            count => match self.resplit(&batches, &fitting, &promise, count) {
+                Ok(again) => (Some(again), None),
+                Err(error) => (None, Some(error)),
+            },
         };
         if !affordable {
             self.tell_unaffordable(&found, &promise, again.as_ref())?;
+            if let Some(error) = unsplit {
+                eprintln!("error: {error:#}");
+            }
             return Ok(ExitCode::FAILURE);
         }
         let mut table = Table::of(&found, &promise, (&batches, &fitting), (&model, &hash), &draft::today())?;
@@ -169,7 +176,10 @@ impl Fit {
         } else {
             show::print(&table)
         }
-        Ok(ExitCode::SUCCESS)
+        match unsplit {
+            None => Ok(ExitCode::SUCCESS),
+            Some(error) => Err(error.context("the promise stands, but no re-splits show how it is kept")),
+        }
     }
 
     /// The one model that made all records, and the bundle's where there is one.
@@ -211,7 +221,7 @@ impl Fit {
         bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} re-splits ({elapsed})")?);
         let found = resplits(batches, fitting, promise, count, &mut |done| bar.set_position(done as u64));
         bar.finish_and_clear();
-        found.context("re-splits halve the scenes")
+        found.context("re-splits halve the scenes, and of a half")
     }
 
     /// Says what the promise would cost and what others would; writes nothing but the curve.
@@ -271,7 +281,8 @@ impl Fit {
         for stratum in &self.leave_out {
             step = step.option("--leave-out", stratum);
         }
-        if self.resplits > 0 {
+        // Without those that failed the command makes the same again.
+        if table.resplits.is_some() {
             step = step.option("--resplits", self.resplits);
         }
         for path in &self.fit {

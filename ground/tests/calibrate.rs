@@ -222,6 +222,26 @@ fn a_step_that_makes_nothing_vouches_for_nothing() {
     assert_eq!((vision["state"].as_str(), told.status.success()), (Some("differs"), false), "{found}");
 }
 
+/// What would break: hours of evaluation thrown away because a half of them is too little.
+#[test]
+fn re_splits_that_are_too_small_cost_no_promise() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, hash) = bundle(folder.path());
+    let (tune, out) = (folder.path().join("tune.jsonl"), folder.path().join("out"));
+    records(&tune, &hash, 66);
+    let promise = ["--alpha", "0.1", "--delta", "0.1", "--most-false-refusals", "0.9", "--resplits", "3"];
+    let places = ["--out", text(&out), "--bundle", text(&dir)];
+    let output = ground(&[&["calibrate", text(&tune)][..], &promise, &places].concat());
+    let (told, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && error.contains("the promise stands"), "{error}");
+    // 44 of the 66 bound it; a half has 33, of which 11 fit.
+    assert!(error.contains("scenes: wrong relation: 22 scenes of at least 33, 11 missing"), "{error}");
+    assert!(told.contains("presence threshold") && out.join("calibration.json").is_file(), "{told}");
+    assert!(Bundle::open(&dir).unwrap().thresholds.data.contains("at most 10.0 %"));
+    let steps = std::fs::read_to_string(dir.join("steps.json")).unwrap();
+    assert!(steps.contains("calibrate") && !steps.contains("--resplits"), "a command that fails again: {steps}");
+}
+
 #[test]
 fn what_cannot_be_promised_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
