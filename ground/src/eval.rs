@@ -138,6 +138,7 @@ fn header(arguments: &Arguments, set: &str, bundle: &Bundle, engine: &str) -> He
         set: set.to_owned(),
         split: arguments.format.map(|_| arguments.split.clone().unwrap_or_else(|| Split::Test.name().to_owned())),
         seed: arguments.seed,
+        limit: arguments.limit,
         // What lies in a folder counts as photographs.
         real: !(benchmark::NAMES.contains(&set) && set.starts_with("scenes")),
         gate: !arguments.without_gate,
