@@ -9,7 +9,7 @@ use rand::RngExt;
 
 fn source(set: &str, real: bool) -> Source {
     let (limit, engine) = (Some(400), Some("tract".to_owned()));
-    Source { set: set.to_owned(), seed: 1, limit, engine, real, gate: true, sha256: "a".repeat(64) }
+    Source { set: set.to_owned(), seed: 1, limit, engine, real, gate: true, gate_table: None, sha256: "a".repeat(64) }
 }
 
 fn record(scene: usize, expected: Kind, stratum: Stratum, margin: f32) -> Record {

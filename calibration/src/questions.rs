@@ -30,6 +30,9 @@ pub struct Source {
     pub real: bool,
     /// Whether the gate looked first: a frame that it refused shows no mask, whatever is asked, and counts so.
     pub gate: bool,
+    /// Hex SHA-256 of the table that the gate's bounds were of; none for the built-in ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_table: Option<String>,
     /// Hex SHA-256 of the records' file.
     pub sha256: String,
 }

@@ -34,6 +34,7 @@ fn table() -> Table {
             engine: Some("tract".into()),
             real: false,
             gate: true,
+            gate_table: None,
             sha256: "d".repeat(64),
         }],
         fitting: vec![],

@@ -341,8 +341,8 @@ fn tuning(recorded: Recorded) -> Result<Recorded> {
 
 fn batches(recorded: Vec<Recorded>) -> Vec<Batch> {
     let batch = |Recorded { header, sha256, records, .. }: Recorded| {
-        let Header { set, seed, limit, real, gate, engine, .. } = header;
-        (Source { set, seed, limit, engine: Some(engine), real, gate, sha256 }, records)
+        let Header { set, seed, limit, real, gate, gate_table, engine, .. } = header;
+        (Source { set, seed, limit, engine: Some(engine), real, gate, gate_table, sha256 }, records)
     };
     recorded.into_iter().map(batch).collect()
 }

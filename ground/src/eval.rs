@@ -11,8 +11,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_link::{Outcome, Query, Verdict};
 use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::gate_table::GateTable;
 use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions, union};
-use kestrel_perception::{Bitmap, policy};
+use kestrel_perception::{Bitmap, GateThresholds, policy};
 use kestrel_training::benchmark;
 use kestrel_training::datasets::Split;
 use kestrel_training::datasets::folder::Folder;
@@ -63,6 +64,9 @@ pub struct Arguments {
     /// Leave out the classical gate, to judge the model alone.
     #[arg(long)]
     without_gate: bool,
+    /// Let the gate refuse by the bounds of this gate.json, as the drone that flies by it does.
+    #[arg(long, value_name = "FILE", conflicts_with = "without_gate")]
+    gate_table: Option<PathBuf>,
     /// Instead of the model's masks, show the largest salient blob: the baseline that reads no words.
     #[arg(long)]
     salient: bool,
@@ -70,6 +74,21 @@ pub struct Arguments {
     large: large::LargeArguments,
     #[command(flatten)]
     engine: EngineArguments,
+}
+
+impl Arguments {
+    fn gate_table(&self) -> Result<Option<GateTable>> {
+        let read = |path: &PathBuf| GateTable::read(path).map_err(|error| anyhow!("{error}\nhint: {}", error.hint()));
+        self.gate_table.as_ref().map(read).transpose()
+    }
+
+    /// The gate's bounds; `None` admits every picture.
+    fn gate(&self, table: Option<&GateTable>) -> Option<GateThresholds> {
+        match table {
+            Some(table) => Some(table.bounds),
+            None => (!self.without_gate).then(GateThresholds::default),
+        }
+    }
 }
 
 /// Mask thresholds among which `ground calibrate` chooses.
@@ -83,10 +102,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let subject = Subject::of(arguments)?;
     let bundle = open()?;
-    let mut options = SegmenterOptions { explain: arguments.reasoned > 0, ..SegmenterOptions::default() };
-    if arguments.without_gate {
-        options.gate = None;
-    }
+    let table = arguments.gate_table()?;
+    let mut options = SegmenterOptions {
+        gate: arguments.gate(table.as_ref()),
+        explain: arguments.reasoned > 0,
+        ..SegmenterOptions::default()
+    };
     if arguments.records.is_some() {
         options.sweep = SWEEP.to_vec();
     }
@@ -102,7 +123,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         bail!("the set `{name}` holds no question, and {left_out} pictures that do not open");
     }
     if let Some(path) = &arguments.records {
-        records::write(path, &header(arguments, &name, &bundle, segmenter.engine()), &records)?;
+        let header = Header {
+            gate_table: table.map(|table| table.sha256),
+            ..header(arguments, &name, &bundle, segmenter.engine())
+        };
+        records::write(path, &header, &records)?;
     }
     let report = report(&records, arguments.seed);
     let published = benchmark.map(|benchmark| (benchmark, benchmark.figures(&written, arguments.seed)));
@@ -142,6 +167,7 @@ fn header(arguments: &Arguments, set: &str, bundle: &Bundle, engine: &str) -> He
         // What lies in a folder counts as photographs.
         real: !(benchmark::NAMES.contains(&set) && set.starts_with("scenes")),
         gate: !arguments.without_gate,
+        gate_table: None,
         engine: engine.to_owned(),
         date: draft::today(),
     }

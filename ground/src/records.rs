@@ -35,6 +35,9 @@ pub struct Header {
     pub real: bool,
     /// Whether the gate looked at the pictures first.
     pub gate: bool,
+    /// Hex SHA-256 of the table that its bounds were of; none for the built-in ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_table: Option<String>,
     /// The engine that answered.
     pub engine: String,
     /// Day of the evaluation.
