@@ -19,7 +19,7 @@ use super::{Arguments, line, overlap};
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct LargeArguments {
     /// Instead of a set: draw scenes of 3840×2160 pixels and compare ways of tiling by the size of what is asked for.
-    #[arg(long, conflicts_with_all = ["set", "format", "records", "reasoned", "salient"])]
+    #[arg(long, conflicts_with_all = ["set", "format", "records", "beside", "reasoned", "salient"])]
     pub(super) large: bool,
     /// With --large: views of one answer at most, where a budget bounds them: the overview and its tiles.
     #[arg(long, requires = "large", value_name = "COUNT", default_value_t = 9)]
