@@ -129,8 +129,11 @@ fn note(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Weights, configuration and tokenizer of a run.
-pub(crate) fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
+/// Weights, configuration and tokenizer of a run, by its `model.safetensors`.
+///
+/// # Errors
+/// When a file is missing or broken, or the weights do not tell their configuration.
+pub fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
     let (weights, metadata) = checkpoint::load(path)?;
     let Some(config) = metadata.get("config") else {
         bail!(
