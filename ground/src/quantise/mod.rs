@@ -75,6 +75,9 @@ pub struct Arguments {
     /// Of a checkpoint, also write explain.onnx; a bundle that holds one keeps it.
     #[arg(long)]
     explain: bool,
+    /// Name of the quantised model; by default the source's, of a checkpoint kestrel-s for its sizes and else kestrel.
+    #[arg(long)]
+    model_name: Option<String>,
     /// Version of the quantised model; by default the source's with `-int8`.
     #[arg(long)]
     model_version: Option<String>,
@@ -252,6 +255,9 @@ fn write(arguments: &Arguments, source: &Source, scheme: &Scheme, graphs: &Graph
     let thresholds = draft::uncalibrated(&Thresholds::hash_graphs(&graphs.vision, &graphs.language, &graphs.mask));
     std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
     let mut manifest = source.manifest.clone();
+    if let Some(name) = &arguments.model_name {
+        manifest.name.clone_from(name);
+    }
     manifest.version = arguments.model_version.clone().unwrap_or_else(|| format!("{}-int8", manifest.version));
     manifest.created = draft::today();
     manifest.provenance.extend(record.provenance(&files, scheme)?);
@@ -289,6 +295,9 @@ fn step(arguments: &Arguments, source: &Source) -> Result<Step> {
         .flag("--explain", arguments.explain);
     if !arguments.keep.is_empty() {
         step = step.option("--keep", arguments.keep.join(","));
+    }
+    if let Some(name) = &arguments.model_name {
+        step = step.option("--model-name", name);
     }
     if let Some(version) = &arguments.model_version {
         step = step.option("--model-version", version);
