@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use rand::RngExt;
 
 fn source(set: &str, real: bool) -> Source {
-    Source { set: set.to_owned(), seed: 1, real, gate: true, sha256: "a".repeat(64) }
+    let (limit, engine) = (Some(400), Some("tract".to_owned()));
+    Source { set: set.to_owned(), seed: 1, limit, engine, real, gate: true, gate_table: None, sha256: "a".repeat(64) }
 }
 
 fn record(scene: usize, expected: Kind, stratum: Stratum, margin: f32) -> Record {

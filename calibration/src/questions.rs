@@ -20,10 +20,19 @@ pub struct Source {
     pub set: String,
     /// Seed of its scenes and questions.
     pub seed: u64,
+    /// Pictures at most, where that was asked for; of older records it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// The engine that answered; tables of older programs do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Whether its pictures are photographs; otherwise they are rendered scenes.
     pub real: bool,
     /// Whether the gate looked first: a frame that it refused shows no mask, whatever is asked, and counts so.
     pub gate: bool,
+    /// Hex SHA-256 of the table that the gate's bounds were of; none for the built-in ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_table: Option<String>,
     /// Hex SHA-256 of the records' file.
     pub sha256: String,
 }

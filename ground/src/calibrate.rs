@@ -1,10 +1,10 @@
 //! `ground calibrate`: thresholds of a bundle with what they promise, from evaluation records.
 
 mod gate;
+mod ranges;
 mod show;
 
 use crate::draft;
-use crate::quantise::RECORD_FILE;
 use crate::records::{self, Header, Recorded};
 use crate::steps::{self, BUNDLE, CALIBRATION_FILE, Step};
 use anyhow::{Context, Result, bail};
@@ -13,8 +13,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_calibration::{Batch, Calibrated, Promise, Source, Table, Unit, calibrate, refuse_test, resplits};
 use kestrel_link::Thresholds;
 use kestrel_link::manifest::{GRAPH_FILES, THRESHOLDS_FILE};
-use kestrel_training::benchmark;
-use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -145,17 +143,24 @@ impl Fit {
         let (records, fitting) = (read(&self.records)?, read(&self.fit)?);
         let (model, hash) = self.model(records.iter().chain(&fitting))?;
         if let Some(dir) = &self.bundle {
-            apart_from_ranges(dir, &records)?;
+            ranges::apart(dir, &records)?;
         }
         let (batches, fitting) = (batches(records), batches(fitting));
         let found = calibrate(&batches, &fitting, &promise)?;
         let affordable = found.affordable(&promise);
-        let again = match self.resplits {
-            0 => None,
-            count => Some(self.resplit(&batches, &fitting, &promise, count)?),
+        // Halves may be too small for what the whole holds: that costs the re-splits and not the promise.
+        let (again, unsplit) = match self.resplits {
+            0 => (None, None),
+            count => match self.resplit(&batches, &fitting, &promise, count) {
+                Ok(again) => (Some(again), None),
+                Err(error) => (None, Some(error)),
+            },
         };
         if !affordable {
             self.tell_unaffordable(&found, &promise, again.as_ref())?;
+            if let Some(error) = unsplit {
+                eprintln!("error: {error:#}");
+            }
             return Ok(ExitCode::FAILURE);
         }
         let mut table = Table::of(&found, &promise, (&batches, &fitting), (&model, &hash), &draft::today())?;
@@ -171,7 +176,10 @@ impl Fit {
         } else {
             show::print(&table)
         }
-        Ok(ExitCode::SUCCESS)
+        match unsplit {
+            None => Ok(ExitCode::SUCCESS),
+            Some(error) => Err(error.context("the promise stands, but no re-splits show how it is kept")),
+        }
     }
 
     /// The one model that made all records, and the bundle's where there is one.
@@ -213,7 +221,7 @@ impl Fit {
         bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} re-splits ({elapsed})")?);
         let found = resplits(batches, fitting, promise, count, &mut |done| bar.set_position(done as u64));
         bar.finish_and_clear();
-        found.context("re-splits halve the scenes")
+        found.context("re-splits halve the scenes, and of a half")
     }
 
     /// Says what the promise would cost and what others would; writes nothing but the curve.
@@ -273,7 +281,8 @@ impl Fit {
         for stratum in &self.leave_out {
             step = step.option("--leave-out", stratum);
         }
-        if self.resplits > 0 {
+        // Without those that failed the command makes the same again.
+        if table.resplits.is_some() {
             step = step.option("--resplits", self.resplits);
         }
         for path in &self.fit {
@@ -330,46 +339,10 @@ fn tuning(recorded: Recorded) -> Result<Recorded> {
     }
 }
 
-/// What a quantised bundle tells of the scenes on which its ranges were taken.
-#[derive(Debug, Deserialize)]
-struct Quantised {
-    calibration: Ranges,
-}
-
-#[derive(Debug, Deserialize)]
-struct Ranges {
-    set: String,
-    seed: u64,
-}
-
-/// Refuses to bound the risk on rendered scenes that chose the ranges of the graphs; another seed costs nothing.
-fn apart_from_ranges(dir: &Path, records: &[Recorded]) -> Result<()> {
-    let path = dir.join(RECORD_FILE);
-    if !path.is_file() {
-        return Ok(());
-    }
-    let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let Quantised { calibration: ranges } =
-        serde_json::from_slice(&bytes).with_context(|| format!("{}: expected how it was quantised", path.display()))?;
-    let same = |header: &Header| {
-        !header.real && header.set == ranges.set && header.seed % benchmark::SEEDS == ranges.seed % benchmark::SEEDS
-    };
-    match records.iter().find(|recorded| same(&recorded.header)) {
-        None => Ok(()),
-        Some(recorded) => bail!(
-            "{}: expected scenes that did not choose the ranges of the graphs, got `{}` with the seed {}, on which they were taken\n\
-             hint: `ground eval --seed …` draws others",
-            recorded.path.display(),
-            ranges.set,
-            ranges.seed
-        ),
-    }
-}
-
 fn batches(recorded: Vec<Recorded>) -> Vec<Batch> {
     let batch = |Recorded { header, sha256, records, .. }: Recorded| {
-        let Header { set, seed, real, gate, .. } = header;
-        (Source { set, seed, real, gate, sha256 }, records)
+        let Header { set, seed, limit, real, gate, gate_table, engine, .. } = header;
+        (Source { set, seed, limit, engine: Some(engine), real, gate, gate_table, sha256 }, records)
     };
     recorded.into_iter().map(batch).collect()
 }

@@ -7,16 +7,31 @@ use kestrel_models::kestrel::Config;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// The sizes that have a name of their own.
+const NAMED: &str = "kestrel-s";
+/// The name of other sizes that nobody named.
+const UNNAMED: &str = "kestrel";
+
+/// The name of a model that is not given one: that of its sizes, else that of the recipe that trained it.
+pub fn name(config: &Config, recipe: Option<&str>) -> String {
+    let sizes = |c: &Config| {
+        let language = (c.vocabulary, c.language_width, c.language_layers, c.feed_forward);
+        (language, c.mask_width, c.fine_width, c.mask_layers, c.compare_layers)
+    };
+    let known = (sizes(config) == sizes(&Config::kestrel_s())).then_some(NAMED);
+    known.or(recipe).unwrap_or(UNNAMED).to_owned()
+}
+
 /// A manifest that names no file yet.
 pub fn draft(
     config: &Config,
     answer_tokens: AnswerTokens,
-    version: &str,
+    (name, version): (&str, &str),
     provenance: BTreeMap<String, String>,
 ) -> Manifest {
     Manifest {
         format: FORMAT,
-        name: "kestrel-s".to_owned(),
+        name: name.to_owned(),
         version: version.to_owned(),
         created: today(),
         minimum_runtime: RUNTIME_VERSION.to_owned(),
@@ -106,7 +121,20 @@ fn date(days: i64) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{date, days};
+    use super::{date, days, name};
+    use kestrel_models::kestrel::Config;
+
+    /// What would break: a smaller model that flies under the name of the one that was measured.
+    #[test]
+    fn other_sizes_have_another_name() {
+        let large = Config { things: true, ..Config::kestrel_s() };
+        let small = Config { language_width: 128, ..Config::kestrel_s() };
+        assert_eq!(name(&large, Some("kestrel-s-qat")), "kestrel-s");
+        assert_eq!(
+            (name(&small, Some("kestrel-xs-distil")), name(&small, None)),
+            ("kestrel-xs-distil".into(), "kestrel".into())
+        );
+    }
 
     #[test]
     fn days_become_dates() {

@@ -1,26 +1,31 @@
 //! `ground eval`: judges a bundle on a set, with the runtime that flies.
 
+mod beside;
 mod large;
 mod reasoned;
+mod show;
 
 use crate::draft;
 use crate::engine::EngineArguments;
 use crate::records::{self, Header};
 use anyhow::{Context, Result, anyhow, bail};
+use beside::Beside;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_link::{Outcome, Query, Verdict};
 use kestrel_onboard::bundle::Bundle;
+use kestrel_onboard::gate_table::GateTable;
 use kestrel_onboard::pipeline::{Answer, Segmenter, SegmenterOptions, union};
-use kestrel_perception::{Bitmap, policy};
+use kestrel_perception::{Bitmap, GateThresholds, policy};
 use kestrel_training::benchmark;
 use kestrel_training::datasets::Split;
 use kestrel_training::datasets::folder::Folder;
 use kestrel_training::datasets::formats::Format;
 use kestrel_training::metrics::published::{Benchmark, as_boxes};
-use kestrel_training::metrics::{Figure, Kind, Masks, NO_DOUBT, Record, Report, Swept, report};
+use kestrel_training::metrics::{Kind, NO_DOUBT, Record, Swept, report};
 use kestrel_training::sample::{Ask, Sample, Target};
 use reasoned::Reasons;
+use show::{line, print};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -57,12 +62,18 @@ pub struct Arguments {
     /// Write one line of JSON per question, for `ground calibrate`.
     #[arg(long, conflicts_with = "salient")]
     records: Option<PathBuf>,
+    /// Also compare with these records of another model or engine on the same questions, pair by pair.
+    #[arg(long, value_name = "RECORDS")]
+    beside: Option<PathBuf>,
     /// Ask so many further questions about each picture for reasons too; the bundle must hold explain.onnx.
     #[arg(long, default_value_t = 0, value_name = "COUNT", hide_default_value = true)]
     reasoned: usize,
     /// Leave out the classical gate, to judge the model alone.
     #[arg(long)]
     without_gate: bool,
+    /// Let the gate refuse by the bounds of this gate.json, as the drone that flies by it does.
+    #[arg(long, value_name = "FILE", conflicts_with = "without_gate")]
+    gate_table: Option<PathBuf>,
     /// Instead of the model's masks, show the largest salient blob: the baseline that reads no words.
     #[arg(long)]
     salient: bool,
@@ -70,6 +81,21 @@ pub struct Arguments {
     large: large::LargeArguments,
     #[command(flatten)]
     engine: EngineArguments,
+}
+
+impl Arguments {
+    fn gate_table(&self) -> Result<Option<GateTable>> {
+        let read = |path: &PathBuf| GateTable::read(path).map_err(|error| anyhow!("{error}\nhint: {}", error.hint()));
+        self.gate_table.as_ref().map(read).transpose()
+    }
+
+    /// The gate's bounds; `None` admits every picture.
+    fn gate(&self, table: Option<&GateTable>) -> Option<GateThresholds> {
+        match table {
+            Some(table) => Some(table.bounds),
+            None => (!self.without_gate).then(GateThresholds::default),
+        }
+    }
 }
 
 /// Mask thresholds among which `ground calibrate` chooses.
@@ -81,12 +107,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.large.large {
         return large::run(arguments, &open()?);
     }
+    // Read first: what cannot be compared is told before hours of answers.
+    let others = arguments.beside.as_deref().map(records::read).transpose()?;
     let subject = Subject::of(arguments)?;
     let bundle = open()?;
-    let mut options = SegmenterOptions { explain: arguments.reasoned > 0, ..SegmenterOptions::default() };
-    if arguments.without_gate {
-        options.gate = None;
-    }
+    let table = arguments.gate_table()?;
+    let mut options = SegmenterOptions {
+        gate: arguments.gate(table.as_ref()),
+        explain: arguments.reasoned > 0,
+        ..SegmenterOptions::default()
+    };
     if arguments.records.is_some() {
         options.sweep = SWEEP.to_vec();
     }
@@ -102,8 +132,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         bail!("the set `{name}` holds no question, and {left_out} pictures that do not open");
     }
     if let Some(path) = &arguments.records {
-        records::write(path, &header(arguments, &name, &bundle, segmenter.engine()), &records)?;
+        let header = Header {
+            gate_table: table.map(|table| table.sha256),
+            ..header(arguments, &name, &bundle, segmenter.engine())
+        };
+        records::write(path, &header, &records)?;
     }
+    let compared = others.map(|others| Beside::of(&records, &others, arguments.seed)).transpose()?;
     let report = report(&records, arguments.seed);
     let published = benchmark.map(|benchmark| (benchmark, benchmark.figures(&written, arguments.seed)));
     let reasoned = reasons.map(|reasons| reasons.figures());
@@ -111,6 +146,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         let mut all = serde_json::to_value(&report)?;
         if let Some(reasoned) = &reasoned {
             all["reasoned"] = serde_json::to_value(reasoned)?;
+        }
+        if let Some(compared) = &compared {
+            all["beside"] = serde_json::to_value(compared)?;
         }
         if let Some((benchmark, figures)) = &published {
             all["published"] = serde_json::json!({ "benchmark": benchmark, "figures": figures });
@@ -125,6 +163,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if let Some(reasoned) = &reasoned {
             reasoned::print(reasoned);
         }
+        if let Some(compared) = &compared {
+            compared.print();
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -138,9 +179,11 @@ fn header(arguments: &Arguments, set: &str, bundle: &Bundle, engine: &str) -> He
         set: set.to_owned(),
         split: arguments.format.map(|_| arguments.split.clone().unwrap_or_else(|| Split::Test.name().to_owned())),
         seed: arguments.seed,
+        limit: arguments.limit,
         // What lies in a folder counts as photographs.
         real: !(benchmark::NAMES.contains(&set) && set.starts_with("scenes")),
         gate: !arguments.without_gate,
+        gate_table: None,
         engine: engine.to_owned(),
         date: draft::today(),
     }
@@ -344,41 +387,4 @@ fn given(outcome: &Outcome) -> Kind {
             _ => Kind::Other,
         },
     }
-}
-
-fn print(set: &str, model: &str, engine: &str, report: &Report) {
-    println!("{model} on {set}, engine {engine}, {} questions; 95 % intervals resampled by scene\n", report.records);
-    masks("specific", &report.specific);
-    masks("specific from 24 px", &report.specific_from_24);
-    masks("specific from 32 px", &report.specific_from_32);
-    masks("general (all …)", &report.general);
-    line("hard negatives passed", &report.hard_negative.pass_rate);
-    line("false refusals", &report.present.false_refusal_rate);
-    line("right reason of refusal", &report.reason_accuracy);
-    line("IL_MCC", &report.il_mcc);
-    line("calibration error", &report.calibration_error);
-    for (size, masks) in &report.sizes {
-        line(&format!("gIoU, {size:?} targets").to_lowercase(), &masks.giou);
-    }
-    for (stratum, figure) in &report.strata {
-        line(&format!("stratum {stratum:?}").to_lowercase(), figure);
-    }
-    for (phrasing, figure) in &report.phrasing {
-        line(&format!("phrasing {phrasing}"), figure);
-    }
-    for (family, figure) in &report.refusals_by_degradation {
-        line(&format!("refused, {family}"), figure);
-    }
-}
-
-fn masks(name: &str, masks: &Masks) {
-    line(&format!("{name} gIoU"), &masks.giou);
-    line(&format!("{name} cIoU"), &masks.ciou);
-    if let Some(figure) = masks.precision.get("0.5") {
-        line(&format!("{name} P@0.5"), figure);
-    }
-}
-
-fn line(name: &str, figure: &Figure) {
-    println!("{name:<32} {:>6.3}  [{:.3}, {:.3}]  n = {}", figure.value, figure.low, figure.high, figure.n);
 }

@@ -2,7 +2,7 @@
 
 use crate::draft;
 use crate::steps::{self, BUNDLE, INPUTS, Step};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
 use kestrel_link::{AnswerTokens, Thresholds};
@@ -37,6 +37,9 @@ pub struct Arguments {
     /// Leave the batch axis of vision.onnx open, so that an engine that gains by it sees several tiles of a frame in one run.
     #[arg(long, requires = "checkpoint")]
     open_batch: bool,
+    /// Name of the model in the manifest; by default kestrel-s for its sizes, else the name of --recipe.
+    #[arg(long, requires = "checkpoint")]
+    model_name: Option<String>,
     /// Version of the model in the manifest.
     #[arg(long, default_value = "0.1.0")]
     model_version: String,
@@ -49,6 +52,10 @@ pub struct Arguments {
     /// The teacher of the training, as `ground distil --teacher` took it, for the record of steps.
     #[arg(long, requires = "recipe")]
     teacher: Option<PathBuf>,
+    /// The quantisation.json of the training, as `ground train --quantisation` took it, for the record of steps; by default
+    /// the one that the recipe names.
+    #[arg(long, requires = "recipe", value_name = "FILE")]
+    quantisation: Option<PathBuf>,
     /// Free text for the manifest, `key=value`; may be given several times.
     #[arg(long, value_parser = pair)]
     provenance: Vec<(String, String)>,
@@ -69,7 +76,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             let provenance = arguments.provenance.iter().cloned().collect();
             lay_explain(&arguments.out, &config, &weights, arguments.explain)?;
-            let naming = Naming { version: &arguments.model_version, provenance };
+            let name = arguments.name(&config)?;
+            let naming = Naming { name: &name, version: &arguments.model_version, provenance };
             write(&arguments.out, &config, weights, &tokenizer, naming, arguments.open_batch)?;
         }
         None => write_untrained(&arguments.out, arguments.explain)?,
@@ -77,6 +85,25 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     note(arguments)?;
     println!("{}", arguments.out.display());
     Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    /// The name asked for, or the one that sizes and recipe give.
+    fn name(&self, config: &Config) -> Result<String> {
+        if let Some(name) = &self.model_name {
+            return Ok(name.clone());
+        }
+        let settings = self.recipe.as_deref().map(settings).transpose()?;
+        let recipe = settings.as_ref().and_then(|(_, table)| table.get("name")).and_then(toml::Value::as_str);
+        Ok(draft::name(config, recipe))
+    }
+}
+
+/// A recipe as it is written, and its settings.
+fn settings(recipe: &Path) -> Result<(String, toml::Table)> {
+    let text = std::fs::read_to_string(recipe).with_context(|| format!("reading {}", recipe.display()))?;
+    let table = toml::from_str(&text).with_context(|| recipe.display().to_string())?;
+    Ok((text, table))
 }
 
 /// Notes what was done, and what trained it where that is told; seals again.
@@ -95,8 +122,15 @@ fn note(arguments: &Arguments) -> Result<()> {
             let (model, words) = model_files(teacher);
             step = step.word("--teacher").input(&model)?.beside(&words)?;
         }
-        let text = std::fs::read_to_string(recipe).with_context(|| format!("reading {}", recipe.display()))?;
-        let seed = toml::from_str::<toml::Table>(&text)?.get("seed").and_then(toml::Value::as_integer);
+        let (text, settings) = settings(recipe)?;
+        let named = settings.get("quantisation").and_then(toml::Value::as_str).map(PathBuf::from);
+        if let Some(record) = arguments.quantisation.clone().or(named) {
+            // Named in the command, because the recipe's own path leads nowhere on another day.
+            step = step.word("--quantisation").input(&record).map_err(|error| {
+                anyhow!("{error:#}\nhint: --quantisation names the record that the training rounded by")
+            })?;
+        }
+        let seed = settings.get("seed").and_then(toml::Value::as_integer);
         steps::note(out, Step { recipe: Some(text), seed: seed.and_then(|seed| seed.try_into().ok()), ..step })?;
     }
     let mut step = Step::new("export");
@@ -106,6 +140,10 @@ fn note(arguments: &Arguments) -> Result<()> {
     };
     step = step.option("--out", BUNDLE).flag("--explain", arguments.explain);
     step = step.flag("--open-batch", arguments.open_batch);
+    if arguments.checkpoint.is_some() {
+        // As it is there, because the recipe is no input of this step.
+        step = step.option("--model-name", draft::read(out)?.name);
+    }
     step = step.option("--model-version", &arguments.model_version);
     for (key, value) in &arguments.provenance {
         step = step.option("--provenance", format!("{key}={value}"));
@@ -117,8 +155,11 @@ fn note(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Weights, configuration and tokenizer of a run.
-pub(crate) fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
+/// Weights, configuration and tokenizer of a run, by its `model.safetensors`.
+///
+/// # Errors
+/// When a file is missing or broken, or the weights do not tell their configuration.
+pub fn trained(path: &Path) -> Result<(Config, Weights, QueryTokenizer)> {
     let (weights, metadata) = checkpoint::load(path)?;
     let Some(config) = metadata.get("config") else {
         bail!(
@@ -144,7 +185,8 @@ pub fn write_untrained(out: &Path, explain: bool) -> Result<()> {
     let (config, weights, tokenizer) = untrained()?;
     lay_explain(out, &config, &weights, explain)?;
     let provenance = [("training".to_owned(), "none".to_owned())];
-    let naming = Naming { version: "0.0.0-untrained", provenance: provenance.into() };
+    let name = draft::name(&config, None);
+    let naming = Naming { name: &name, version: "0.0.0-untrained", provenance: provenance.into() };
     write(out, &config, weights, &tokenizer, naming, false)
 }
 
@@ -178,6 +220,7 @@ fn lay_explain(out: &Path, config: &Config, weights: &Weights, wanted: bool) -> 
 
 /// What a manifest says of where a model comes from.
 struct Naming<'a> {
+    name: &'a str,
     version: &'a str,
     provenance: BTreeMap<String, String>,
 }
@@ -204,7 +247,7 @@ fn write(
     tokenizer.save(&out.join(TOKENIZER_FILE))?;
     let thresholds = draft::uncalibrated(&Thresholds::hash_graphs(&bytes[0], &bytes[1], &bytes[2]));
     std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
-    let draft = draft::draft(config, answer_tokens(tokenizer), naming.version, naming.provenance);
+    let draft = draft::draft(config, answer_tokens(tokenizer), (naming.name, naming.version), naming.provenance);
     kestrel_onboard::bundle::seal(out, draft, None)?;
     Ok(())
 }

@@ -27,10 +27,17 @@ pub struct Header {
     pub split: Option<String>,
     /// Seed of its scenes and questions.
     pub seed: u64,
+    /// Pictures at most, where that was asked for: with set, seed, gate and engine all that the bundle needs to make the
+    /// records again. Older files do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
     /// Whether its pictures are photographs; otherwise they are rendered scenes.
     pub real: bool,
     /// Whether the gate looked at the pictures first.
     pub gate: bool,
+    /// Hex SHA-256 of the table that its bounds were of; none for the built-in ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_table: Option<String>,
     /// The engine that answered.
     pub engine: String,
     /// Day of the evaluation.
@@ -105,4 +112,23 @@ pub(crate) fn lines(path: &Path, text: &str, first: usize) -> Result<Vec<Record>
                 .with_context(|| format!("{}:{number}: expected a record as `ground eval` writes it", path.display()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What would break: records that nobody can make again, and files of an earlier program that are not read any more.
+    #[test]
+    fn the_first_line_says_how_many_pictures_and_an_older_one_is_read() {
+        let older = r#"{"records":2,"model":"kestrel-s@test","model_hash":"00","set":"scenes-tune","seed":1,"real":false,"gate":true,"engine":"tract","date":"2026-01-01"}"#;
+        let header: Header = serde_json::from_str(older).unwrap();
+        assert_eq!((header.limit, serde_json::to_string(&header).unwrap().as_str()), (None, older));
+        let dir = tempfile::tempdir().unwrap();
+        let (path, header) = (dir.path().join("tune.jsonl"), Header { limit: Some(1500), ..header });
+        write(&path, &header, &[]).unwrap();
+        assert_eq!(read(&path).unwrap().header, header);
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"limit\":1500"));
+    }
 }

@@ -169,6 +169,11 @@ impl Work {
         if *trains && !arguments.train {
             return Ok(Some("training takes hours; --train runs it again".to_owned()));
         }
+        let before_it = step.command.iter().any(|word| word == BEFORE);
+        if before_it && number == 0 {
+            let why = "it was made of a bundle that has no record of its own steps, so there is nothing to begin with";
+            return Ok(Some(why.to_owned()));
+        }
         let (found, missing) = self.find(arguments, &step.inputs)?;
         if let [first, rest @ ..] = missing.as_slice() {
             let others = if rest.is_empty() { String::new() } else { format!(" and {} others", rest.len()) };
@@ -181,7 +186,7 @@ impl Work {
             copy(&path, &inputs.join(name))?;
         }
         let before = self.root.join(format!("before-{number}"));
-        if step.command.iter().any(|word| word == BEFORE) {
+        if before_it {
             let files = files_below(&self.bundle)?;
             for file in files {
                 copy(&self.bundle.join(&file), &before.join(&file))?;

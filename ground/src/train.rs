@@ -38,6 +38,9 @@ pub(crate) struct Way {
     /// Begin from the model in this folder (`model.safetensors` and `tokenizer.json`) instead of from nothing.
     #[arg(long, conflicts_with = "resume")]
     from: Option<PathBuf>,
+    /// Round in every pass as this quantisation.json of `ground quantise` says, in the place of the recipe's `quantisation`.
+    #[arg(long, value_name = "FILE")]
+    quantisation: Option<PathBuf>,
     /// Train on the samples that the cache holds already instead of completing it.
     #[arg(long)]
     partial_cache: bool,
@@ -86,7 +89,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Follows a recipe to its end or until it is stopped, and tells how it goes.
 pub(crate) fn follow(recipe: &Recipe, way: &Way) -> Result<Summary> {
-    let recipe = &Recipe { device: way.device.or(recipe.device), ..recipe.clone() };
+    let quantisation = way.quantisation.clone().or_else(|| recipe.quantisation.clone());
+    let recipe = &Recipe { device: way.device.or(recipe.device), quantisation, ..recipe.clone() };
     let options = sft::Options {
         runs: way.folders.runs()?,
         data: way.folders.data.clone(),

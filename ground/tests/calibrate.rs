@@ -43,11 +43,17 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A bundle of one's own: the released one.
+/// A bundle of one's own: the graphs of the released one, without what its own steps, ranges and calibration left.
 fn bundle(folder: &Path) -> (PathBuf, String) {
     let dir = folder.join("bundle");
     copy(&Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().join(RELEASED), &dir);
-    let hash = Bundle::open(&dir).unwrap().thresholds.model_hash;
+    let manifest = Bundle::open(&dir).unwrap().manifest;
+    for name in ["steps.json", "calibration.json", "quantisation.json"].map(|name| dir.join(name)) {
+        if name.exists() {
+            std::fs::remove_file(name).unwrap();
+        }
+    }
+    let hash = kestrel_onboard::bundle::seal(&dir, manifest, None).unwrap().thresholds.model_hash;
     (dir, hash)
 }
 
@@ -173,6 +179,23 @@ fn a_promise_goes_into_a_bundle_and_can_be_made_again() {
     assert!(!differs.status.success() && told.contains("min_area_pixels 1 again 8"), "{told}");
 }
 
+/// What would break: a bundle whose record begins in the middle, and a complaint about files where steps are missing.
+#[test]
+fn a_step_with_nothing_before_it_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, _) = bundle(folder.path());
+    let manifest = Bundle::open(&dir).unwrap().manifest;
+    let step = serde_json::json!({
+        "command": ["quantise", "{before}", "--out", "{bundle}"], "inputs": {}, "date": "2026-01-01", "program": "0",
+        "outputs": { "vision.onnx": manifest.files["vision.onnx"].sha256 },
+    });
+    std::fs::write(dir.join("steps.json"), serde_json::json!({ "format": 1, "steps": [step] }).to_string()).unwrap();
+    kestrel_onboard::bundle::seal(&dir, manifest, None).unwrap();
+    let told = said(&["reproduce", text(&dir), "--json", "--work", text(&folder.path().join("work"))]);
+    let found: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert!(found["steps"][0]["unverified"].as_str().unwrap().contains("no record of its own steps"), "{found}");
+}
+
 /// What would break: a bundle of somebody else's that has files called made again which no step made.
 #[test]
 fn a_step_that_makes_nothing_vouches_for_nothing() {
@@ -197,6 +220,26 @@ fn a_step_that_makes_nothing_vouches_for_nothing() {
     let found: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
     let vision = found["files"].as_array().unwrap().iter().find(|file| file["name"] == "vision.onnx").unwrap();
     assert_eq!((vision["state"].as_str(), told.status.success()), (Some("differs"), false), "{found}");
+}
+
+/// What would break: hours of evaluation thrown away because a half of them is too little.
+#[test]
+fn re_splits_that_are_too_small_cost_no_promise() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, hash) = bundle(folder.path());
+    let (tune, out) = (folder.path().join("tune.jsonl"), folder.path().join("out"));
+    records(&tune, &hash, 66);
+    let promise = ["--alpha", "0.1", "--delta", "0.1", "--most-false-refusals", "0.9", "--resplits", "3"];
+    let places = ["--out", text(&out), "--bundle", text(&dir)];
+    let output = ground(&[&["calibrate", text(&tune)][..], &promise, &places].concat());
+    let (told, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && error.contains("the promise stands"), "{error}");
+    // 44 of the 66 bound it; a half has 33, of which 11 fit.
+    assert!(error.contains("scenes: wrong relation: 22 scenes of at least 33, 11 missing"), "{error}");
+    assert!(told.contains("presence threshold") && out.join("calibration.json").is_file(), "{told}");
+    assert!(Bundle::open(&dir).unwrap().thresholds.data.contains("at most 10.0 %"));
+    let steps = std::fs::read_to_string(dir.join("steps.json")).unwrap();
+    assert!(steps.contains("calibrate") && !steps.contains("--resplits"), "a command that fails again: {steps}");
 }
 
 #[test]
@@ -266,7 +309,8 @@ fn thresholds_are_of_one_model() {
     assert!(error.contains("expected records of the graphs") && error.contains(&hash), "{error}");
 
     // Scenes on which the ranges of the graphs were taken bound nothing.
-    std::fs::write(dir.join("quantisation.json"), r#"{"calibration":{"set":"scenes-tune","seed":40}}"#).unwrap();
+    let ranges = r#"{"calibration":{"sets":["nwpu-tune","scenes-tune"],"seed":40}}"#;
+    std::fs::write(dir.join("quantisation.json"), ranges).unwrap();
     records(&place("ranges.jsonl"), &hash, 400);
     let error = refused(&["calibrate", text(&place("ranges.jsonl")), "--bundle", text(&dir)]);
     assert!(error.contains("ranges of the graphs") && error.contains("--seed"), "{error}");

@@ -63,4 +63,10 @@ fn a_run_teaches_a_narrower_one_and_both_are_judged() {
         serde_json::json!(["distil", "{inputs}/smoke-distil.toml", "--teacher", "{inputs}/model.safetensors"]);
     assert_eq!(steps["steps"][0]["command"], command, "{steps}");
     assert!(steps["steps"][0]["inputs"]["tokenizer.json"].is_object(), "{steps}");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(bundle.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["name"], "smoke-distil", "a model of other sizes is not called kestrel-s");
+    let words = steps["steps"][1]["command"].as_array().unwrap();
+    let at = words.iter().position(|word| word == "--model-name").unwrap();
+    assert_eq!(words[at + 1], "smoke-distil", "made again without the recipe, under the same name: {steps}");
 }

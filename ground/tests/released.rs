@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use ground::quantise::RECORD_FILE;
 use kestrel_link::signature::{SigningKey, public_key_text};
 use kestrel_link::{DroneId, Query};
 use kestrel_onboard::bundle::{Bundle, seal};
@@ -27,11 +28,36 @@ fn released() -> PathBuf {
     Path::new(&manifest).parent().unwrap().join(RELEASED)
 }
 
+/// How far two engines may disagree about one model.
+struct Agreement {
+    /// Least IoU of any pair of masks.
+    each: f64,
+    /// Least mean IoU of all pairs.
+    mean: f64,
+    /// Most questions that one engine answers with a mask and the other refuses.
+    flips: usize,
+}
+
+/// In half precision engines differ in the order of their sums, far below what moves a pixel's side of the threshold.
+const HALF: Agreement = Agreement { each: 0.99, mean: 0.99, flips: 0 };
+/// Among integers a last bit decides now and then to which code a value is rounded, which is a whole step, so that single
+/// masks may differ more than all of them do and a question at the threshold may change sides.
+/// These are first guesses, to be measured on the first released model of integers and drawn tighter then.
+const INTEGERS: Agreement = Agreement { each: 0.0, mean: 0.95, flips: 2 };
+
+impl Agreement {
+    /// What is asked of a bundle: by whether it holds the record of its quantisation.
+    fn asked_of(bundle: &Bundle) -> Self {
+        if bundle.manifest.files.contains_key(RECORD_FILE) { INTEGERS } else { HALF }
+    }
+}
+
 /// Promise: P3
 #[test]
 fn both_engines_draw_the_same_masks() {
     let folder = released();
     let bundle = Bundle::open(&folder).unwrap();
+    let asked = Agreement::asked_of(&bundle);
     let open = |choice| Segmenter::open(&bundle, &EngineOptions::of(choice), SegmenterOptions::default());
     let mut runtime = match open(EngineChoice::Ort(kestrel_onboard::engine::Provider::Cpu)) {
         Ok(segmenter) => segmenter,
@@ -42,26 +68,31 @@ fn both_engines_draw_the_same_masks() {
         Err(error) => panic!("{error}"),
     };
     let mut tract = open(EngineChoice::Tract).unwrap();
-    let mut shown = 0;
+    let (mut shown, mut sum, mut flips) = (0_u32, 0.0_f64, Vec::new());
     for seed in FIRST_SEED..FIRST_SEED + FRAMES {
         let picture = scenes::render(seed, 512);
-        let asked =
+        let questions =
             generate(&picture, &Options { count: 1, ..Options::default() }, &mut ChaCha8Rng::seed_from_u64(seed));
-        let Some(proposed) = asked.into_iter().next() else { continue };
+        let Some(proposed) = questions.into_iter().next() else { continue };
         let query = Query { hint: proposed.ask.hint, ..Query::new("engines", proposed.ask.text) };
         let mask =
             |segmenter: &mut Segmenter| union(&segmenter.segment(&picture.image, &query).unwrap().outcome).unwrap();
         match (mask(&mut runtime), mask(&mut tract)) {
             (Some(a), Some(b)) => {
-                let overlap = a.iou(&b).unwrap();
-                assert!(overlap >= 0.99, "scene {seed}, “{}”: the masks overlap by {overlap}", query.text);
+                let overlap = f64::from(a.iou(&b).unwrap());
+                assert!(overlap >= asked.each, "scene {seed}, “{}”: the masks overlap by {overlap}", query.text);
+                sum += overlap;
                 shown += 1;
             }
             (None, None) => {}
-            _ => panic!("scene {seed}, “{}”: one engine shows a mask, the other refuses", query.text),
+            _ => flips.push(format!("scene {seed}, “{}”", query.text)),
         }
     }
+    assert!(flips.len() <= asked.flips, "one engine shows a mask, the other refuses: {flips:?}");
     assert!(shown >= 20, "only {shown} masks were compared");
+    let mean = sum / f64::from(shown);
+    assert!(mean >= asked.mean, "{shown} pairs of masks overlap by {mean} in the mean");
+    println!("{shown} pairs of masks overlap by {mean:.4} in the mean, {} answers differ", flips.len());
 }
 
 fn copy(from: &Path, to: &Path) {

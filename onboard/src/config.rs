@@ -22,6 +22,7 @@ use toml::{Table, Value};
 
 use crate::camera::CameraOptions;
 use crate::engine::{Accelerator, EngineChoice, EngineOptions};
+use crate::gate_table::GateTable;
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
 use crate::record::RecordOptions;
@@ -90,6 +91,7 @@ struct Engine {
 struct Perception {
     tiling: Tiling,
     gate: bool,
+    gate_table: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -283,7 +285,7 @@ impl File {
                 segmenter: SegmenterOptions {
                     tiling: self.perception.tiling,
                     tiles: self.tiling.options()?,
-                    gate: self.perception.gate.then(GateThresholds::default),
+                    gate: self.perception.gate()?,
                     standing: self.standing.options()?,
                     ..SegmenterOptions::default()
                 },
@@ -310,6 +312,29 @@ impl File {
             },
             camera,
         })
+    }
+}
+
+impl Perception {
+    /// The gate's bounds: those of the table where one is named, else the built-in ones.
+    fn gate(&self) -> Result<Option<GateThresholds>, ConfigError> {
+        let wrong = |expected: &str, got: String| {
+            Err(ConfigError::Value { key: "perception.gate_table", expected: expected.to_owned(), got })
+        };
+        if self.gate_table.as_os_str().is_empty() {
+            return Ok(self.gate.then(GateThresholds::default));
+        }
+        if !self.gate {
+            return wrong("none beside `perception.gate = false`", self.gate_table.display().to_string());
+        }
+        match GateTable::read(&self.gate_table) {
+            Ok(table) => {
+                let (path, date, hash) = (self.gate_table.display(), &table.date, &table.sha256);
+                tracing::info!("the gate's bounds are those of {path}, {date}, SHA-256 {hash}");
+                Ok(Some(table.bounds))
+            }
+            Err(error) => wrong("a gate.json of `ground calibrate gate`", error.to_string()),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{Prepared, RangesError, Result};
 
 /// Cells of a mask below which its IoU says little.
-const SMALLEST_MASK: usize = 16;
+pub(super) const SMALLEST_MASK: usize = 16;
 /// Layers of the vision graph, by the first parts of their names.
 const VISION: [&str; 4] = ["trunk.", "neck.", "projector.", "proposals."];
 
@@ -137,12 +137,18 @@ impl<'a> Bench<'a> {
 }
 
 /// The vision graph's part of a pass.
-pub(super) fn see(mut ops: Candle<'_>, config: &Config, frame: &Prepared) -> Result<Seen<Tensor>> {
+///
+/// # Errors
+/// When the model fails.
+pub fn see(mut ops: Candle<'_>, config: &Config, frame: &Prepared) -> Result<Seen<Tensor>> {
     Ok(vision(&mut ops, config, &frame.image)?)
 }
 
-/// The rest of a pass: all questions about what was seen.
-pub(super) fn say(
+/// The rest of a pass: all questions about what was seen, with the proposals that the drone would pick.
+///
+/// # Errors
+/// When the model fails or saw what is no number.
+pub fn say(
     mut ops: Candle<'_>,
     config: &Config,
     pad: u32,
@@ -186,7 +192,8 @@ pub fn shift(whole: &[Reply], rounded: &[Reply], presence: &[f32; 3]) -> Shift {
     }
 }
 
-fn iou(a: &[f32], b: &[f32]) -> f64 {
+/// IoU of the cells above zero; empty against empty is 1.
+pub(super) fn iou(a: &[f32], b: &[f32]) -> f64 {
     let (mut both, mut either) = (0usize, 0usize);
     for (a, b) in a.iter().zip(b) {
         both += usize::from(*a > 0.0 && *b > 0.0);

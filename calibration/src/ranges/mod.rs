@@ -2,15 +2,18 @@
 //!
 //! Everything here runs in candle on the drone's own preprocessing, tokens and proposals; [`kestrel_models::quantise`]
 //! says where is rounded. [`observe`] fills an [`Observer`], by fast answers and by those with [`Reasons`], a [`Bench`]
-//! measures a scheme against the whole model, and [`sweep()`] finds the layers that cost too much.
+//! measures a scheme against the whole model, and [`sweep()`] finds the layers that cost too much. [`Apart`] holds two
+//! readings of one model against each other.
 
+mod apart;
 mod bench;
 mod error;
 mod frames;
 mod reasons;
 mod sweep;
 
-pub use bench::{Bench, Bounds, Reply, Shift, shift};
+pub use apart::{Apart, Reading};
+pub use bench::{Bench, Bounds, Reply, Shift, say, see, shift};
 pub use error::RangesError;
 pub use frames::{Prepared, Preparer};
 pub use reasons::{Reasons, thoughts};

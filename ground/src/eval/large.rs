@@ -19,7 +19,7 @@ use super::{Arguments, line, overlap};
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct LargeArguments {
     /// Instead of a set: draw scenes of 3840×2160 pixels and compare ways of tiling by the size of what is asked for.
-    #[arg(long, conflicts_with_all = ["set", "format", "records", "reasoned", "salient"])]
+    #[arg(long, conflicts_with_all = ["set", "format", "records", "beside", "reasoned", "salient"])]
     pub(super) large: bool,
     /// With --large: views of one answer at most, where a budget bounds them: the overview and its tiles.
     #[arg(long, requires = "large", value_name = "COUNT", default_value_t = 9)]
@@ -55,12 +55,11 @@ pub(super) fn run(arguments: &Arguments, bundle: &Bundle) -> Result<ExitCode> {
     tiles.check().map_err(|(field, expected, got)| {
         anyhow!("{field}: expected {expected}, got {got}\nhint: the flags of --large are in `ground eval --help`")
     })?;
+    let table = arguments.gate_table()?;
     let mut ways = Vec::new();
     for (_, tiling) in WAYS {
-        let mut options = SegmenterOptions { tiling, tiles, ..SegmenterOptions::default() };
-        if arguments.without_gate {
-            options.gate = None;
-        }
+        let gate = arguments.gate(table.as_ref());
+        let options = SegmenterOptions { tiling, tiles, gate, ..SegmenterOptions::default() };
         let segmenter = Segmenter::open(bundle, &arguments.engine.options(arguments.json), options)
             .map_err(|error| anyhow!("{error}\nhint: {}", error.hint()))?;
         ways.push((segmenter, Vec::new()));

@@ -3,25 +3,24 @@
 //! Source → ranges on a calibration set → scheme, with the layers that a sweep keeps wide → graphs that keep the rules →
 //! a bundle whose thresholds are yet to be fitted.
 
+mod frames;
 mod record;
 mod source;
 
 use crate::draft;
-use crate::steps::{self, BEFORE, BUNDLE, CALIBRATION_FILE, Step};
-use anyhow::{Context, Result, bail};
+use crate::steps::{self, BEFORE, BUNDLE, CALIBRATION_FILE, STEPS_FILE, Step};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use kestrel_calibration::ranges::{
-    Bench, Bounds, FEWEST_FRAMES, Prepared, Preparer, Reasons, Shift, Sweep, group, observe, parameters, sweep,
-};
+use kestrel_calibration::ranges::{Bench, Bounds, Reasons, Shift, Sweep, group, observe, parameters, sweep};
 use kestrel_link::Thresholds;
 use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
 use kestrel_models::export::{Graphs, Room, explain_quantised, export_quantised};
 use kestrel_models::onnx::read;
 use kestrel_models::quantise::{Method, Scheme, Target, check};
-use kestrel_training::benchmark;
 use kestrel_training::sft::TOKENIZER;
 use record::Record;
+use serde::Serialize;
 use source::Source;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -37,12 +36,13 @@ pub struct Arguments {
     /// Folder of a bundle, or `model.safetensors` of a run with its tokenizer beside it.
     model: PathBuf,
     /// The set on which ranges are taken: a tuning set by name, or a folder with images/ and annotations.json. None that tests.
-    #[arg(long, default_value = "scenes-tune")]
-    calibration: String,
+    /// May be given several times, such as for scenes and photographs.
+    #[arg(long, value_name = "SET", default_value = "scenes-tune")]
+    calibration: Vec<String>,
     /// Another seed than that of the set on which thresholds are tuned draws other scenes.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Frames at most; ranges need 8.
+    /// Frames of each set at most; ranges need 8 of all together.
     #[arg(long, default_value_t = 32)]
     limit: usize,
     /// Folder of the quantised bundle; made if it is not there.
@@ -63,7 +63,7 @@ pub struct Arguments {
     /// Measure parts of the model alone and keep the layers wide that cost too much.
     #[arg(long)]
     sweep: bool,
-    /// Frames of the sweep and of the last measurement, at most; the first of the set.
+    /// Frames of the sweep and of the last measurement, at most; the first, of several sets in turn.
     #[arg(long, default_value_t = 8, value_name = "COUNT")]
     sweep_frames: usize,
     /// How far the presence logit may move, in the mean.
@@ -75,6 +75,9 @@ pub struct Arguments {
     /// Of a checkpoint, also write explain.onnx; a bundle that holds one keeps it.
     #[arg(long)]
     explain: bool,
+    /// Name of the quantised model; by default the source's, of a checkpoint kestrel-s for its sizes and else kestrel.
+    #[arg(long)]
+    model_name: Option<String>,
     /// Version of the quantised model; by default the source's with `-int8`.
     #[arg(long)]
     model_version: Option<String>,
@@ -131,7 +134,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if std::path::absolute(&arguments.out)? == std::path::absolute(&source.folder)? {
         bail!("--out {}: expected another folder than the model's own", arguments.out.display());
     }
-    let frames = frames(arguments, &source, &teller)?;
+    if source.checkpoint.is_none() && !source.manifest.files.contains_key(STEPS_FILE) {
+        eprintln!(
+            "warning: {} has no {STEPS_FILE}, so that `ground reproduce` has nothing to begin with and cannot verify what is \
+             made here\n\
+             hint: quantise the model.safetensors that it was exported from, or export that again: both note their step",
+            source.folder.display()
+        );
+    }
+    let frames = frames::frames(arguments, &source, &teller)?;
     let params = parameters(&source.weights)?;
     teller.begin("frames watched", frames.len());
     let reasons = source.explain.then(|| Reasons::of(&source.tokenizer));
@@ -149,51 +160,22 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         true => Some(look_for_costly(&bench, &scheme, &bounds, &teller)?),
         false => None,
     };
-    if let Some(swept) = &swept {
+    // Where keeping layers is no way, fine-tuning has to bear them all.
+    let missed = swept.as_ref().is_some_and(|swept| swept.left > 1.0);
+    if let Some(swept) = swept.as_ref().filter(|_| !missed) {
         kept.extend(swept.kept.iter().cloned());
         scheme = Scheme::of(&observer, target, arguments.method(), &kept)?;
     }
     let shift = bench.measure(&scheme, &scheme.layers.keys().cloned().collect())?;
     teller.finish();
     let graphs = export_quantised(&source.config, &source.weights, &scheme)?;
-    let record = Record::new(arguments, &source, &frames, &scheme, swept, shift, &graphs)?;
+    let record = Record::new(arguments, &source, &frames, &scheme, swept.clone(), shift, &graphs)?;
+    if let Some(swept) = swept.filter(|_| missed) {
+        return Err(unbearable(&arguments.out, &record, &swept));
+    }
     write(arguments, &source, &scheme, &graphs, &record)?;
     report(arguments, &record, &bounds, &shift)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Frames of the calibration set with their questions.
-fn frames(arguments: &Arguments, source: &Source, teller: &Teller) -> Result<Vec<Prepared>> {
-    let (name, seed) = (arguments.calibration.as_str(), arguments.seed);
-    let data = std::env::var_os("KESTREL_DATA").map(PathBuf::from);
-    let samples = if benchmark::NAMES.contains(&name) {
-        if !name.ends_with("-tune") {
-            bail!(
-                "the set `{name}` tests the model and may not set its ranges\nhint: use a tuning set, such as scenes-tune"
-            );
-        }
-        benchmark::set(name, seed, Some(arguments.limit), data.as_deref())?
-    } else if Path::new(name).is_dir() {
-        benchmark::folder(Path::new(name), seed, Some(arguments.limit))?
-    } else {
-        bail!("`{name}` is neither a folder nor a frozen set\nhint: the sets are {}", benchmark::NAMES.join(", "));
-    };
-    teller.begin("frames prepared", arguments.limit);
-    let mut preparer = Preparer::new(&source.config, &source.tokenizer);
-    let mut frames = Vec::with_capacity(arguments.limit.min(1024));
-    for sample in samples {
-        frames.push(preparer.prepare(&sample?)?);
-        teller.done(frames.len());
-    }
-    if frames.len() < FEWEST_FRAMES {
-        bail!(
-            "the calibration set `{name}` gives {} frames, ranges need at least {FEWEST_FRAMES}: {} more\n\
-             hint: raise --limit or name a larger set",
-            frames.len(),
-            FEWEST_FRAMES - frames.len()
-        );
-    }
-    Ok(frames)
 }
 
 /// Measures parts alone, and says how long it will take once one measurement is done.
@@ -218,15 +200,28 @@ fn look_for_costly(bench: &Bench<'_>, scheme: &Scheme, bounds: &Bounds, teller: 
         teller.words(&format!("{:>6.1} % of the bound: {what}", used * 100.0));
         Ok(used)
     };
-    let swept = sweep(&layers, &mut measure)?;
-    if swept.left > 1.0 {
-        bail!(
-            "what is rounded uses up {:.0} % of the bound, though {} layers stay wide\nhint: look at more frames, or raise the bounds",
-            swept.left * 100.0,
-            swept.kept.len()
-        );
+    sweep(&layers, &mut measure)
+}
+
+/// What to say where no number of wide layers keeps the bound. The record is left for fine-tuning; a bundle is not.
+fn unbearable(out: &Path, record: &impl Serialize, swept: &Sweep) -> anyhow::Error {
+    let path = out.join(RECORD_FILE);
+    let write = || -> Result<()> {
+        std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+        std::fs::write(&path, serde_json::to_string_pretty(record)? + "\n")
+            .with_context(|| format!("writing {}", path.display()))
+    };
+    if let Err(error) = write() {
+        return error;
     }
-    Ok(swept)
+    anyhow!(
+        "what is rounded uses up {:.0} % of the bound, though {} layers stay wide; no bundle is written\n\
+         hint: look at more frames, raise the bounds, or fine-tune with every layer rounded: \
+         `ground train training/recipes/kestrel-s-qat.toml --quantisation {} --from …`, then quantise the outcome",
+        swept.left * 100.0,
+        swept.kept.len(),
+        path.display()
+    )
 }
 
 /// Writes the bundle. What belongs to the model in half precision, its thresholds and canaries, is left behind.
@@ -247,6 +242,8 @@ fn write(arguments: &Arguments, source: &Source, scheme: &Scheme, graphs: &Graph
         }
     }
     std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    // Steps that an earlier run noted here are none of this model; the source's own come with the rest.
+    steps::remove(&out.join(STEPS_FILE))?;
     source.copy_rest(out)?;
     source::remove(&out.join(EXPLAIN_FILE))?;
     source::remove(&out.join("canary"))?;
@@ -260,6 +257,9 @@ fn write(arguments: &Arguments, source: &Source, scheme: &Scheme, graphs: &Graph
     let thresholds = draft::uncalibrated(&Thresholds::hash_graphs(&graphs.vision, &graphs.language, &graphs.mask));
     std::fs::write(out.join(THRESHOLDS_FILE), serde_json::to_string_pretty(&thresholds)? + "\n")?;
     let mut manifest = source.manifest.clone();
+    if let Some(name) = &arguments.model_name {
+        manifest.name.clone_from(name);
+    }
     manifest.version = arguments.model_version.clone().unwrap_or_else(|| format!("{}-int8", manifest.version));
     manifest.created = draft::today();
     manifest.provenance.extend(record.provenance(&files, scheme)?);
@@ -275,16 +275,16 @@ fn write(arguments: &Arguments, source: &Source, scheme: &Scheme, graphs: &Graph
 
 /// The command as a bundle remembers it.
 fn step(arguments: &Arguments, source: &Source) -> Result<Step> {
-    let Arguments { calibration, seed, limit, percentile, sweep_frames, .. } = arguments;
+    let Arguments { seed, limit, percentile, sweep_frames, .. } = arguments;
     let step = Step::new("quantise");
     let step = match &source.checkpoint {
         Some(checkpoint) => step.input(checkpoint)?.beside(&checkpoint.with_file_name(TOKENIZER))?,
         None => step.word(BEFORE),
     };
     let named = |value: Option<clap::builder::PossibleValue>| value.map_or(String::new(), |v| v.get_name().to_owned());
+    let step = step.option("--out", BUNDLE);
+    let step = arguments.calibration.iter().fold(step, |step, set| step.option("--calibration", set));
     let mut step = step
-        .option("--out", BUNDLE)
-        .option("--calibration", calibration)
         .option("--seed", seed)
         .option("--limit", limit)
         .option("--range", named(arguments.range.to_possible_value()))
@@ -297,6 +297,9 @@ fn step(arguments: &Arguments, source: &Source) -> Result<Step> {
         .flag("--explain", arguments.explain);
     if !arguments.keep.is_empty() {
         step = step.option("--keep", arguments.keep.join(","));
+    }
+    if let Some(name) = &arguments.model_name {
+        step = step.option("--model-name", name);
     }
     if let Some(version) = &arguments.model_version {
         step = step.option("--model-version", version);
@@ -312,7 +315,8 @@ fn report(arguments: &Arguments, record: &Record, bounds: &Bounds, shift: &Shift
     record.print();
     if bounds.used(shift) > 1.0 {
         eprintln!(
-            "warning: rounding uses up {:.0} % of the bound\nhint: --sweep finds the layers that cost",
+            "warning: rounding uses up {:.0} % of the bound\n\
+             hint: --sweep finds the layers that cost; training/recipes/kestrel-s-qat.toml teaches weights to bear it",
             bounds.used(shift) * 100.0
         );
     }
@@ -362,5 +366,27 @@ impl Teller {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What would break: a model that has to be fine-tuned, without the record that fine-tuning asks for.
+    #[test]
+    fn what_cannot_be_borne_leaves_its_record_and_names_fine_tuning() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("int8");
+        let swept = Sweep { all: 9.0, parts: Vec::new(), kept: vec!["trunk.stem".to_owned()], left: 3.0 };
+        let error = unbearable(&out, &serde_json::json!({ "scheme": 1 }), &swept).to_string();
+        assert!(
+            error.contains("300 % of the bound, though 1 layers") && error.contains("kestrel-s-qat.toml"),
+            "{error}"
+        );
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join(RECORD_FILE)).unwrap()).unwrap();
+        assert_eq!(record["scheme"], 1);
+        assert!(error.contains(&out.join(RECORD_FILE).display().to_string()), "{error}");
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Record {
 
 #[derive(Debug, Serialize)]
 struct Calibration {
-    set: String,
+    sets: Vec<String>,
     seed: u64,
     frames: usize,
     questions: usize,
@@ -76,7 +76,7 @@ impl Record {
             program: env!("CARGO_PKG_VERSION"),
             source: source.manifest.model(),
             calibration: Calibration {
-                set: arguments.calibration.clone(),
+                sets: arguments.calibration.clone(),
                 seed: arguments.seed,
                 frames: frames.len(),
                 questions: frames.iter().map(|frame| frame.questions.len()).sum(),
@@ -107,9 +107,9 @@ impl Record {
             let wide: String = wide.chars().take(LONGEST).collect();
             entries.insert(format!("precision.{name}"), format!("int8 in {rounded} layers; kept f16: {wide}"));
         }
-        let Calibration { set, seed, frames, thoughts, .. } = &self.calibration;
+        let Calibration { sets, seed, frames, thoughts, .. } = &self.calibration;
         entries.insert("quantised_from".to_owned(), self.source.clone());
-        let ranges = format!("{set}, seed {seed}, {frames} frames, {thoughts} answers with reasons");
+        let ranges = format!("{}, seed {seed}, {frames} frames, {thoughts} answers with reasons", sets.join(" and "));
         entries.insert("quantisation_ranges".to_owned(), ranges);
         Ok(entries)
     }

@@ -81,7 +81,8 @@ impl Source {
         let (config, mut weights, tokenizer) = export::trained(path)?;
         weights.round_f16()?;
         let answers = export::answer_tokens(&tokenizer);
-        let manifest = draft::draft(&config, answers, "0.1.0", BTreeMap::new());
+        let name = draft::name(&config, None);
+        let manifest = draft::draft(&config, answers, (name.as_str(), "0.1.0"), BTreeMap::new());
         Ok(Self {
             folder: path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
             checkpoint: Some(path.to_owned()),

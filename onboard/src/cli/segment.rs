@@ -10,6 +10,7 @@ use clap::Args;
 use image::RgbImage;
 use kestrel_link::{Hint, Outcome, Query, Unplaced, Verdict};
 use kestrel_onboard::camera;
+use kestrel_onboard::gate_table::GateTable;
 use kestrel_onboard::pipeline::{Answer, Concluded, Explanation, Look, SegmentError, Segmenter, SegmenterOptions};
 use kestrel_onboard::position::{pose_beside, read_camera, read_pose};
 use kestrel_perception::geo::Bounds;
@@ -45,6 +46,9 @@ pub(super) struct Segment {
     /// Let degraded pictures pass.
     #[arg(long)]
     no_gate: bool,
+    /// Refuse degraded pictures by the bounds of this gate.json, which `ground calibrate gate` writes.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_gate")]
+    gate_table: Option<PathBuf>,
     /// Say where on the earth the answer lies: the camera's calibration.
     #[arg(long, value_name = "FILE")]
     camera: Option<PathBuf>,
@@ -77,13 +81,8 @@ impl Segment {
         let picture = camera::load(&self.image).map_err(|error| hinted(&error, error.hint()))?;
         let placing = self.placing()?;
         let bundle = self.model.open_bundle()?;
-        let options = SegmenterOptions {
-            tiling,
-            tiles,
-            gate: (!self.no_gate).then(GateThresholds::default),
-            explain: self.explain,
-            ..Default::default()
-        };
+        let options =
+            SegmenterOptions { tiling, tiles, gate: self.gate()?, explain: self.explain, ..Default::default() };
         let mut segmenter = Segmenter::open(&bundle, &self.model.engine(self.json), options)
             .map_err(|error| hinted(&error, error.hint()))?;
         let mut look = segmenter.look_still(&picture).map_err(|error| hinted(&error, error.hint()))?;
@@ -113,6 +112,14 @@ impl Segment {
             Outcome::Segmented { .. } => ExitCode::SUCCESS,
             Outcome::Refused(_) => ExitCode::from(REFUSED),
         })
+    }
+
+    /// The gate's bounds; `None` lets every picture pass.
+    fn gate(&self) -> anyhow::Result<Option<GateThresholds>> {
+        match &self.gate_table {
+            Some(path) => Ok(Some(GateTable::read(path).map_err(|error| hinted(&error, error.hint()))?.bounds)),
+            None => Ok((!self.no_gate).then(GateThresholds::default)),
+        }
     }
 
     /// The camera and its pose, where the answer shall be placed on the earth.

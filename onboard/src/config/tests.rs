@@ -75,6 +75,23 @@ fn explanations_and_poses_have_the_defaults_of_the_code() {
     assert_eq!((node.explain, node.poses.choice), (None, Choice::Nearest));
 }
 
+/// What would break: a gate that was calibrated and is not the one that flies.
+#[test]
+fn the_gate_flies_by_its_table_where_one_is_named() {
+    assert_eq!(parse(LEAST).unwrap().node.segmenter.gate, Some(GateThresholds::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gate.json");
+    let bounds = GateThresholds::default().loosened(-0.25);
+    let table = serde_json::json!({ "format": 1, "date": "2026-11-01", "loosened": -0.25, "bounds": bounds });
+    std::fs::write(&file, table.to_string()).unwrap();
+    let named = |more: &str| parse(&format!("{LEAST}[perception]\ngate_table = {:?}\n{more}", file.to_str().unwrap()));
+    assert_eq!(named("").unwrap().node.segmenter.gate, Some(bounds));
+    assert!(named("gate = false").unwrap_err().to_string().contains("perception.gate = false"));
+    std::fs::write(&file, "{}").unwrap();
+    let error = named("").unwrap_err();
+    assert!(error.to_string().contains("gate.json") && error.hint().contains("perception.gate_table"), "{error}");
+}
+
 #[test]
 fn misspelt_key_names_the_right_one() {
     let error = parse("[engine]\nnmae = \"tract\"\n").unwrap_err();

@@ -124,6 +124,8 @@ pub fn train(
     options: &Options,
     progress: &(dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Summary> {
+    // Read before anything that takes long is made.
+    let scheme = recipe.quantisation.as_ref().map(|record| start::scheme(recipe, record)).transpose()?;
     let teacher = Teacher::of(recipe, &options.runs.join(&recipe.name))?;
     let needed = memory::check(recipe, teacher.as_ref())? as f64 / GIBIBYTE;
     progress_words(progress, &format!("about {needed:.1} GiB of memory are needed"));
@@ -156,8 +158,9 @@ pub fn train(
     if recipe.location_codes && !resumes {
         start::locate(&params, &recipe.model)?;
     }
-    if let Some(record) = &recipe.quantisation {
-        params.set_places(FakeQuant(start::scheme(recipe, record)?));
+    if let (Some(record), Some(scheme)) = (&recipe.quantisation, scheme) {
+        start::same_layers(recipe, record, &scheme, &params)?;
+        params.set_places(FakeQuant(scheme));
     }
     if let (Some(teacher), Some(distil)) = (&teacher, &recipe.distil) {
         distil::same_words(distil, &tokenizer)?;

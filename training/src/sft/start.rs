@@ -100,18 +100,35 @@ pub fn initialise(recipe: &Recipe, trunk: Option<&Path>) -> Result<Params> {
 
 /// The scheme of a record that `ground quantise` wrote.
 pub(super) fn scheme(recipe: &Recipe, record: &Path) -> Result<Scheme> {
-    let text = std::fs::read_to_string(record).map_err(TrainError::io("reading", record))?;
-    let wrong = |got: String| TrainError::Setting {
-        recipe: recipe.name.clone(),
-        setting: "quantisation".to_owned(),
-        expected: "the quantisation.json that `ground quantise` wrote".to_owned(),
-        got: format!("{}: {got}", record.display()),
-    };
+    let wrong = |got: String| no_record(recipe, record, &got);
+    let text = std::fs::read_to_string(record).map_err(|error| wrong(error.to_string()))?;
     let mut parsed: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let scheme = parsed.get_mut("scheme").map(serde_json::Value::take).unwrap_or_default();
     let scheme: Scheme = serde_json::from_value(scheme).map_err(|error| wrong(error.to_string()))?;
     scheme.check()?;
     Ok(scheme)
+}
+
+/// Refuses a scheme of a model with other layers: what it does not find would be left wide without a word.
+pub(super) fn same_layers(recipe: &Recipe, record: &Path, scheme: &Scheme, params: &Params) -> Result<()> {
+    let tensors = params.tensors();
+    let mut named = scheme.layers.keys().chain(scheme.residuals.keys()).chain(&scheme.kept);
+    match named.find(|layer| !tensors.contains_key(&format!("{layer}.weight"))) {
+        None => Ok(()),
+        Some(layer) => {
+            Err(no_record(recipe, record, &format!("the layer `{layer}`, which the recipe's [model] does not have")))
+        }
+    }
+}
+
+fn no_record(recipe: &Recipe, record: &Path, got: &str) -> TrainError {
+    TrainError::Setting {
+        recipe: recipe.name.clone(),
+        setting: "quantisation".to_owned(),
+        expected: "the quantisation.json that `ground quantise` wrote of the model that this run begins from"
+            .to_owned(),
+        got: format!("{}: {got}\nhint: `ground train --quantisation FILE` names another", record.display()),
+    }
 }
 
 /// Pictures that the scales of fresh layers are measured on.
@@ -279,5 +296,27 @@ mod tests {
             assert!(error.contains("quantisation") && error.contains("ground quantise"), "{broken}: {error}");
         }
         assert!(with(&rounding("-0.5")).unwrap_err().to_string().contains("positive scale"));
+        let error = scheme(&recipe, &dir.path().join("none.json")).unwrap_err().to_string();
+        assert!(error.contains("none.json") && error.contains("hint: `ground train --quantisation"), "{error}");
+    }
+
+    /// What would break: weights that are said to bear a rounding which they never met.
+    #[test]
+    fn a_record_of_another_model_is_refused_by_the_layer_that_is_not_there() {
+        let recipe: Recipe = toml::from_str(include_str!("../../recipes/smoke.toml")).unwrap();
+        let params = untrained(&Config::tiny(), 1).unwrap();
+        let held = |layers: &str, residuals: &str, kept: &str| {
+            let text = format!(
+                r#"{{"target": "tensor_rt", "layers": {{{layers}}}, "residuals": {{{residuals}}}, "kept": [{kept}]}}"#
+            );
+            let scheme: Scheme = serde_json::from_str(&text).unwrap();
+            same_layers(&recipe, Path::new("quantisation.json"), &scheme, &params)
+        };
+        held(r#""neck.embed": {"scale": 1.0}"#, "", "").unwrap();
+        let strange = r#""neck.strange": {"scale": 1.0}"#;
+        for found in [held(strange, "", ""), held("", strange, ""), held("", "", r#""neck.strange""#)] {
+            let error = found.unwrap_err().to_string();
+            assert!(error.contains("`neck.strange`") && error.contains("[model]"), "{error}");
+        }
     }
 }
