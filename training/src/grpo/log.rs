@@ -277,9 +277,11 @@ mod tests {
             clip_fraction: 0.0,
             kl: 3.0,
             reasoned: Some(reasoned),
+            tasks: BTreeMap::new(),
             improved: Improved::default(),
         };
-        Entry { step: 1, steps: 2, rate: 1e-5, norm: 0.3, measured, play_seconds: 1.0, seconds: 2.0 }
+        let (play_seconds, seconds, waited, waiting) = (1.0, 2.0, 0.5, 0.25);
+        Entry { step: 1, steps: 2, rate: 1e-5, norm: 0.3, measured, play_seconds, seconds, waited, waiting }
     }
 
     /// What would break: a curve of a name that the log does not know is drawn as an empty one.
