@@ -280,8 +280,8 @@ mod tests {
             tasks: BTreeMap::new(),
             improved: Improved::default(),
         };
-        let (play_seconds, seconds, waited, waiting) = (1.0, 2.0, 0.5, 0.25);
-        Entry { step: 1, steps: 2, rate: 1e-5, norm: 0.3, measured, play_seconds, seconds, waited, waiting }
+        let (waited, waiting) = (0.1, 0.05);
+        Entry { step: 1, steps: 2, rate: 1e-5, norm: 0.3, measured, play_seconds: 1.0, seconds: 2.0, waited, waiting }
     }
 
     /// What would break: a curve of a name that the log does not know is drawn as an empty one.
