@@ -17,7 +17,7 @@ use kestrel_training::sample::Sample;
 use kestrel_training::sft::chain::{Before, Laid};
 use kestrel_training::sft::example::{Chain, Example, Maker};
 use kestrel_training::sft::explain::{Model, explain};
-use kestrel_training::sft::measured::Times;
+use kestrel_training::sft::measured::{Chains, Times};
 use kestrel_training::sft::pass::{Setup, pass};
 use kestrel_training::sft::propose;
 use kestrel_training::sft::recipe::Weights;
@@ -179,18 +179,41 @@ fn so_is_what_they_teach_of_things_and_near_misses() {
     teaches_the_derivative(&told(), &weights, &moved);
 }
 
-fn teaches_the_derivative(recipe: &Recipe, weights: &Weights, moved: &[&str]) {
+/// What would break: a look that is taught by another slope than that of its loss, or at nothing at all.
+#[test]
+fn so_is_where_they_are_taught_to_look() {
+    let mut recipe = told();
+    // With the labels' help what is written is among what was told.
+    recipe.phases[2].teacher_forcing = 1.0;
+    let moved = ["language.point.key.weight", "language.point.place.weight", "language.point.query.weight"];
+    let chains = teaches_the_derivative(&recipe, &Weights { aim: 4.0, ..Weights::default() }, &moved);
+    assert!(chains.aims <= chains.taught && chains.aimed <= chains.aims, "{chains:?}");
+    // What looking costs is beside what the tokens cost.
+    let plain = teaches_the_derivative(&recipe, &Weights::default(), &[]);
+    assert!(plain.aims == 0.0 && plain.aimed == 0.0, "{plain:?}");
+}
+
+/// What was measured of an example's chains, of which with `aim` at least one is about a thing that was told.
+fn teaches_the_derivative(recipe: &Recipe, weights: &Weights, moved: &[&str]) -> Chains {
     let phase = taught(recipe);
     let config = recipe.model_of(&phase);
     let tokenizer = words(&config);
     let params = untrained(&recipe.model, 5).unwrap();
-    let example = example(&mut Maker::new(&config, &phase, &tokenizer));
     // Predicted IoU has a target that jumps; everything but chains is taught elsewhere and weighs little here.
     let little = Weights { answer: 0.01, doubt: 0.01, auxiliary: 0.01, anchor: 0.01, ..weights.clone() };
     let weights = Weights { proposals: 0.01, reading: 0.01, iou: 0.0, chain: 2.0, ..little };
     let special = tokenizer.special();
     let setup =
         Setup { params: &params, config: &config, weights: &weights, answers: special.answers(), pad: special.pad };
+    let mut maker = Maker::new(&config, &phase, &tokenizer);
+    let aims = |e: &Example| {
+        let some = e.reasons.chains.iter().any(|chain| !chain.shown.is_empty());
+        some && pass(&setup, e, 3, &mut Times::default()).unwrap().1.chains.aims > 0.0
+    };
+    let example = match weights.aim > 0.0 {
+        true => scenes(0.0, 0..20).iter().map(|s| maker.draw(s, 5).unwrap()).find(aims).expect("a thing that was told"),
+        false => example(&mut maker),
+    };
     let run = || pass(&setup, &example, 3, &mut Times::default()).unwrap();
     let (grads, values) = run();
     let chains = values.chains;
@@ -213,6 +236,7 @@ fn teaches_the_derivative(recipe: &Recipe, weights: &Weights, moved: &[&str]) {
         params.insert(name, &original).unwrap();
         assert!((slope - norm).abs() < 0.08 * norm + 2e-3, "{name}: differences give {slope}, the gradient {norm}");
     }
+    chains
 }
 
 /// What would break: a reasoned answer whose `[SEG]` shows less than the fast answer to the same question.

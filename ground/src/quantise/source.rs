@@ -17,6 +17,8 @@ use crate::steps::CALIBRATION_FILE;
 
 /// Weights of the presence logit where nothing was calibrated: equal trust in words and mask.
 const UNCALIBRATED: [f32; 3] = [-1.0, 1.0, 0.0];
+/// A parameter that only models have which are told of things.
+const TOLD: &str = "language.things.plain.weight";
 
 /// A model in half precision.
 pub(super) struct Source {
@@ -66,7 +68,7 @@ impl Source {
         Ok(Self {
             folder: folder.to_owned(),
             checkpoint: None,
-            config: config(&manifest),
+            config: config(&manifest, &weights),
             weights,
             tokenizer: QueryTokenizer::load(&bundle.path(TOKENIZER_FILE))?,
             answers: manifest.answer_tokens,
@@ -116,9 +118,9 @@ fn stays(name: &str) -> bool {
     !GRAPH_FILES.contains(&name) && !made.contains(&name) && !name.starts_with("canary/")
 }
 
-/// The configuration that a manifest promises. Depths and heads are those of kestrel-s: with others a parameter is missing
-/// or left over, which the exporter tells.
-fn config(manifest: &Manifest) -> Config {
+/// The configuration that a manifest promises, told of things where its weights are. Depths and heads are those of kestrel-s:
+/// with others a parameter is missing or left over, which the exporter tells.
+fn config(manifest: &Manifest, weights: &Weights) -> Config {
     Config {
         image: manifest.input_size as usize,
         vocabulary: manifest.vocabulary as usize,
@@ -126,6 +128,7 @@ fn config(manifest: &Manifest) -> Config {
         mask_width: manifest.mask_width as usize,
         fine_width: manifest.fine_width as usize,
         max_tokens: manifest.max_tokens as usize,
+        things: weights.get(TOLD).is_some(),
         ..Config::kestrel_s()
     }
 }
@@ -138,5 +141,26 @@ pub(super) fn remove(path: &Path) -> Result<()> {
             Err(error).with_context(|| format!("removing {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use kestrel_models::export::{Room, explain};
+    use kestrel_training::sft::untrained;
+
+    /// What would break: the graph that decodes behind things, made anew as one that is told of none.
+    #[test]
+    fn a_bundle_that_is_told_of_things_is_known_by_its_weights() {
+        let ids = AnswerTokens { seg: 0, absent: 1, ambiguous: 2, not_understood: 3, unseeable: 4, answer: 5, pad: 6 };
+        for things in [false, true] {
+            let model = Config { things, ..Config::kestrel_s() };
+            let weights = Weights::from_params(&untrained(&model, 1).unwrap()).unwrap();
+            let graph = explain(&model, &weights, &Room::of(&model)).unwrap();
+            let read = read::weights_of_all([(EXPLAIN_FILE, graph.as_slice())]).unwrap();
+            assert_eq!(config(&draft::draft(&model, ids, "0.1.0", BTreeMap::new()), &read), model);
+        }
     }
 }

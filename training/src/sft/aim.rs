@@ -6,6 +6,7 @@
 
 use candle_core::Tensor;
 use kestrel_models::kestrel::Said;
+use kestrel_models::tokenizer::{FIRST_LOCATION, LOCATIONS};
 use kestrel_perception::answer;
 use kestrel_perception::proposals::{THING, iou, told_edges};
 
@@ -15,6 +16,7 @@ use super::measured::Values;
 use super::pass::{Setup, host};
 use crate::losses::attach;
 use crate::losses::token::cross_entropy;
+use crate::reasoning::Bins;
 
 /// A thing whose box overlaps the one that is written by less is another thing.
 const SAME: f32 = 0.5;
@@ -53,8 +55,18 @@ pub(super) fn aims(
         let (hits, all) = right[open.chain];
         right[open.chain] = (hits + f32::from(learnt.likeliest == target), all + 1.0);
     }
-    values.chains.aimed += right.into_iter().filter(|(_, all)| *all > 0.0).map(|(hits, all)| hits / all).sum::<f32>();
+    for (hits, all) in right.into_iter().filter(|(_, all)| *all > 0.0) {
+        values.chains.aims += 1.0;
+        values.chains.aimed += hits / all;
+    }
     Ok(Some(attach(looks, gradient)?))
+}
+
+/// The box that the token at `at` is a location of: the four locations in a row that it is among.
+pub(super) fn box_around(ids: &[u32], at: usize) -> Option<Bins> {
+    let bin = |at: usize| ids.get(at)?.checked_sub(FIRST_LOCATION).filter(|bin| *bin < LOCATIONS);
+    let first = (0..=at).rev().take_while(|&at| bin(at).is_some()).last()?;
+    Some([bin(first)?, bin(first + 1)?, bin(first + 2)?, bin(first + 3)?])
 }
 
 /// The thing among those told whose box this is.
@@ -74,5 +86,15 @@ mod tests {
         assert_eq!(meant(&told, [0.6, 0.6, 0.9, 0.85]), Some(2));
         assert_eq!(meant(&told, [0.1, 0.6, 0.3, 0.9]), None);
         assert_eq!(meant(&[], [0.1, 0.1, 0.3, 0.3]), None);
+    }
+
+    #[test]
+    fn a_location_is_part_of_the_box_that_it_stands_in() {
+        let at = |bin: u32| FIRST_LOCATION + bin;
+        // A box between other tokens, and one that is cut.
+        let ids = [0, at(3), at(5), at(LOCATIONS - 1), at(8), at(LOCATIONS), at(2), at(4)];
+        let found: Vec<Option<Bins>> = (0..ids.len()).map(|place| box_around(&ids, place)).collect();
+        let whole = Some([3, 5, LOCATIONS - 1, 8]);
+        assert_eq!(found, [None, whole, whole, whole, whole, None, None, None]);
     }
 }

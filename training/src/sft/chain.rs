@@ -92,13 +92,6 @@ pub fn leaves_open(grammar: &impl Rules, vocabulary: usize) -> bool {
     (0..vocabulary as u32).filter(|id| grammar.allows(*id)).nth(1).is_some()
 }
 
-/// The box that the token at `at` is a location of: the four locations in a row that it is among.
-fn box_around(ids: &[u32], at: usize) -> Option<Bins> {
-    let bin = |at: usize| ids.get(at)?.checked_sub(FIRST_LOCATION).filter(|bin| *bin < LOCATIONS);
-    let first = (0..=at).rev().take_while(|&at| bin(at).is_some()).last()?;
-    Some([bin(first)?, bin(first + 1)?, bin(first + 2)?, bin(first + 3)?])
-}
-
 /// What answers about a picture are written behind.
 #[derive(Debug, Clone, Copy)]
 pub struct Before<'a> {
@@ -145,7 +138,8 @@ impl<G: Rules> Laid<G> {
                 let row = index.len();
                 let free = leaves_open(&grammar, config.vocabulary);
                 if free {
-                    open.push(Open { chain: number, id, grammar, part_of: box_around(&chain.ids, at), row });
+                    let part_of = aim::box_around(&chain.ids, at);
+                    open.push(Open { chain: number, id, grammar, part_of, row });
                 }
                 if id == seg {
                     segs.push(row as u32);

@@ -129,7 +129,7 @@ pub struct Chains {
     pub long: f32,
     /// Questions that have no certain chain.
     pub dropped: f32,
-    /// Loss of their tokens.
+    /// Loss of their tokens, and of where they look.
     pub loss: f32,
     /// Loss of what their `[SEG]` show.
     pub shown: f32,
@@ -139,8 +139,10 @@ pub struct Chains {
     pub nats: f32,
     /// Share of locations whose likeliest is at most one off; summed over chains.
     pub near: f32,
-    /// Share of locations that look at the thing whose box they are part of, of those that there is such a thing for; summed
-    /// over chains.
+    /// Chains with a location that is part of a thing's box, where looking at it is taught.
+    #[serde(skip_serializing_if = "absent")]
+    pub aims: f32,
+    /// Share of these locations that look at that thing; summed over such chains.
     #[serde(skip_serializing_if = "absent")]
     pub aimed: f32,
     /// Loss of the distance of their `[SEG]` states from those of fast answers.
@@ -154,11 +156,11 @@ impl Chains {
 
     /// Means over `n` pictures; shares of tokens are over the chains themselves.
     fn mean(&self, n: f32) -> Self {
-        let [taught, long, dropped, loss, shown, apart] =
-            [self.taught, self.long, self.dropped, self.loss, self.shown, self.apart].map(|sum| sum / n);
-        let [right, nats, near, aimed] =
-            [self.right, self.nats, self.near, self.aimed].map(|sum| sum / self.taught.max(1.0));
-        Self { taught, long, dropped, loss, shown, right, nats, near, aimed, apart }
+        let [taught, long, dropped, loss, shown, aims, apart] =
+            [self.taught, self.long, self.dropped, self.loss, self.shown, self.aims, self.apart].map(|sum| sum / n);
+        let [right, nats, near] = [self.right, self.nats, self.near].map(|sum| sum / self.taught.max(1.0));
+        let aimed = self.aimed / self.aims.max(1.0);
+        Self { taught, long, dropped, loss, shown, right, nats, near, aims, aimed, apart }
     }
 }
 
@@ -172,6 +174,7 @@ impl AddAssign for Chains {
         self.right += other.right;
         self.nats += other.nats;
         self.near += other.near;
+        self.aims += other.aims;
         self.aimed += other.aimed;
         self.apart += other.apart;
     }
@@ -302,4 +305,18 @@ pub(super) fn lap(from: &mut Instant, to: &mut f32) {
     let elapsed: Duration = from.elapsed();
     *to += elapsed.as_secs_f32() * 1e3;
     *from = Instant::now();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What would break: chains without anything to look at, refusals above all, would count as looks that miss.
+    #[test]
+    fn what_is_aimed_is_a_share_of_the_chains_that_aim() {
+        let mut sums = Chains { taught: 4.0, near: 3.0, aims: 2.0, aimed: 1.5, ..Chains::default() };
+        sums += Chains { taught: 2.0, ..Chains::default() };
+        let mean = sums.mean(2.0);
+        assert_eq!((mean.taught, mean.near, mean.aims, mean.aimed), (3.0, 0.5, 1.0, 0.75));
+    }
 }

@@ -99,7 +99,8 @@ impl Annotations {
 /// Takes either picture of a pair as far from training as the other; whether that moved any, and with it perhaps another pair's.
 fn levelled(records: &[Vec<PathBuf>], furthest: &mut HashMap<&Path, Option<Split>>) -> bool {
     let mut moved = false;
-    for pair in records.iter().filter(|files| files.len() > 1) {
+    // There and back: a place that was seen again and again is a chain of pairs, levelled at once whichever end is furthest.
+    for pair in records.iter().chain(records.iter().rev()).filter(|files| files.len() > 1) {
         let most = most(pair, furthest);
         for file in pair {
             if let Some(of) = furthest.get_mut(file.as_path())

@@ -180,6 +180,10 @@ impl Recipe {
         if let Err(error) = self.model.tells_things() {
             return wrong("model.things", "false, or a language model with room for them", error.to_string());
         }
+        if self.loss.aim > 0.0 && !self.model.things {
+            let expected = "0 where `model.things` is false: there is nothing to look at";
+            return wrong("loss.aim", expected, self.loss.aim.to_string());
+        }
         for phase in &self.phases {
             let at = |field: &str| format!("phases.{}.{field}", phase.name);
             if phase.image == 0 || phase.image % 32 != 0 || !(self.data.size as usize).is_multiple_of(phase.image / 4) {
@@ -298,6 +302,8 @@ mod tests {
             let error = recipe(&format!("{smoke}\n[loss]\n{name} = -1.0")).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
+        let error = recipe(&format!("{smoke}\n[loss]\naim = 1.0")).unwrap_err();
+        assert!(error.contains("loss.aim") && error.contains("model.things"), "{error}");
     }
 
     #[test]
