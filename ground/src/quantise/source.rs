@@ -160,7 +160,7 @@ mod tests {
             let weights = Weights::from_params(&untrained(&model, 1).unwrap()).unwrap();
             let graph = explain(&model, &weights, &Room::of(&model)).unwrap();
             let read = read::weights_of_all([(EXPLAIN_FILE, graph.as_slice())]).unwrap();
-            assert_eq!(config(&draft::draft(&model, ids, "0.1.0", BTreeMap::new()), &read), model);
+            assert_eq!(config(&draft::draft(&model, ids, ("kestrel-s", "0.1.0"), BTreeMap::new()), &read), model);
         }
     }
 }
