@@ -114,7 +114,9 @@ async fn drones_of_one_name_that_meet_in_flight_say_so() {
 
     second.stop().await.unwrap();
     until("it has gone", || first.health().degraded.is_empty()).await;
-    let told = answers(&operator, &drone).await;
+    let mut told = answers(&operator, &drone).await;
+    // Zenoh's own word where the way to the one that has gone is not yet forgotten: nobody has said it.
+    told.retain(|answer| answer.as_ref().err().is_none_or(|error| error != "Timeout"));
     assert!(matches!(&told[..], [Ok(reply)] if segmented(reply)), "{told:?}");
     assert_eq!(outcomes(&first), 1);
     operator.close().await.unwrap();
