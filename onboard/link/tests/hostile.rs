@@ -1,6 +1,7 @@
 //! Hostile bytes are refused with a reason; they never panic (promise P13).
 //!
-//! `attacks/KIND-NAME.hex` holds one attack each: `# expect:` names a part of the error, the rest is hex with comments.
+//! `attacks/KIND-NAME.hex` holds one attack each: `# expect:` names a part of the error, the rest is hex with comments;
+//! `30*49153` are these bytes so many times.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use kestrel_link::*;
@@ -28,6 +29,13 @@ fn refuse(kind: &str, bytes: &[u8]) -> Result<(), LinkError> {
 const KINDS: [&str; 11] =
     ["query", "reply", "health", "offer", "state", "frame", "pose", "explanation", "manifest", "thresholds", "canary"];
 
+/// The bytes of a word of hex, or of some bytes and how often they stand.
+fn bytes_of(word: &str) -> Vec<u8> {
+    let (hex, times) = word.split_once('*').map_or((word, 1), |(hex, times)| (hex, times.parse().unwrap()));
+    let byte = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
+    (0..hex.len() / 2).map(byte).collect::<Vec<u8>>().repeat(times)
+}
+
 /// Promise: P13
 #[test]
 fn every_attack_is_refused_for_its_reason() {
@@ -42,14 +50,8 @@ fn every_attack_is_refused_for_its_reason() {
         let (kind, _) = name.split_once('-').unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let expect = text.lines().find_map(|line| line.strip_prefix("# expect: ")).unwrap();
-        let hex: String = text
-            .lines()
-            .map(|line| line.split('#').next().unwrap())
-            .flat_map(str::chars)
-            .filter(|c| !c.is_whitespace())
-            .collect();
-        let bytes: Vec<u8> =
-            (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+        let lines = text.lines().map(|line| line.split('#').next().unwrap());
+        let bytes: Vec<u8> = lines.flat_map(str::split_whitespace).flat_map(bytes_of).collect();
         let error = refuse(kind, &bytes).expect_err(&name).to_string();
         assert!(error.contains(expect), "{name}: expected {expect:?} in {error:?}");
         tried += 1;

@@ -14,6 +14,13 @@ use crate::push::{as_it_is, push, slots};
 use crate::red::{self, RED, picture, query};
 use crate::sources::{camera, until};
 
+/// The bytes of a word of hex, or of some bytes and how often they stand.
+fn bytes_of(word: &str) -> Vec<u8> {
+    let (hex, times) = word.split_once('*').map_or((word, 1), |(hex, times)| (hex, times.parse().unwrap()));
+    let byte = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
+    (0..hex.len() / 2).map(byte).collect::<Vec<u8>>().repeat(times)
+}
+
 /// Every attack that lies beside the link's tests, and bytes that are of no kind at all.
 fn corpus() -> Vec<Vec<u8>> {
     let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("link/attacks");
@@ -23,8 +30,7 @@ fn corpus() -> Vec<Vec<u8>> {
     for entry in std::fs::read_dir(folder).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
         let lines = text.lines().map(|line| line.split('#').next().unwrap());
-        let hex: String = lines.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect();
-        corpus.push((0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect());
+        corpus.push(lines.flat_map(str::split_whitespace).flat_map(bytes_of).collect());
     }
     assert!(corpus.len() >= 38, "only {} attacks found", corpus.len());
     corpus
