@@ -98,6 +98,19 @@ pub enum CalibrationError {
         /// Its bound there.
         bound: f64,
     },
+    /// Even the loosest gate refuses too many clean frames.
+    #[error(
+        "bounding the clean frames refused by {alpha}: no gate keeps it; the loosest one is bounded by {bound:.3} on {camera}\n\
+         hint: ask for less (--alpha), or add folders with more scenes; look at the frames that are refused"
+    )]
+    NoGate {
+        /// The share.
+        alpha: f64,
+        /// The camera where most are refused, or all together.
+        camera: String,
+        /// The bound there.
+        bound: f64,
+    },
     /// A table of thresholds that cannot be what it says.
     #[error("table of thresholds: {field}: expected {expected}, got {got}")]
     Table {

@@ -165,8 +165,10 @@ pub fn gate(
     let at = |share: f32| GateThresholds::default().loosened(share);
     let kept = |share: &f32| promised.iter().chain([&pooled]).all(|camera| within(camera, &at(*share)));
     let Some(loosened) = shares().take_while(kept).last() else {
-        let bound = pooled.claim(&at(1.0), alpha, level).upper;
-        return Err(CalibrationError::NoThreshold { alpha, stratum: POOLED.to_owned(), bound });
+        let loosest = promised.iter().chain([&pooled]).map(|camera| camera.claim(&at(1.0), alpha, level));
+        let worst = loosest.max_by(|a, b| a.upper.total_cmp(&b.upper));
+        let (camera, bound) = worst.map_or((POOLED.to_owned(), 1.0), |claim| (claim.name, claim.upper));
+        return Err(CalibrationError::NoGate { alpha, camera, bound });
     };
     let (bounds, built_in) = (at(loosened), GateThresholds::default());
     let claims = |cameras: &[Camera<'_>], bounds: &GateThresholds| {

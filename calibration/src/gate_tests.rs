@@ -58,8 +58,16 @@ fn too_few_scenes_and_hopeless_frames_are_said() {
     assert!(matches!(gate(&[], &[], (0.05, 0.05), ""), Err(CalibrationError::TooFewScenes { .. })));
     let black: Vec<Seen> = (0..100).map(|scene| frame("a", scene, 0.6)).map(clipped).collect();
     let error = gate(&black, &[], (0.05, 0.05), "2026-01-01").unwrap_err();
-    assert!(matches!(error, CalibrationError::NoThreshold { .. }), "{error}");
+    assert!(matches!(&error, CalibrationError::NoGate { bound, .. } if *bound > 0.9), "{error}");
     assert!(matches!(gate(&[], &[], (f64::NAN, 0.05), ""), Err(CalibrationError::Share { .. })));
+}
+
+#[test]
+fn the_camera_that_no_gate_serves_is_named() {
+    let mut clean = frames("many", 400, 0);
+    clean.extend((0..100).map(|scene| frame("dark", 1000 + scene, 0.6)).map(clipped));
+    let error = gate(&clean, &[], (0.3, 0.05), "2026-01-01").unwrap_err();
+    assert!(matches!(&error, CalibrationError::NoGate { camera, .. } if camera == "dark"), "{error}");
 }
 
 /// Overexposed for every gate of the family.

@@ -1,7 +1,8 @@
 //! Finds the layers that cost too much when they are rounded.
 //!
 //! Every layer alone would take as many measurements as there are layers. So parts of the model are measured first, and
-//! only a part that costs is halved until single layers are left.
+//! only a part that costs is halved until single layers are left. A wide layer takes room: what costs most for its bytes is
+//! kept first, and nothing that does not fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,7 @@ pub struct Sweep {
     pub all: f64,
     /// The parts that were measured, costliest first.
     pub parts: Vec<Part>,
-    /// Layers to keep wide, costliest first.
+    /// Layers to keep wide, the costliest for their bytes first.
     pub kept: Vec<String>,
     /// Share of the bound that rounding the others uses up.
     pub left: f64,
@@ -46,14 +47,14 @@ pub fn group(layer: &str) -> String {
 pub(super) type Measure<'a, E> = dyn FnMut(&BTreeSet<String>, &str) -> Result<f64, E> + 'a;
 
 /// Looks for layers to keep wide, until rounding the others stays within the bound, as `measure` says of the layers that it
-/// is given.
+/// is given, or until nothing more fits into `room`. Each layer comes with the bytes that keeping it wide takes.
 ///
 /// # Errors
 /// As `measure`.
-pub fn sweep<E>(layers: &BTreeSet<String>, measure: &mut Measure<'_, E>) -> Result<Sweep, E> {
-    let all = measure(layers, "all layers")?;
+pub fn sweep<E>(layers: &BTreeMap<String, u64>, room: u64, measure: &mut Measure<'_, E>) -> Result<Sweep, E> {
+    let all = measure(&layers.keys().cloned().collect(), "all layers")?;
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for layer in layers {
+    for layer in layers.keys() {
         groups.entry(group(layer)).or_default().push(layer.clone());
     }
     let (mut parts, mut leaves) = (Vec::new(), Vec::new());
@@ -65,25 +66,45 @@ pub fn sweep<E>(layers: &BTreeSet<String>, measure: &mut Measure<'_, E>) -> Resu
             let (first, second) = members.split_at(members.len() / 2);
             open.extend([first, second].map(|half| (half[0].clone(), half.to_vec())));
         } else {
-            leaves.push((used, members));
+            let bytes = members.iter().filter_map(|layer| layers.get(layer)).sum();
+            leaves.push(Leaf { used, bytes, members });
         }
     }
     parts.sort_by(|a, b| b.used.total_cmp(&a.used).then_with(|| a.name.cmp(&b.name)));
-    leaves.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    let (kept, left) = keep(layers, all, leaves, measure)?;
+    leaves.sort_by(|a, b| b.for_its_bytes().total_cmp(&a.for_its_bytes()).then_with(|| a.members.cmp(&b.members)));
+    let (kept, left) = keep(layers, room, all, leaves, measure)?;
     Ok(Sweep { all, parts, kept, left })
 }
 
-/// Keeps parts wide that were not halved any more, costliest first and twice as many each time, until the others stay
-/// within the bound.
+/// A part that was not halved any more.
+struct Leaf {
+    used: f64,
+    bytes: u64,
+    members: Vec<String>,
+}
+
+impl Leaf {
+    fn for_its_bytes(&self) -> f64 {
+        self.used / self.bytes.max(1) as f64
+    }
+}
+
+/// Keeps such parts wide in their order, twice as many each time, until the others stay within the bound.
 fn keep<E>(
-    layers: &BTreeSet<String>,
+    layers: &BTreeMap<String, u64>,
+    mut room: u64,
     all: f64,
-    leaves: Vec<(f64, Vec<String>)>,
+    leaves: Vec<Leaf>,
     measure: &mut Measure<'_, E>,
 ) -> Result<(Vec<String>, f64), E> {
-    let (mut kept, mut left, mut rest, mut next) = (Vec::new(), all, layers.clone(), 1);
-    let mut candidates = leaves.into_iter().filter(|(used, _)| *used > 0.0).map(|(_, members)| members).peekable();
+    let fits = move |leaf: &Leaf| {
+        let left = room.checked_sub(leaf.bytes).filter(|_| leaf.used > 0.0);
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    let (mut kept, mut left, mut next) = (Vec::new(), all, 1);
+    let mut rest: BTreeSet<String> = layers.keys().cloned().collect();
+    let mut candidates = leaves.into_iter().filter(fits).map(|leaf| leaf.members).peekable();
     while left > 1.0 && candidates.peek().is_some() {
         for layer in candidates.by_ref().take(next).flatten() {
             rest.remove(&layer);
@@ -102,20 +123,25 @@ mod tests {
 
     use super::*;
 
-    fn names() -> BTreeSet<String> {
+    /// Layers, each of which takes a hundred bytes.
+    fn names() -> BTreeMap<String, u64> {
         let blocks = (0..6).flat_map(|b| ["expand", "depthwise", "project"].map(|l| format!("trunk.blocks.{b}.{l}")));
         let others = ["trunk.stem", "neck.embed", "seg.in", "seg.out", "mask.layers.0.mlp.in", "mask.up.in"];
-        blocks.chain(others.map(String::from)).collect()
+        blocks.chain(others.map(String::from)).map(|name| (name, 100)).collect()
     }
 
-    /// A model where layers cost what is said, and nothing else.
+    /// A model where layers cost what is said, and nothing else, with room for all of them.
     fn swept(costs: &[(&str, f64)]) -> (Sweep, usize) {
+        swept_within(&names(), u64::MAX, costs)
+    }
+
+    fn swept_within(names: &BTreeMap<String, u64>, room: u64, costs: &[(&str, f64)]) -> (Sweep, usize) {
         let mut count = 0;
         let mut measure = |layers: &BTreeSet<String>, _: &str| -> Result<f64, Infallible> {
             count += 1;
             Ok(costs.iter().filter(|(name, _)| layers.contains(*name)).map(|(_, cost)| cost).sum())
         };
-        let swept = sweep(&names(), &mut measure).unwrap();
+        let swept = sweep(names, room, &mut measure).unwrap();
         (swept, count)
     }
 
@@ -150,15 +176,28 @@ mod tests {
     #[test]
     fn many_small_costs_are_kept_part_by_part() {
         let names = names();
-        let costs: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 0.06)).collect();
+        let costs: Vec<(&str, f64)> = names.keys().map(|name| (name.as_str(), 0.06)).collect();
         let (found, _) = swept(&costs);
         assert!(found.all > 1.0 && found.left <= 1.0, "{found:?}");
         assert!(!found.kept.is_empty() && found.kept.len() < names.len(), "{found:?}");
     }
 
     #[test]
+    fn what_costs_most_for_its_bytes_is_kept_and_nothing_that_does_not_fit() {
+        let mut names = names();
+        names.insert("seg.out".to_owned(), 10_000);
+        let costs = [("seg.out", 2.0), ("trunk.stem", 0.8), ("trunk.blocks.3.depthwise", 0.9)];
+        let (found, _) = swept_within(&names, 20_000, &costs);
+        assert_eq!(found.kept, ["trunk.blocks.3.depthwise", "trunk.stem", "seg.out"]);
+        let (found, _) = swept_within(&names, 250, &costs);
+        assert_eq!(found.kept, ["trunk.blocks.3.depthwise", "trunk.stem"]);
+        assert!((found.left - 2.0).abs() < 1e-9, "{found:?}");
+        assert!(swept_within(&names, 0, &costs).0.kept.is_empty());
+    }
+
+    #[test]
     fn a_measurement_that_fails_ends_the_sweep() {
         let mut measure = |layers: &BTreeSet<String>, _: &str| if layers.len() > 3 { Ok(2.0) } else { Err("broken") };
-        assert_eq!(sweep(&names(), &mut measure).unwrap_err(), "broken");
+        assert_eq!(sweep(&names(), u64::MAX, &mut measure).unwrap_err(), "broken");
     }
 }

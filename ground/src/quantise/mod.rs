@@ -3,29 +3,29 @@
 //! Source → ranges on a calibration set → scheme, with the layers that a sweep keeps wide → graphs that keep the rules →
 //! a bundle whose thresholds are yet to be fitted.
 
+mod costly;
 mod frames;
 mod record;
 mod source;
 
 use crate::draft;
 use crate::steps::{self, BEFORE, BUNDLE, CALIBRATION_FILE, STEPS_FILE, Step};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use costly::{look_for_costly, unbearable, widened};
 use indicatif::{ProgressBar, ProgressStyle};
-use kestrel_calibration::ranges::{Bench, Bounds, Reasons, Shift, Sweep, group, observe, parameters, sweep};
+use kestrel_calibration::ranges::{Bench, Bounds, Reasons, Shift, observe, parameters};
 use kestrel_link::Thresholds;
 use kestrel_link::manifest::{EXPLAIN_FILE, GRAPH_FILES, THRESHOLDS_FILE, TOKENIZER_FILE};
 use kestrel_models::export::{Graphs, Room, explain_quantised, export_quantised};
 use kestrel_models::onnx::read;
 use kestrel_models::quantise::{Method, Scheme, Target, check};
 use kestrel_training::sft::TOKENIZER;
-use record::Record;
-use serde::Serialize;
+use record::{Bytes, Record};
 use source::Source;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 /// File of a bundle that says how it was quantised.
 pub const RECORD_FILE: &str = "quantisation.json";
@@ -72,6 +72,9 @@ pub struct Arguments {
     /// How much of their IoU masks may lose, in the mean.
     #[arg(long, default_value_t = 0.02, value_name = "SHARE")]
     mask_bound: f64,
+    /// How large the graphs may become by layers that --sweep keeps wide, as a share of their size in f32.
+    #[arg(long, default_value_t = 0.3, value_name = "SHARE")]
+    size_bound: f64,
     /// Of a checkpoint, also write explain.onnx; a bundle that holds one keeps it.
     #[arg(long)]
     explain: bool,
@@ -118,6 +121,9 @@ impl Arguments {
 
     fn bounds(&self) -> Result<Bounds> {
         let bounds = Bounds { presence: self.presence_bound, mask: self.mask_bound };
+        if !(self.size_bound > 0.0 && self.size_bound <= 1.0) {
+            bail!("--size-bound {}: expected a share above 0, at most 1", self.size_bound);
+        }
         match bounds.presence > 0.0 && bounds.mask > 0.0 {
             true => Ok(bounds),
             false => {
@@ -157,12 +163,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let judged = &frames[..frames.len().min(arguments.sweep_frames.max(1))];
     let bench = Bench::new(&params, &source.config, judged, source.answers, source.presence)?;
     let swept = match arguments.sweep {
-        true => Some(look_for_costly(&bench, &scheme, &bounds, &teller)?),
+        true => {
+            let bytes = Bytes::of(&source, &export_quantised(&source.config, &source.weights, &scheme)?)?;
+            let room = bytes.room(arguments.size_bound);
+            Some(look_for_costly(&bench, &scheme, &bounds, &widened(&scheme, &observer), room, &teller)?)
+        }
         false => None,
     };
-    // Where keeping layers is no way, fine-tuning has to bear them all.
+    // Where keeping layers is no way, fine-tuning has to bear the others.
     let missed = swept.as_ref().is_some_and(|swept| swept.left > 1.0);
-    if let Some(swept) = swept.as_ref().filter(|_| !missed) {
+    if let Some(swept) = &swept {
         kept.extend(swept.kept.iter().cloned());
         scheme = Scheme::of(&observer, target, arguments.method(), &kept)?;
     }
@@ -176,52 +186,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     write(arguments, &source, &scheme, &graphs, &record)?;
     report(arguments, &record, &bounds, &shift)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Measures parts alone, and says how long it will take once one measurement is done.
-fn look_for_costly(bench: &Bench<'_>, scheme: &Scheme, bounds: &Bounds, teller: &Teller) -> Result<Sweep> {
-    let layers: BTreeSet<String> = scheme.layers.keys().cloned().collect();
-    let parts: BTreeSet<String> = layers.iter().map(|layer| group(layer)).collect();
-    let (began, mut done) = (Instant::now(), 0);
-    teller.begin("measurements, more where a part costs", parts.len() + 1);
-    let mut measure = |layers: &BTreeSet<String>, what: &str| -> Result<f64> {
-        let used = bounds.used(&bench.measure(scheme, layers)?);
-        done += 1;
-        if done == 1 {
-            let seconds = began.elapsed().as_secs_f64();
-            teller.words(&format!(
-                "{} parts of {} layers, about {:.0} s",
-                parts.len(),
-                layers.len(),
-                seconds * (parts.len() + 1) as f64
-            ));
-        }
-        teller.done(done);
-        teller.words(&format!("{:>6.1} % of the bound: {what}", used * 100.0));
-        Ok(used)
-    };
-    sweep(&layers, &mut measure)
-}
-
-/// What to say where no number of wide layers keeps the bound. The record is left for fine-tuning; a bundle is not.
-fn unbearable(out: &Path, record: &impl Serialize, swept: &Sweep) -> anyhow::Error {
-    let path = out.join(RECORD_FILE);
-    let write = || -> Result<()> {
-        std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
-        std::fs::write(&path, serde_json::to_string_pretty(record)? + "\n")
-            .with_context(|| format!("writing {}", path.display()))
-    };
-    if let Err(error) = write() {
-        return error;
-    }
-    anyhow!(
-        "what is rounded uses up {:.0} % of the bound, though {} layers stay wide; no bundle is written\n\
-         hint: look at more frames, raise the bounds, or fine-tune with every layer rounded: \
-         `ground train training/recipes/kestrel-s-qat.toml --quantisation {} --from …`, then quantise the outcome",
-        swept.left * 100.0,
-        swept.kept.len(),
-        path.display()
-    )
 }
 
 /// Writes the bundle. What belongs to the model in half precision, its thresholds and canaries, is left behind.
@@ -293,6 +257,7 @@ fn step(arguments: &Arguments, source: &Source) -> Result<Step> {
         .option("--sweep-frames", sweep_frames)
         .option("--presence-bound", arguments.presence_bound)
         .option("--mask-bound", arguments.mask_bound)
+        .option("--size-bound", arguments.size_bound)
         .flag("--sweep", arguments.sweep)
         .flag("--explain", arguments.explain);
     if !arguments.keep.is_empty() {
@@ -366,27 +331,5 @@ impl Teller {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    /// What would break: a model that has to be fine-tuned, without the record that fine-tuning asks for.
-    #[test]
-    fn what_cannot_be_borne_leaves_its_record_and_names_fine_tuning() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("int8");
-        let swept = Sweep { all: 9.0, parts: Vec::new(), kept: vec!["trunk.stem".to_owned()], left: 3.0 };
-        let error = unbearable(&out, &serde_json::json!({ "scheme": 1 }), &swept).to_string();
-        assert!(
-            error.contains("300 % of the bound, though 1 layers") && error.contains("kestrel-s-qat.toml"),
-            "{error}"
-        );
-        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join(RECORD_FILE)).unwrap()).unwrap();
-        assert_eq!(record["scheme"], 1);
-        assert!(error.contains(&out.join(RECORD_FILE).display().to_string()), "{error}");
     }
 }

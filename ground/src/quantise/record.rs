@@ -47,7 +47,7 @@ struct Calibration {
 
 /// Sizes of the three graphs together.
 #[derive(Debug, Serialize)]
-struct Bytes {
+pub(super) struct Bytes {
     /// With every parameter in four bytes.
     single: u64,
     /// With every parameter in two bytes, as `ground export` writes them.
@@ -55,6 +55,20 @@ struct Bytes {
     quantised: u64,
     /// Of `single`.
     share: f64,
+}
+
+impl Bytes {
+    pub(super) fn of(source: &Source, graphs: &Graphs) -> Result<Self> {
+        let bytes = |graphs: &Graphs| (graphs.vision.len() + graphs.language.len() + graphs.mask.len()) as u64;
+        let half = bytes(&export(&source.config, &source.weights)?);
+        let (single, quantised) = (half + 2 * source.weights.parameters() as u64, bytes(graphs));
+        Ok(Self { single, half, quantised, share: quantised as f64 / single.max(1) as f64 })
+    }
+
+    /// How many bytes larger the graphs may become within this share.
+    pub(super) fn room(&self, share: f64) -> u64 {
+        ((self.single as f64 * share) as u64).saturating_sub(self.quantised)
+    }
 }
 
 impl Record {
@@ -67,9 +81,6 @@ impl Record {
         shift: Shift,
         graphs: &Graphs,
     ) -> Result<Self> {
-        let bytes = |graphs: &Graphs| (graphs.vision.len() + graphs.language.len() + graphs.mask.len()) as u64;
-        let half = bytes(&export(&source.config, &source.weights)?);
-        let (single, quantised) = (half + 2 * source.weights.parameters() as u64, bytes(graphs));
         Ok(Self {
             format: 1,
             step: "quantise",
@@ -83,7 +94,7 @@ impl Record {
                 thoughts: if source.explain { thoughts(frames) } else { 0 },
             },
             method: arguments.method(),
-            bytes: Bytes { single, half, quantised, share: quantised as f64 / single.max(1) as f64 },
+            bytes: Bytes::of(source, graphs)?,
             shift,
             sweep,
             scheme: scheme.clone(),
