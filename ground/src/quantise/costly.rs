@@ -60,9 +60,9 @@ pub(super) fn unbearable(out: &Path, record: &impl Serialize, swept: &Sweep) -> 
         return error;
     }
     anyhow!(
-        "what is rounded uses up {:.0} % of the bound, though {} layers stay wide, and no others fit in --size-bound; no \
-         bundle is written\n\
-         hint: look at more frames, raise the bounds, or fine-tune with the others rounded: \
+        "what is rounded uses up {:.0} % of the bound, though {} layers stay wide, and no others that cost fit in \
+         --size-bound; no bundle is written\n\
+         hint: look at more frames, raise the bounds (that of size too), or fine-tune with the others rounded: \
          `ground train training/recipes/kestrel-s-qat.toml --quantisation {} --from …`, then quantise the outcome",
         swept.left * 100.0,
         swept.kept.len(),
