@@ -56,6 +56,17 @@ pub enum CalibrationError {
         /// What was given.
         got: f64,
     },
+    /// A stratum was to be bounded more tightly than the mixture that it is part of.
+    #[error(
+        "the risk of each stratum: expected at least that of their mixture, {alpha}, got {stratum}\n\
+         hint: --alpha bounds every stratum unless --stratum-alpha allows each of them more"
+    )]
+    StratumBelowMixture {
+        /// The risk of the mixture.
+        alpha: f64,
+        /// That of each stratum.
+        stratum: f64,
+    },
     /// Too few scenes for the risk and the confidence asked for.
     #[error(
         "bounding the risk by {alpha} with confidence {confidence}: too few scenes bound it, nothing is promised{list}\n\

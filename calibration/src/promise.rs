@@ -24,6 +24,8 @@ use crate::{CalibrationError, Missing};
 pub struct Promise {
     /// Greatest risk: share of questions about absent or unseeable targets that a mask answers.
     pub alpha: f64,
+    /// Greatest risk within a stratum, where it may be greater than the mixture's; otherwise `alpha` holds there too.
+    pub stratum_alpha: Option<f64>,
     /// Greatest probability that the promise is wrong, over the draw of the records.
     pub delta: f64,
     /// What one scene's loss is.
@@ -38,7 +40,15 @@ pub struct Promise {
 
 impl Default for Promise {
     fn default() -> Self {
-        Self { alpha: 0.05, delta: 0.05, unit: Unit::Mean, left_out: Vec::new(), most_false_refusals: 0.05, seed: 0 }
+        Self {
+            alpha: 0.05,
+            stratum_alpha: None,
+            delta: 0.05,
+            unit: Unit::Mean,
+            left_out: Vec::new(),
+            most_false_refusals: 0.05,
+            seed: 0,
+        }
     }
 }
 
@@ -53,12 +63,40 @@ impl Promise {
             if fine { Ok(()) } else { Err(CalibrationError::Share { name, got: value }) }
         };
         within("alpha", self.alpha, true)?;
+        within("stratum alpha", self.risks().stratum, true)?;
+        if self.risks().stratum < self.alpha {
+            return Err(CalibrationError::StratumBelowMixture { alpha: self.alpha, stratum: self.risks().stratum });
+        }
         within("delta", self.delta, true)?;
         within("most false refusals", self.most_false_refusals, false)
     }
 
+    /// The risks that are bounded.
+    pub(crate) fn risks(&self) -> Risks {
+        Risks { mixture: self.alpha, stratum: self.stratum_alpha.unwrap_or(self.alpha) }
+    }
+
     fn leaves_out(&self, stratum: &str) -> bool {
         self.left_out.iter().any(|name| stratum.starts_with(name.as_str()))
+    }
+}
+
+/// The greatest risk of the mixture, and of each stratum by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Risks {
+    pub(crate) mixture: f64,
+    pub(crate) stratum: f64,
+}
+
+impl Risks {
+    /// One risk for all.
+    fn all(alpha: f64) -> Self {
+        Self { mixture: alpha, stratum: alpha }
+    }
+
+    /// Fewest scenes of a stratum, and of the mixture, that could bound them.
+    pub(crate) fn needed(self, level: f64) -> (usize, usize) {
+        (needed(self.stratum, level), needed(self.mixture, level))
     }
 }
 
@@ -80,7 +118,7 @@ pub struct Claim {
     /// Upper bound of the risk at this threshold, had it been fixed beforehand. What is promised is α: the threshold was chosen
     /// on the same losses, for which a bound below α does not allow.
     pub upper: f64,
-    /// Fewest scenes that could bound it by α.
+    /// Fewest scenes that could bound it by what is promised of it.
     pub needed: usize,
 }
 
@@ -103,7 +141,7 @@ pub struct Calibrated {
     pub costs: Vec<Cost>,
 }
 
-/// What a risk would cost.
+/// What a risk would cost that bounds each stratum and their mixture alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
@@ -121,6 +159,8 @@ pub struct Cost {
 
 /// Risks of [`Calibrated::costs`], beside the one asked for.
 const COSTED: [f64; 7] = [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3];
+/// Name of all promised strata together.
+const MIXTURE: &str = "mixture";
 /// Of the scenes, one in so many fits the presence; the others bound the risk.
 const FITTING: usize = 3;
 
@@ -138,12 +178,13 @@ pub fn calibrate(batches: &[Batch], fitting: &[Batch], promise: &Promise) -> Res
     let Chosen { fitted, bounding, strata, threshold } = choose(&questions, &others, &whole, promise)?;
     let judge = Judge::of(&fitted);
     let level = strata.level(promise);
+    let risks = promise.risks();
     let claims =
-        |curves: &[Curve]| curves.iter().map(|c| c.claim(threshold, promise.alpha, level)).collect::<Vec<Claim>>();
+        |curves: &[Curve]| curves.iter().map(|c| c.claim(threshold, risks.stratum, level)).collect::<Vec<Claim>>();
     let shown: Vec<Question> = questions.all.iter().copied().filter(|q| bounding[q.scene]).collect();
     Ok(Calibrated {
         threshold,
-        mixture: strata.mixture.claim(threshold, promise.alpha, level),
+        mixture: strata.mixture.claim(threshold, risks.mixture, level),
         strata: claims(&strata.promised),
         reported: claims(&strata.reported),
         measured: measure::measured(&shown, &questions.scenes, &judge, &strata.mixture, threshold, promise.seed),
@@ -182,14 +223,19 @@ impl Calibrated {
     /// The promise in one line.
     pub fn summary(&self, promise: &Promise) -> String {
         let names: Vec<&str> = self.strata.iter().map(|claim| claim.name.as_str()).collect();
+        let (names, scenes, seen) = (names.join("; "), self.mixture.scenes, 100.0 * self.mixture.risk);
+        let Risks { mixture, stratum } = promise.risks();
+        let (mixture, stratum, sure) = (100.0 * mixture, 100.0 * stratum, 100.0 * (1.0 - promise.delta));
+        let whom = "of questions for absent or unseeable targets";
+        if promise.stratum_alpha.is_none() {
+            return format!(
+                "a mask answers at most {mixture:.1} % {whom}, confidence {sure:.1} %, in each of [{names}] \
+                 and in their mixture ({scenes} scenes, on which {seen:.1} % were seen)"
+            );
+        }
         format!(
-            "a mask answers at most {:.1} % of questions for absent or unseeable targets, confidence {:.1} %, in each of [{}] \
-             and in their mixture ({} scenes, on which {:.1} % were seen)",
-            100.0 * promise.alpha,
-            100.0 * (1.0 - promise.delta),
-            names.join("; "),
-            self.mixture.scenes,
-            100.0 * self.mixture.risk
+            "a mask answers at most {mixture:.1} % {whom}, confidence {sure:.1} %, in the mixture of [{names}] \
+             ({scenes} scenes, on which {seen:.1} % were seen), and at most {stratum:.1} % in each of them"
         )
     }
 }
@@ -234,17 +280,17 @@ pub(crate) fn choose(
     enough(questions, &bounding, promise)?;
     let fitted = fit_of(&fitting, &Rules::default())?;
     let strata = Strata::of(questions, &bounding, &Judge::of(&fitted), promise);
-    let threshold = strata.lowest(promise.alpha, promise).ok_or_else(|| strata.none(promise))?;
+    let threshold = strata.lowest(promise.risks(), promise).ok_or_else(|| strata.none(promise))?;
     Ok(Chosen { fitted, bounding, strata, threshold })
 }
 
 /// Refuses scenes that could not keep the promise even without one failure.
 fn enough(questions: &Questions<'_>, bounding: &[bool], promise: &Promise) -> Result<(), CalibrationError> {
-    let count = |stratum: usize| {
+    let count = |strata: &[usize]| {
         let mut scenes: Vec<usize> = questions
             .all
             .iter()
-            .filter(|question| question.stratum == Some(stratum) && bounding[question.scene])
+            .filter(|question| bounding[question.scene] && question.stratum.is_some_and(|s| strata.contains(&s)))
             .map(|question| question.scene)
             .collect();
         scenes.sort_unstable();
@@ -256,16 +302,18 @@ fn enough(questions: &Questions<'_>, bounding: &[bool], promise: &Promise) -> Re
     if promised.is_empty() {
         return Err(CalibrationError::NothingToBound { left_out: promise.left_out.clone() });
     }
-    let needed = needed(promise.alpha, promise.delta / (promised.len() + 1) as f64);
-    let missing: Vec<Missing> = promised
-        .into_iter()
-        .map(|stratum| Missing { stratum: questions.strata[stratum].clone(), got: count(stratum), needed })
-        .filter(|missing| missing.got < missing.needed)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(CalibrationError::TooFewScenes { alpha: promise.alpha, delta: promise.delta, missing })
+    let risks = promise.risks();
+    let (of_stratum, of_mixture) = risks.needed(promise.delta / (promised.len() + 1) as f64);
+    let too_few = |alpha: f64, missing: Vec<Missing>| match missing.is_empty() {
+        true => Ok(()),
+        false => Err(CalibrationError::TooFewScenes { alpha, delta: promise.delta, missing }),
+    };
+    let missing = |stratum: String, got: usize, needed: usize| Missing { stratum, got, needed };
+    let is_missing = |missing: &Missing| missing.got < missing.needed;
+    let strata = promised.iter().map(|s| missing(questions.strata[*s].clone(), count(&[*s]), of_stratum));
+    too_few(risks.stratum, strata.filter(is_missing).collect())?;
+    let mixture = missing(MIXTURE.to_owned(), count(&promised), of_mixture);
+    too_few(risks.mixture, Some(mixture).into_iter().filter(is_missing).collect())
 }
 
 /// Losses of every stratum and of the promised ones together.
@@ -294,7 +342,7 @@ impl Strata {
             let curve = Curve::new(name, scores.iter(), promise.unit);
             if promise.leaves_out(name) { reported.push(curve) } else { promised.push(curve) }
         }
-        Self { promised, reported, mixture: Curve::new("mixture", mixed.iter(), promise.unit) }
+        Self { promised, reported, mixture: Curve::new(MIXTURE, mixed.iter(), promise.unit) }
     }
 
     /// Share of δ that each bound gets.
@@ -302,13 +350,19 @@ impl Strata {
         promise.delta / (self.promised.len() + 1) as f64
     }
 
-    /// The lowest threshold down to which every bound stays within `alpha`; `None` where not even the highest does.
-    pub(crate) fn lowest(&self, alpha: f64, promise: &Promise) -> Option<f32> {
+    /// The promised strata and their mixture, each with its greatest risk.
+    pub(crate) fn bounded(&self, risks: Risks) -> impl Iterator<Item = (&Curve, f64)> {
+        let strata = self.promised.iter().map(move |curve| (curve, risks.stratum));
+        strata.chain([(&self.mixture, risks.mixture)])
+    }
+
+    /// The lowest threshold down to which every bound stays within its risk; `None` where not even the highest does.
+    pub(crate) fn lowest(&self, risks: Risks, promise: &Promise) -> Option<f32> {
         let level = self.level(promise);
         let mut known: Vec<(f64, bool)> = vec![(f64::NAN, false); self.promised.len() + 1];
         let mut lowest = None;
         for threshold in thresholds() {
-            let kept = self.promised.iter().chain([&self.mixture]).zip(&mut known).all(|(curve, known)| {
+            let kept = self.bounded(risks).zip(&mut known).all(|((curve, alpha), known)| {
                 let sum = curve.sum_at(threshold);
                 // Most steps show nothing new.
                 if known.0 != sum {
@@ -327,10 +381,11 @@ impl Strata {
     fn none(&self, promise: &Promise) -> CalibrationError {
         let strictest = thresholds().next().unwrap_or(1.0);
         let bound =
-            |curve: &&Curve| upper_bound(curve.sum_at(strictest), curve.scenes, self.level(promise), curve.losses);
-        let worst = self.promised.iter().chain([&self.mixture]).max_by(|a, b| bound(a).total_cmp(&bound(b)));
-        let worst = worst.unwrap_or(&self.mixture);
-        CalibrationError::NoThreshold { alpha: promise.alpha, stratum: worst.name.clone(), bound: bound(&worst) }
+            |curve: &Curve| upper_bound(curve.sum_at(strictest), curve.scenes, self.level(promise), curve.losses);
+        let over = |(curve, alpha): &(&Curve, f64)| bound(curve) - alpha;
+        let worst = self.bounded(promise.risks()).max_by(|a, b| over(a).total_cmp(&over(b)));
+        let (worst, alpha) = worst.unwrap_or((&self.mixture, promise.alpha));
+        CalibrationError::NoThreshold { alpha, stratum: worst.name.clone(), bound: bound(worst) }
     }
 }
 
@@ -368,7 +423,7 @@ fn costs(shown: &[Question<'_>], judge: &Judge, strata: &Strata, promise: &Promi
         .into_iter()
         .map(|alpha| {
             let missing_scenes = needed(alpha, strata.level(promise)).saturating_sub(poorest);
-            let threshold = strata.lowest(alpha, promise).filter(|_| missing_scenes == 0);
+            let threshold = strata.lowest(Risks::all(alpha), promise).filter(|_| missing_scenes == 0);
             let refused = |clear: bool| threshold.and_then(|t| measure::refused(shown, judge, t, clear));
             let coverage = refused(false).map(|share| 1.0 - share);
             Cost { alpha, threshold, missing_scenes, false_refusals: refused(true), coverage }

@@ -273,12 +273,47 @@ fn sets_that_test_set_no_threshold() {
     }
 }
 
+/// What would break: a stratum that is allowed more loosens the mixture too, or binds all the same.
+#[test]
+fn strata_may_be_allowed_more_than_their_mixture() {
+    let promise = |stratum_alpha| Promise { stratum_alpha, ..asked(0.05, 0.1) };
+    // One scene in ten also asks what the model is often sure of: rare in the mixture, a stratum that binds by itself.
+    let mut batches = scenes(1500, 6);
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for scene in (0..1500).step_by(10) {
+        let mut hard = record(scene, Kind::Absent, Stratum::AbsentCategory, ABSENT - 2.5 + logistic(&mut rng));
+        hard.degradation = Some(("jpeg".into(), 0.5));
+        batches[0].1.push(hard);
+    }
+    let found = |stratum_alpha| calibrate(&batches, &[], &promise(stratum_alpha)).unwrap();
+    let (one, two) = (found(None), found(Some(0.3)));
+    assert!(two.threshold < one.threshold, "{} {}", two.threshold, one.threshold);
+    assert!(two.mixture.upper <= 0.05 && two.strata.iter().all(|claim| claim.upper <= 0.3), "{:?}", two.strata);
+    assert!(two.strata.iter().any(|claim| claim.upper > 0.05), "{:?}", two.strata);
+    assert!(two.mixture.needed > two.strata[0].needed);
+    assert_eq!(found(Some(0.05)).threshold, one.threshold);
+    let said = two.summary(&promise(Some(0.3)));
+    assert!(said.contains("at most 5.0 %") && said.ends_with("at most 30.0 % in each of them"), "{said}");
+
+    let again = resplits(&batches, &[], &promise(Some(0.3)), 10, &mut |_| ()).unwrap();
+    let hard = again.strata["scenes: jpeg"];
+    assert!(hard.mean > 0.05 && hard.within >= 0.8 && again.strata["mixture"].greatest < hard.greatest, "{again:?}");
+
+    let below = calibrate(&batches, &[], &promise(Some(0.01))).unwrap_err();
+    assert!(matches!(below, CalibrationError::StratumBelowMixture { .. }), "{below}");
+    // The mixture wants scenes of its own when its strata are content with few.
+    let few = calibrate(&scenes(30, 1), &[], &promise(Some(0.6))).unwrap_err();
+    let CalibrationError::TooFewScenes { alpha, missing, .. } = &few else { panic!("{few}") };
+    assert_eq!((*alpha, missing.len(), missing[0].stratum.as_str()), (0.05, 1, "mixture"));
+}
+
 #[test]
 fn numbers_out_of_range_are_named() {
     for (promise, word) in [
         (asked(0.0, 0.1), "alpha"),
         (asked(1.0, 0.1), "alpha"),
         (asked(0.1, f64::NAN), "delta"),
+        (Promise { stratum_alpha: Some(1.0), ..asked(0.1, 0.1) }, "stratum alpha"),
         (Promise { most_false_refusals: -0.1, ..asked(0.1, 0.1) }, "false refusals"),
     ] {
         let error = calibrate(&scenes(10, 1), &[], &promise).unwrap_err().to_string();

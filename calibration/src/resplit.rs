@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::CalibrationError;
 use crate::measure;
-use crate::promise::{Batch, Promise, Strata, choose};
+use crate::promise::{Batch, Promise, Risks, Strata, choose};
 use crate::questions::{Judge, Question, Questions};
 
 /// What came of all re-splits.
@@ -37,7 +37,7 @@ pub struct Kept {
     pub promised: bool,
     /// Re-splits in which the other half held such questions.
     pub measured: usize,
-    /// Share of them with a measured risk of at most α.
+    /// Share of them with a measured risk of at most what is promised of the mixture, or of a stratum.
     pub within: f64,
     /// Mean measured risk.
     pub mean: f64,
@@ -86,7 +86,7 @@ pub fn resplits(
                 promised += 1;
                 let judge = Judge::of(&chosen.fitted);
                 let strata = Strata::of(&questions, &rest, &judge, &promise);
-                note(&mut sums, &strata, Some(chosen.threshold), promise.alpha);
+                note(&mut sums, &strata, Some(chosen.threshold), promise.risks());
                 if let Some(share) = measure::refused(&held, &judge, chosen.threshold, true) {
                     refused += share;
                     clear += 1;
@@ -95,7 +95,7 @@ pub fn resplits(
             Err(CalibrationError::NoThreshold { .. }) => {
                 // Nothing is shown, so any judge will do.
                 let judge = Judge::silent();
-                note(&mut sums, &Strata::of(&questions, &rest, &judge, &promise), None, promise.alpha);
+                note(&mut sums, &Strata::of(&questions, &rest, &judge, &promise), None, promise.risks());
                 if held.iter().any(Question::clear) {
                     refused += 1.0;
                     clear += 1;
@@ -111,9 +111,9 @@ pub fn resplits(
 }
 
 /// Adds one half's risks.
-fn note(sums: &mut BTreeMap<String, Sums>, strata: &Strata, threshold: Option<f32>, alpha: f64) {
-    let promised = strata.promised.iter().chain([&strata.mixture]).map(|curve| (curve, true));
-    for (curve, promised) in promised.chain(strata.reported.iter().map(|curve| (curve, false))) {
+fn note(sums: &mut BTreeMap<String, Sums>, strata: &Strata, threshold: Option<f32>, risks: Risks) {
+    let promised = strata.bounded(risks).map(|(curve, alpha)| (curve, alpha, true));
+    for (curve, alpha, promised) in promised.chain(strata.reported.iter().map(|curve| (curve, risks.stratum, false))) {
         let entry = sums.entry(curve.name.clone()).or_default();
         entry.promised = promised;
         if curve.scenes == 0 {
@@ -121,7 +121,7 @@ fn note(sums: &mut BTreeMap<String, Sums>, strata: &Strata, threshold: Option<f3
         }
         let risk = threshold.map_or(0.0, |threshold| curve.sum_at(threshold) / curve.scenes as f64);
         entry.measured += 1;
-        // A risk of exactly α, in sums of fractions.
+        // A risk of exactly that, in sums of fractions.
         entry.within += usize::from(risk <= alpha + 1e-9);
         entry.sum += risk;
         entry.greatest = entry.greatest.max(risk);

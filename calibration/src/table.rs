@@ -30,6 +30,9 @@ pub struct Table {
     pub thresholds: Thresholds,
     /// Greatest risk promised.
     pub alpha: f64,
+    /// Greatest risk promised of each stratum, where it is greater than the mixture's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stratum_alpha: Option<f64>,
     /// One less the confidence.
     pub delta: f64,
     /// What one scene's loss is.
@@ -70,6 +73,7 @@ impl Table {
             model: model.to_owned(),
             thresholds: calibrated.thresholds(promise, model_hash, date)?,
             alpha: promise.alpha,
+            stratum_alpha: promise.stratum_alpha,
             delta: promise.delta,
             unit: promise.unit,
             sources: sources(batches),
@@ -116,10 +120,14 @@ impl Table {
             return Err(wrong("model", "1 to 129 bytes", self.model.len()));
         }
         self.thresholds.validate()?;
-        for (field, value) in [("alpha", self.alpha), ("delta", self.delta)] {
+        let of_stratum = self.stratum_alpha.unwrap_or(self.alpha);
+        for (field, value) in [("alpha", self.alpha), ("stratum_alpha", of_stratum), ("delta", self.delta)] {
             if !(value > 0.0 && value < 1.0) {
                 return Err(wrong(field, "a share between 0 and 1", value));
             }
+        }
+        if of_stratum < self.alpha {
+            return Err(wrong("stratum_alpha", format!("at least alpha, {}", self.alpha), of_stratum));
         }
         let lists = [self.strata.len(), self.reported.len(), self.costs.len(), self.sources.len() + self.fitting.len()];
         if self.strata.is_empty() || lists.iter().any(|length| *length > MOST_CLAIMS) {
@@ -128,8 +136,10 @@ impl Table {
         for claim in self.strata.iter().chain(&self.reported).chain([&self.mixture]) {
             claim.check()?;
         }
-        let least = needed(self.alpha, self.delta / (self.strata.len() + 1) as f64);
-        self.strata.iter().chain([&self.mixture]).try_for_each(|claim| claim.check_within(self.alpha, least))
+        let level = self.delta / (self.strata.len() + 1) as f64;
+        let least = |alpha: f64| needed(alpha, level);
+        self.strata.iter().try_for_each(|claim| claim.check_within(of_stratum, least(of_stratum)))?;
+        self.mixture.check_within(self.alpha, least(self.alpha))
     }
 
     /// Refuses a table of other graphs than those of `model_hash`.

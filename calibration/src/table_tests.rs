@@ -25,6 +25,7 @@ fn table() -> Table {
             date: "2026-01-01".into(),
         },
         alpha: 0.05,
+        stratum_alpha: None,
         delta: 0.05,
         unit: Unit::Mean,
         sources: vec![Source {

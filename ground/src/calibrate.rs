@@ -61,6 +61,9 @@ struct Fit {
     /// Greatest share of questions about absent or unseeable targets that a mask may answer.
     #[arg(long, default_value_t = 0.05)]
     alpha: f64,
+    /// Allow each stratum this much, while --alpha bounds their mixture; without it --alpha bounds every one of them.
+    #[arg(long, value_name = "ALPHA", conflicts_with = "without_promise")]
+    stratum_alpha: Option<f64>,
     /// Greatest probability that the promise is wrong.
     #[arg(long, default_value_t = 0.05)]
     delta: f64,
@@ -129,6 +132,7 @@ impl Fit {
     fn promise(&self) -> Promise {
         Promise {
             alpha: self.alpha,
+            stratum_alpha: self.stratum_alpha,
             delta: self.delta,
             unit: if self.worst { Unit::Worst } else { Unit::Mean },
             left_out: self.leave_out.clone(),
@@ -237,6 +241,8 @@ impl Fit {
         if self.json {
             let told = serde_json::json!({
                 "promised": false,
+                "alpha": promise.alpha,
+                "stratum_alpha": promise.stratum_alpha,
                 "most_false_refusals": promise.most_false_refusals,
                 "mixture": found.mixture,
                 "strata": found.strata,
@@ -247,9 +253,9 @@ impl Fit {
             });
             println!("{told}");
         } else {
-            show::print_found(found, promise.alpha);
+            show::print_found(found, promise);
             if let Some(again) = again {
-                show::print_resplits(again, promise.alpha);
+                show::print_resplits(again, (promise.alpha, promise.stratum_alpha));
             }
         }
         match found.measured.clear {
@@ -277,6 +283,9 @@ impl Fit {
         write(dir, &table.thresholds)?;
         let mut step = self.step()?.option("--alpha", self.alpha).option("--delta", self.delta);
         step = step.option("--most-false-refusals", self.most_false_refusals).option("--seed", self.seed);
+        if let Some(alpha) = self.stratum_alpha {
+            step = step.option("--stratum-alpha", alpha);
+        }
         step = step.flag("--worst", self.worst);
         for stratum in &self.leave_out {
             step = step.option("--leave-out", stratum);

@@ -206,9 +206,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use kestrel_onboard::camera::{CameraOptions, Next, Origin};
+    use kestrel_onboard::loopback::free_address;
     use kestrel_onboard::node::LinkOptions;
     use kestrel_perception::geo::{Bounds, Georeferencer};
-    use std::net::TcpListener;
 
     fn film() -> Film {
         Film { seed: 3, size: 64, frames_per_second: 4.0, frames: 2, span_seconds: 1.0, png: false, poses_apart: false }
@@ -237,10 +237,9 @@ mod tests {
     /// What would break: a simulator that speaks another language than the drone's camera.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_drone_takes_what_is_simulated() {
-        // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let endpoint = format!("tcp/127.0.0.1:{port}");
-        let drone = DroneId::new(&format!("drone-{port}")).unwrap();
+        let address = free_address().unwrap();
+        let endpoint = format!("tcp/{address}");
+        let drone = DroneId::new(&format!("drone-{}", address.port())).unwrap();
         let listening = LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() };
         let flying = zenoh::open(listening.config().unwrap()).await.unwrap();
         let taking = Network { session: flying.clone(), drone: drone.clone() };

@@ -10,6 +10,7 @@ use kestrel_link::signature::{SigningKey, public_key_text};
 use kestrel_link::{DroneId, Query};
 use kestrel_onboard::bundle::{Bundle, seal};
 use kestrel_onboard::engine::{EngineChoice, EngineError, EngineOptions};
+use kestrel_onboard::loopback::free_endpoint;
 use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::{SegmentError, Segmenter, SegmenterOptions, union};
 use kestrel_onboard::released::RELEASED;
@@ -121,8 +122,7 @@ async fn a_signed_model_is_pushed_and_flies() {
     seal(&newer, manifest, Some(&key)).unwrap();
     println!("pushing {model}, signed with {}", public_key_text(&key.verifying_key()));
 
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let endpoint = format!("tcp/{address}");
+    let endpoint = free_endpoint().unwrap();
     let slots = root.path().join("slots");
     let model_source =
         ModelSource::Slots { dir: slots, trusted: vec![key.verifying_key()], first: Some(folder.clone()) };

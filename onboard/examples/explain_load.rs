@@ -15,6 +15,7 @@ use clap::Parser;
 use kestrel_link::{DroneId, ExplanationPart, Part, Query, Reply, decode, encode};
 use kestrel_onboard::camera;
 use kestrel_onboard::engine::{EngineChoice, EngineError, EngineOptions};
+use kestrel_onboard::loopback::free_endpoint;
 use kestrel_onboard::node::{ExplainOptions, Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_perception::Tiling;
@@ -109,8 +110,7 @@ async fn main() -> anyhow::Result<()> {
 
 /// A drone and an operator's session.
 async fn start(arguments: &Arguments) -> anyhow::Result<(Node, DroneId, Session)> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let endpoint = format!("tcp/127.0.0.1:{port}");
+    let endpoint = free_endpoint()?;
     let drone = DroneId::new("explain-load")?;
     // What is followed stands for as long as this runs.
     let limits = Limits { deadline: Duration::from_secs(60), standing: Duration::MAX, ..Limits::default() };

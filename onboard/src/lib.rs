@@ -16,6 +16,7 @@ pub mod engine;
 pub mod flight;
 pub mod gate_table;
 pub mod health;
+pub mod loopback;
 pub mod node;
 pub mod pipeline;
 pub mod position;

@@ -3,7 +3,7 @@
 use crate::steps::CALIBRATION_FILE;
 use anyhow::{Context, Result};
 use kestrel_calibration::measure::Measured;
-use kestrel_calibration::{Calibrated, Claim, Cost, Resplits, Share, Table};
+use kestrel_calibration::{Calibrated, Claim, Cost, Promise, Resplits, Share, Table};
 use kestrel_training::curves;
 use std::path::Path;
 
@@ -34,30 +34,36 @@ pub(super) fn print(table: &Table) {
         "presence threshold {:.4}, mask threshold {:.2}",
         table.thresholds.presence_threshold, table.thresholds.mask_threshold
     );
-    claims(&table.mixture, &table.strata, &table.reported, table.alpha);
+    claims(&table.mixture, &table.strata, &table.reported);
     measured(&table.measured);
     costs(&table.costs);
     if let Some(again) = &table.resplits {
-        print_resplits(again, table.alpha);
+        print_resplits(again, (table.alpha, table.stratum_alpha));
     }
 }
 
 /// Prints what was found, whether or not it can be afforded.
-pub(super) fn print_found(found: &Calibrated, alpha: f64) {
-    println!("presence threshold {:.4} would keep a risk of {alpha}", found.threshold);
-    claims(&found.mixture, &found.strata, &found.reported, alpha);
+pub(super) fn print_found(found: &Calibrated, promise: &Promise) {
+    let risk = risk((promise.alpha, promise.stratum_alpha));
+    println!("presence threshold {:.4} would keep a risk of {risk}", found.threshold);
+    claims(&found.mixture, &found.strata, &found.reported);
     measured(&found.measured);
     costs(&found.costs);
 }
 
-fn claims(mixture: &Claim, strata: &[Claim], reported: &[Claim], alpha: f64) {
+/// A risk of the mixture, and of each stratum where that is another.
+fn risk((alpha, stratum): (f64, Option<f64>)) -> String {
+    stratum.map_or_else(|| alpha.to_string(), |stratum| format!("{alpha}, {stratum} in a stratum"))
+}
+
+fn claims(mixture: &Claim, strata: &[Claim], reported: &[Claim]) {
     println!("\n{:<32} {:>7} {:>9} {:>8} {:>8}", "masks for what is not there", "scenes", "questions", "risk", "bound");
     for claim in [mixture].into_iter().chain(strata) {
         println!("{}", row(claim));
     }
     for claim in reported {
         let wanting = if claim.scenes < claim.needed {
-            format!("; a risk of {alpha} needs {} scenes", claim.needed)
+            format!("; a promise needs {} scenes", claim.needed)
         } else {
             String::new()
         };
@@ -100,12 +106,13 @@ fn costs(costs: &[Cost]) {
 }
 
 /// Prints what re-splits found.
-pub(super) fn print_resplits(again: &Resplits, alpha: f64) {
+pub(super) fn print_resplits(again: &Resplits, risks: (f64, Option<f64>)) {
     println!(
         "\n{} re-splits by scene, {} with a threshold; measured on the half that was not calibrated on:",
         again.count, again.promised
     );
-    println!("{:<32} {:>10} {:>8} {:>9}", "", format!("≤ {alpha}"), "mean", "greatest");
+    println!("risk of at most {}", risk(risks));
+    println!("{:<32} {:>10} {:>8} {:>9}", "", "within", "mean", "greatest");
     for (name, kept) in &again.strata {
         let promised = if kept.promised { "" } else { "  not promised" };
         println!("{name:<32} {:>8.1} % {:>8.4} {:>9.4}{promised}", 100.0 * kept.within, kept.mean, kept.greatest);

@@ -10,13 +10,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kestrel_link::{DroneId, Query, Reply, Verdict};
 use kestrel_onboard::camera;
+use kestrel_onboard::loopback::free_endpoint;
 use kestrel_onboard::node::{Limits, LinkOptions, ModelSource, Node, NodeConfig, UpkeepOptions};
 use kestrel_onboard::pipeline::SegmenterOptions;
 use kestrel_perception::geo::PosesOptions;
 use kestrel_perception::overlay::draw_outcome;
 use script::{Item, LEAST_PRESENT_SHARE};
 use serde::Serialize;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -135,7 +135,7 @@ fn items(arguments: &Arguments) -> Result<Vec<Item>> {
 
 /// Starts the drone, joins as an operator, asks everything, stops the drone.
 async fn fly(arguments: &Arguments, drone: &DroneId, items: &[Item]) -> Result<(Vec<Row>, kestrel_link::Health)> {
-    let endpoint = free_endpoint()?;
+    let endpoint = free_endpoint().context("an endpoint for the drone")?;
     let config = NodeConfig {
         drone: drone.clone(),
         model: ModelSource::Folder(model(arguments)?),
@@ -190,12 +190,6 @@ fn model(arguments: &Arguments) -> Result<PathBuf> {
     );
     crate::export::write_untrained(&folder, false)?;
     Ok(folder)
-}
-
-/// A port that nobody uses now; the drone takes it at once.
-fn free_endpoint() -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free port on loopback")?;
-    Ok(format!("tcp/{}", listener.local_addr()?))
 }
 
 fn unix_nanos() -> u64 {

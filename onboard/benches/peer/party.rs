@@ -1,6 +1,6 @@
 //! One of the two programs, from outside: a process that takes frames over zenoh and publishes outcomes.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use image::RgbImage;
 use kestrel_link::query::MAX_TIME_TO_LIVE_MILLIS;
 use kestrel_link::{DroneId, Query, Reply, decode, encode};
 use kestrel_onboard::camera::{Captured, Network, unix_nanos};
+use kestrel_onboard::loopback::free_address;
 use kestrel_onboard::node::LinkOptions;
 use zenoh::Wait;
 use zenoh::bytes::Encoding;
@@ -47,7 +48,7 @@ pub(crate) struct Party {
 
 /// An address on which nobody listens now.
 pub(crate) fn free_endpoint() -> anyhow::Result<(String, SocketAddr)> {
-    let address = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?.local_addr()?;
+    let address = free_address().context("looking for a free port")?;
     Ok((format!("tcp/{address}"), address))
 }
 

@@ -18,7 +18,6 @@ mod sabotage;
 mod schedule;
 mod seeded;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use image::RgbImage;
 
 use crate::config::Config;
 use crate::engine::EngineOptions;
+use crate::loopback::free_endpoint;
 use crate::node::Node;
 
 pub use error::SoakError;
@@ -111,10 +111,7 @@ impl SoakOptions {
 /// When drone or operator do not start. What does not hold in flight stands in [`Report::broken`].
 pub async fn soak(options: &SoakOptions, mut told: impl FnMut(Progress)) -> Result<Report, SoakError> {
     let sabotage = Arc::new(Sabotage::new(options.slower));
-    // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let port = port.map_err(SoakError::operator("find a free port"))?.port();
-    let endpoint = format!("tcp/127.0.0.1:{port}");
+    let endpoint = free_endpoint().map_err(SoakError::operator("find a free port"))?;
     let Config { node, camera } = drone::config(options, &endpoint, &sabotage)?;
     let drone = node.drone.clone();
     let node = Node::start(node).await?;

@@ -5,7 +5,6 @@
 //! knows of this.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use kestrel_onboard::config::Config;
 use kestrel_onboard::flight::fly;
 use kestrel_onboard::health::recovery::RecoveryLimits;
 use kestrel_onboard::health::watchdog::WatchdogLimits;
+use kestrel_onboard::loopback::free_address;
 use kestrel_onboard::node::{LinkOptions, UpkeepOptions};
 use zenoh::sample::SampleKind;
 
@@ -71,9 +71,9 @@ async fn ends_with(fault: &str, asked_to_stop: bool) -> Option<i32> {
     let at = |name: &str| root.path().join(name);
     red::write(&at("bundle"), "1", None);
     picture(320, 240, &[(100, 60, 50, RED)]).save(at("red.png")).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let endpoint = format!("tcp/127.0.0.1:{port}");
-    let drone = DroneId::new(&format!("drone-{port}")).unwrap();
+    let address = free_address().unwrap();
+    let endpoint = format!("tcp/{address}");
+    let drone = DroneId::new(&format!("drone-{}", address.port())).unwrap();
     let config = format!(
         "drone = \"{drone}\"\n[model]\nbundle = {:?}\n[camera]\npath = {:?}\nframes_per_second = 20.0\n\
          [perception]\ngate = false\n[link]\nlisten = []\nconnect = [\"{endpoint}\"]\n",

@@ -1,6 +1,5 @@
 //! `onboard run` as a real process that is killed: what its record holds, what a restart finds, and who answers then.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kestrel_link::{ChunkRequest, DroneId, Health, PushPhase, PushState, Query, Reply, decode, encode};
 use kestrel_onboard::bundle::Bundle;
 use kestrel_onboard::camera::{Captured, Network, unix_nanos};
+use kestrel_onboard::loopback::free_address;
 use kestrel_onboard::node::LinkOptions;
 use kestrel_onboard::record::Agreement;
 use zenoh::handlers::FifoChannelHandler;
@@ -38,9 +38,9 @@ impl Base {
         let at = |name: &str| root.path().join(name);
         red::write(&at("first"), "1", None);
         picture(320, 240, &[(100, 60, 50, RED)]).save(at("red.png")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let endpoint = format!("tcp/127.0.0.1:{port}");
-        let drone = DroneId::new(&format!("drone-{port}")).unwrap();
+        let address = free_address().unwrap();
+        let endpoint = format!("tcp/{address}");
+        let drone = DroneId::new(&format!("drone-{}", address.port())).unwrap();
         let key = red::key().verifying_key();
         let key: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         let config = format!(

@@ -8,6 +8,7 @@ use kestrel_link::{
     DroneId, Georeference, Health, Outcome, Query, Readiness, Reply, Unplaced, Verdict, decode, encode,
 };
 use kestrel_onboard::engine::EngineOptions;
+use kestrel_onboard::loopback::free_address;
 use kestrel_onboard::node::{
     ExplainOptions, Limits, LinkOptions, ModelSource, Node, NodeConfig, NodeError, UpkeepOptions,
 };
@@ -99,10 +100,9 @@ impl Pair {
     }
 
     async fn fly(config: NodeConfig) -> Self {
-        // Taken and let go: between that and zenoh's own listening nobody else is likely to get it.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let endpoint = format!("tcp/127.0.0.1:{port}");
-        let drone = DroneId::new(&format!("drone-{port}")).unwrap();
+        let address = free_address().unwrap();
+        let endpoint = format!("tcp/{address}");
+        let drone = DroneId::new(&format!("drone-{}", address.port())).unwrap();
         let link = LinkOptions { listen: vec![endpoint.clone()], ..LinkOptions::default() };
         let node = Node::start(NodeConfig { drone: drone.clone(), link, ..config }).await.unwrap();
         let options = LinkOptions { connect: vec![endpoint.clone()], ..LinkOptions::default() };

@@ -1,8 +1,9 @@
 //! `onboard run` under a service manager: the test plays systemd with a real datagram socket.
 
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
+
+use kestrel_onboard::loopback::free_endpoint;
 
 use crate::network::PATIENCE;
 use crate::red::{self, RED, picture};
@@ -35,9 +36,9 @@ fn a_service_manager_hears_of_start_life_and_end() {
     let at = |name: &str| root.path().join(name);
     red::write(&at("bundle"), "1", None);
     picture(320, 240, &[(100, 60, 50, RED)]).save(at("red.png")).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = free_endpoint().unwrap();
     let config = format!(
-        "[model]\nbundle = {:?}\n[camera]\npath = {:?}\n[engine]\nname = \"tract\"\n[link]\nlisten = [\"tcp/127.0.0.1:{port}\"]\n",
+        "[model]\nbundle = {:?}\n[camera]\npath = {:?}\n[engine]\nname = \"tract\"\n[link]\nlisten = [\"{endpoint}\"]\n",
         at("bundle").display().to_string(),
         at("red.png").display().to_string(),
     );

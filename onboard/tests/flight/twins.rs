@@ -1,9 +1,9 @@
 //! Two drones of one name.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use kestrel_link::{DroneId, Outcome, Reply, decode, encode};
+use kestrel_onboard::loopback::free_endpoint;
 use kestrel_onboard::node::{Limits, LinkOptions, Node, NodeConfig, NodeError};
 use zenoh::Session;
 use zenoh::query::{ConsolidationMode, QueryTarget};
@@ -13,11 +13,6 @@ use crate::ledger::segmented;
 use crate::network::{PATIENCE, Pair, config, folder};
 use crate::red::{RED, picture, query};
 use crate::sources::until;
-
-fn endpoint() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("tcp/127.0.0.1:{port}")
-}
 
 /// Setup: a drone that flies. Fault: another one of the same name joins its network.
 /// Expected: the second does not start, and says why and what to try.
@@ -88,7 +83,7 @@ fn outcomes(node: &Node) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drones_of_one_name_that_meet_in_flight_say_so() {
     let (_folder, source) = folder();
-    let (first_at, second_at) = (endpoint(), endpoint());
+    let (first_at, second_at) = (free_endpoint().unwrap(), free_endpoint().unwrap());
     let start = async |link: LinkOptions| Node::start(NodeConfig { link, ..config(source.clone(), limits()) }).await;
     // The first one looks for the second again and again.
     let connect = vec![second_at.clone()];
