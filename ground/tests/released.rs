@@ -43,8 +43,8 @@ struct Agreement {
 const HALF: Agreement = Agreement { each: 0.99, mean: 0.99, flips: 0 };
 /// Among integers a last bit decides now and then to which code a value is rounded, which is a whole step, so that single
 /// masks may differ more than all of them do and a question at the threshold may change sides.
-/// These are first guesses, to be measured on the first released model of integers and drawn tighter then.
-const INTEGERS: Agreement = Agreement { each: 0.0, mean: 0.95, flips: 2 };
+/// Of kestrel-s 0.3.0 on these scenes: 0.80 at least and 0.970 in the mean of 31 pairs, and no flip.
+const INTEGERS: Agreement = Agreement { each: 0.7, mean: 0.96, flips: 1 };
 
 impl Agreement {
     /// What is asked of a bundle: by whether it holds the record of its quantisation.
@@ -69,7 +69,7 @@ fn both_engines_draw_the_same_masks() {
         Err(error) => panic!("{error}"),
     };
     let mut tract = open(EngineChoice::Tract).unwrap();
-    let (mut shown, mut sum, mut flips) = (0_u32, 0.0_f64, Vec::new());
+    let (mut shown, mut sum, mut least, mut flips) = (0_u32, 0.0_f64, 1.0_f64, Vec::new());
     for seed in FIRST_SEED..FIRST_SEED + FRAMES {
         let picture = scenes::render(seed, 512);
         let questions =
@@ -82,7 +82,7 @@ fn both_engines_draw_the_same_masks() {
             (Some(a), Some(b)) => {
                 let overlap = f64::from(a.iou(&b).unwrap());
                 assert!(overlap >= asked.each, "scene {seed}, “{}”: the masks overlap by {overlap}", query.text);
-                sum += overlap;
+                (sum, least) = (sum + overlap, least.min(overlap));
                 shown += 1;
             }
             (None, None) => {}
@@ -93,7 +93,10 @@ fn both_engines_draw_the_same_masks() {
     assert!(shown >= 20, "only {shown} masks were compared");
     let mean = sum / f64::from(shown);
     assert!(mean >= asked.mean, "{shown} pairs of masks overlap by {mean} in the mean");
-    println!("{shown} pairs of masks overlap by {mean:.4} in the mean, {} answers differ", flips.len());
+    println!(
+        "{shown} pairs of masks overlap by {least:.4} at least, {mean:.4} in the mean, {} answers differ",
+        flips.len()
+    );
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -26,6 +26,7 @@ use crate::gate_table::GateTable;
 use crate::node::{Limits, LinkOptions, ModelSource, NodeConfig, UpkeepOptions};
 use crate::pipeline::SegmenterOptions;
 use crate::record::RecordOptions;
+use crate::released;
 
 use keys::{keys, merge, put, unknown};
 
@@ -339,6 +340,7 @@ impl Perception {
 }
 
 impl Model {
+    /// What flies; where nothing is named, the bundle that ships, which is said.
     fn source(&self) -> Result<ModelSource, ConfigError> {
         let wrong = |key, expected: &str, got: String| ConfigError::Value { key, expected: expected.to_owned(), got };
         let trusted: Vec<VerifyingKey> = self
@@ -355,7 +357,14 @@ impl Model {
                 Ok(ModelSource::Slots { dir: self.slots.clone(), trusted, first: bundle.then(|| self.bundle.clone()) })
             }
             (_, true) => Err(wrong("model.trusted_keys", "at least one key beside `model.slots`", "none".into())),
-            (false, false) => Err(wrong("model.bundle", "the folder of a bundle, or `model.slots`", "neither".into())),
+            (false, false) => {
+                let Some(bundle) = released::find() else {
+                    let got = format!("neither, and {} is neither here nor in a folder above", released::RELEASED);
+                    return Err(wrong("model.bundle", "the folder of a bundle, or `model.slots`", got));
+                };
+                tracing::info!("no model is named: the one that ships flies, {}", bundle.display());
+                Ok(ModelSource::Folder(bundle))
+            }
         }
     }
 }

@@ -13,9 +13,9 @@ use super::{hinted, hinted_as};
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// The configuration: a TOML file, see onboard/kestrel-onboard.toml.
+    /// The configuration: a TOML file, see onboard/kestrel-onboard.toml. Without one, its defaults and what is set here.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// Set one key, e.g. engine.name=tract; wins over file and environment.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -28,8 +28,12 @@ impl Run {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut sets = self.set;
         sets.extend(self.record.map(|file| format!("record.file={file}")));
-        let config = Config::load(&self.config, |name| std::env::var(name).ok(), &sets)
-            .map_err(|error| hinted_as(exit::CONFIGURATION, &error, error.hint()))?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let config = match &self.config {
+            Some(path) => Config::load(path, variable, &sets),
+            None => Config::parse("", "the defaults", variable, &sets),
+        };
+        let config = config.map_err(|error| hinted_as(exit::CONFIGURATION, &error, error.hint()))?;
         // A camera that is not there, or a record that is, is said before seconds go into opening a model.
         config.camera.check().map_err(|error| hinted(&error, error.hint()))?;
         if let Some(record) = &config.node.record {

@@ -19,6 +19,14 @@ fn default_file_loads_and_holds_every_key() {
     assert_eq!(file.limits.active_queries, 8);
 }
 
+/// What would break: a drone without a model's name that flies none, or another one than `onboard segment` takes.
+#[test]
+fn the_model_that_ships_flies_where_none_is_named() {
+    let config = parse("[camera]\npath = \"frames\"\n").unwrap();
+    let ModelSource::Folder(bundle) = config.node.model else { panic!("{:?}", config.node.model) };
+    assert_eq!(Some(bundle), released::find());
+}
+
 #[test]
 fn two_keys_are_enough() {
     let config = parse(LEAST).unwrap();
@@ -158,7 +166,6 @@ fn wrong_values_name_their_key() {
         ("[limits]\nstanding_millis = 0\n", "limits.standing_millis"),
         ("[limits]\nstanding_millis = 86400001\n", "limits.standing_millis"),
         ("[model]\nslots = \"s\"\n", "model.trusted_keys"),
-        ("[model]\nbundle = \"\"\n", "model.bundle"),
         ("[camera]\nframes_per_second = nan\n", "camera.frames_per_second"),
         ("[camera]\npath = \"\"\n", "camera.source"),
         ("[camera]\nsource = \"zenoh:\"\n", "camera.path"),
