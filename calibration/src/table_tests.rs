@@ -73,13 +73,15 @@ fn a_table_is_of_one_model() {
 #[test]
 fn promises_that_the_numbers_do_not_keep_are_refused() {
     type Damage = fn(&mut Table);
-    let wrongs: [(&str, Damage); 9] = [
+    let wrongs: [(&str, Damage); 11] = [
         ("upper of scenes: noise", |t| t.strata[1].upper = 0.051),
         ("scenes of mixture", |t| t.mixture.scenes = 100),
         ("risk of mixture", |t| t.mixture.risk = f64::NAN),
         ("upper of mixture", |t| t.mixture.risk = 0.045),
         ("questions of", |t| t.reported[0].questions = 8),
         ("alpha", |t| t.alpha = 1.0),
+        ("stratum_alpha", |t| t.stratum_alpha = Some(0.01)),
+        ("stratum_alpha", |t| t.stratum_alpha = Some(f64::NAN)),
         ("strata", |t| t.strata.clear()),
         ("format", |t| t.format = 2),
         ("presence_threshold", |t| t.thresholds.presence_threshold = 2.0),
